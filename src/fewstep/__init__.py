@@ -1,0 +1,1 @@
+"""Image generation in one to four steps: train it, distil it, measure it, serve it."""

@@ -1,0 +1,1 @@
+"""The mathematics, written once for NumPy and torch: levels, paths, parameterisations, the jump and its grids."""

@@ -1,0 +1,65 @@
+"""The few array helpers that NumPy arrays and torch tensors share, through the Array API standard.
+
+Nothing here imports torch: the namespace is taken from the arrays that arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
+
+Array: TypeAlias = Any
+"""A NumPy array or a torch tensor; which shape, each function says."""
+
+Condition: TypeAlias = Mapping[str, Array]
+"""Named arrays that steer a network, each with the batch as its first axis."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the Array API namespace of `arrays`; plain Python numbers count as NumPy."""
+    real = [a for a in arrays if not isinstance(a, (int, float))]
+    torch_arrays = [a for a in real if is_torch_array(a)]
+    return array_namespace(*(torch_arrays or real or [np.float64(0.0)]))
+
+
+def like(values: Array, reference: Array) -> Array:
+    """Return `values` in the namespace and on the device of `reference`, its own precision kept."""
+    xp = namespace(reference)
+    if is_torch_array(reference):
+        return xp.asarray(values, device=device(reference))
+    return xp.asarray(values)
+
+
+def per_sample(values: Array, x: Array) -> Array:
+    """Shape per-sample numbers so that they multiply `x`.
+
+    Args:
+        values: one number, or numbers of shape [b], in any namespace and precision.
+        x: [b, ...] the array to be scaled; gives namespace, device and precision.
+
+    Returns:
+        An array of x's type of shape [] or [b, 1, ...].
+    """
+    xp = namespace(x)
+    values = xp.astype(like(values, x), x.dtype)
+    if values.ndim == 0:
+        return values
+    return xp.reshape(values, (-1,) + (1,) * (x.ndim - 1))
+
+
+def batch_of(values: Array, x: Array) -> Array:
+    """Return per-sample numbers as an array of shape [b] of x's type: what a network takes as times."""
+    xp = namespace(x)
+    values = xp.astype(like(values, x), x.dtype)
+    return xp.broadcast_to(values, (x.shape[0],))
+
+
+def divide(numerator: Array, denominator: Array) -> Array:
+    """Divide, giving 0 where the denominator is 0: for quotients that are multiplied by a zero there."""
+    xp = namespace(numerator, denominator)
+    is_zero = denominator == 0
+    safe = xp.where(is_zero, xp.ones_like(denominator), denominator)
+    return xp.where(is_zero, xp.zeros_like(numerator * safe), numerator / safe)

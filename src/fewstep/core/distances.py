@@ -1,0 +1,80 @@
+"""Distances between two estimates, one number for each sample.
+
+Squared, its root per sample (ECT 2406.14548), pseudo-Huber over the whole vector (iCT 2310.14189 eq. 7), and a
+hook for a perceptual one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fewstep.core.arrays import Array, namespace
+
+
+class Distance(Protocol):
+    """From two batches [b, ...] to numbers [b], in float32 or better."""
+
+    def __call__(self, a: Array, b: Array) -> Array: ...
+
+
+def _sum_of_squares(a: Array, b: Array) -> Array:
+    xp = namespace(a)
+    difference = a - b
+    return xp.sum(xp.reshape(difference * difference, (a.shape[0], -1)), axis=1)
+
+
+@dataclass(frozen=True)
+class Squared:
+    """‖a − b‖²."""
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        return _sum_of_squares(a, b)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """‖a − b‖₂, with a finite gradient at 0.
+
+    Args:
+        floor: added to the squared norm under the root, and taken off after it.
+    """
+
+    floor: float = 1e-8
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        return namespace(a).sqrt(_sum_of_squares(a, b) + self.floor) - math.sqrt(self.floor)
+
+
+@dataclass(frozen=True)
+class PseudoHuber:
+    """√(‖a − b‖² + c²) − c over the whole vector (2310.14189 eq. 7).
+
+    Args:
+        c: the constant, or None for 0.00054·√dim, dim the numbers in one sample.
+    """
+
+    c: float | None = None
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        c = 0.00054 * math.sqrt(math.prod(a.shape[1:])) if self.c is None else self.c
+        return namespace(a).sqrt(_sum_of_squares(a, b) + c * c) - c
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """A hook: the squared distance of features, plus a share of the squared distance of the samples.
+
+    Args:
+        features: maps a batch [b, ...] to features [b, ...] (LPIPS, a recogniser's layers).
+        pixels: the weight of ‖a − b‖².
+    """
+
+    features: Callable[[Array], Array]
+    pixels: float = 0.0
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        distance = _sum_of_squares(self.features(a), self.features(b))
+        return distance + self.pixels * _sum_of_squares(a, b) if self.pixels else distance

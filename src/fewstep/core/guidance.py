@@ -1,0 +1,63 @@
+"""Classifier-free guidance (2207.12598) as a function from Estimator to Estimator, with an interval (2404.07724)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewstep.core.arrays import Array, Condition, namespace, per_sample
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator, Targets
+
+
+@dataclass(frozen=True)
+class Guided:
+    """D = D_∅ + w·(D_c − D_∅): an estimator again. w = 1 is the conditional estimate itself.
+
+    Both estimates come from one call with twice the batch.
+
+    Args:
+        estimator: what is guided.
+        null: the condition of D_∅ (an empty or a negative prompt), each array [b, ...] or [1, ...].
+        weight: w, one number or [b].
+        low, high: guide only where low < σ/α ≤ high; elsewhere D_c.
+    """
+
+    estimator: Estimator
+    null: Condition
+    weight: Array
+    low: float = 0.0
+    high: float = float("inf")
+
+    @property
+    def targets(self) -> Targets:
+        return self.estimator.targets
+
+    @property
+    def epsilon(self) -> float:
+        return self.estimator.epsilon
+
+    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+        xp = namespace(x)
+        size = x.shape[0]
+        at, to = at.batch(size), to.batch(size)
+        with_null = {
+            name: xp.concat([values, xp.broadcast_to(self.null.get(name, values), values.shape)])
+            for name, values in cond.items()
+        }
+        both = self.estimator(xp.concat([x, x]), _twice(at), _twice(to), with_null)
+        conditional, unconditional = both[:size], both[size:]
+        inside = (at.ratio > self.low) & (at.ratio <= self.high)
+        levels = namespace(at.sigma)
+        weight = levels.where(inside, at.sigma * 0 + self._weight(at), levels.ones_like(at.sigma))
+        return unconditional + per_sample(weight, x) * (conditional - unconditional)
+
+    def _weight(self, at: Level) -> Array:
+        if isinstance(self.weight, (int, float)):
+            return self.weight
+        xp = namespace(at.sigma)
+        return xp.astype(xp.asarray(self.weight), at.sigma.dtype)
+
+
+def _twice(level: Level) -> Level:
+    xp = namespace(level.sigma)
+    return Level(xp.concat([level.alpha, level.alpha]), xp.concat([level.sigma, level.sigma]))

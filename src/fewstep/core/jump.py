@@ -1,0 +1,179 @@
+"""The jump between two levels and the single solver steps made of it.
+
+With y = x/σ and κ = α/σ every path's probability-flow ODE is dy/dκ = D(x, level), so a constant estimate
+gives one formula for EDM's Euler step, DDIM and the linear flow's Euler step. Training and sampling both
+call the functions of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.core.arrays import Array, Condition, divide, namespace, per_sample
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator
+
+
+@dataclass(frozen=True)
+class Jump:
+    """One jump of a sampler.
+
+    Args:
+        index: 0 for the first jump.
+        at: the level [b] it left.
+        to: the level [b] it reached.
+        x: the state [b, ...] at `to`.
+        estimate: the data estimate [b, ...] it used: a preview of the result.
+    """
+
+    index: int
+    at: Level
+    to: Level
+    x: Array
+    estimate: Array
+
+
+def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
+    """Move x from one level to another along a constant estimate D: α'·D + (σ'/σ)·(x − α·D).
+
+    Args:
+        x: [b, ...] the state at `at`.
+        at: where x is, [] or [b].
+        to: where to go, [] or [b].
+        estimate: [b, ...] the data estimate D.
+
+    Returns:
+        The state [b, ...] at `to`; x itself where both levels are equal.
+
+    Raises:
+        ValueError: a sample leaves a level without noise for another level.
+    """
+    check_leaves_noise(at, to)
+    shrink = _noise_ratio(at, to)
+    return per_sample(shrink, x) * x + per_sample(to.alpha - at.alpha * shrink, x) * estimate
+
+
+def check_leaves_noise(at: Level, to: Level) -> None:
+    """Raise ValueError if a sample leaves σ = 0 for another level: nothing there says where to go.
+
+    Levels on an accelerator are not looked at, since that would wait for it; there the jump gives x back.
+    """
+    if getattr(at.sigma, "is_cuda", False):
+        return
+    stuck = (at.sigma == 0) & ((to.sigma != 0) | (to.alpha != at.alpha))
+    if bool(namespace(at.sigma).any(stuck)):
+        raise ValueError("cannot jump from a level without noise (σ = 0) to another level: add noise to it")
+
+
+def _noise_ratio(at: Level, to: Level) -> Array:
+    """σ'/σ, and 1 where both levels are clean."""
+    xp = namespace(at.sigma)
+    return xp.where(at.sigma == 0, xp.ones_like(at.sigma), divide(to.sigma, at.sigma))
+
+
+def implied_noise(x: Array, at: Level, estimate: Array) -> Array:
+    """The noise [b, ...] that x holds if `estimate` is the data: (x − α·D)/σ; 0 where σ = 0."""
+    return per_sample(divide(at.sigma * 0 + 1, at.sigma), x) * (x - per_sample(at.alpha, x) * estimate)
+
+
+def euler_step(estimator: Estimator, x: Array, at: Level, to: Level, cond: Condition) -> tuple[Array, Array]:
+    """One first-order step of the probability-flow ODE: a jump with the denoiser's estimate.
+
+    Returns:
+        The state at `to` and the estimate, both [b, ...]; one evaluation.
+    """
+    estimate = estimator(x, at, at, cond)
+    return jump(x, at, to, estimate), estimate
+
+
+StepVariable = Literal["angle", "ratio"]
+
+
+def heun_step(
+    estimator: Estimator,
+    x: Array,
+    at: Level,
+    to: Level,
+    cond: Condition,
+    variable: StepVariable = "angle",
+    sigma_data: float = 0.5,
+) -> tuple[Array, Array]:
+    """One second-order step of the probability-flow ODE (Heun; EDM 2206.00364 alg. 1 without churn).
+
+    Args:
+        estimator: a denoiser.
+        x: [b, ...] the state at `at`.
+        at: where x is, [] or [b].
+        to: where to go, [] or [b]; a step to σ = 0 is a jump.
+        cond: the network's conditions.
+        variable: `angle` integrates over atan2(σ, σd·α), finite at pure noise; `ratio` over σ/α as EDM does.
+        sigma_data: σd of the angle.
+
+    Returns:
+        The state at `to` and the first estimate, both [b, ...]; two evaluations, one where `to` is clean.
+    """
+    first = estimator(x, at, at, cond)
+    last = to.sigma == 0
+    xp = namespace(to.sigma)
+    if bool(xp.all(last)):
+        return jump(x, at, to, first), first
+    slope, chart = (_angle_slope, _AngleChart(sigma_data)) if variable == "angle" else (_ratio_slope, _RatioChart())
+    y, start, end = chart.enter(x, at), chart.time(at), chart.time(to)
+    width = per_sample(end - start, x)
+    k1 = slope(y, start, first)
+    guess = chart.leave(y + width * k1, to)
+    k2 = slope(y + width * k1, end, estimator(guess, to, to, cond))
+    stepped = chart.leave(y + width * 0.5 * (k1 + k2), to)
+    if bool(xp.any(last)):
+        mask = per_sample(last, x) != 0
+        stepped = namespace(x).where(mask, jump(x, at, to, first), stepped)
+    return stepped, first
+
+
+@dataclass(frozen=True)
+class _AngleChart:
+    """x on the trig path's scale, over its time θ."""
+
+    sigma_data: float
+
+    def time(self, level: Level) -> Array:
+        return level.angle(self.sigma_data)
+
+    def enter(self, x: Array, at: Level) -> Array:
+        return x * per_sample(self.sigma_data / at.magnitude(self.sigma_data), x)
+
+    def leave(self, y: Array, to: Level) -> Array:
+        return y * per_sample(to.magnitude(self.sigma_data) / self.sigma_data, y)
+
+
+class _RatioChart:
+    """x on the VE path's scale, over σ/α; not for α = 0."""
+
+    def time(self, level: Level) -> Array:
+        return level.ratio
+
+    def enter(self, x: Array, at: Level) -> Array:
+        return x * per_sample(divide(at.alpha * 0 + 1, at.alpha), x)
+
+    def leave(self, y: Array, to: Level) -> Array:
+        return y * per_sample(to.alpha, y)
+
+
+def _angle_slope(y: Array, time: Array, estimate: Array) -> Array:
+    """dy/dθ = (cos θ·y − D)/sin θ; 0 at θ = 0, where no step begins."""
+    xp = namespace(time)
+    inverse = divide(time * 0 + 1, xp.sin(time))
+    return per_sample(inverse * xp.cos(time), y) * y - per_sample(inverse, y) * estimate
+
+
+def _ratio_slope(y: Array, time: Array, estimate: Array) -> Array:
+    """dy/dσ = (y − D)/σ; 0 at σ = 0, where no step begins."""
+    return per_sample(divide(time * 0 + 1, time), y) * (y - estimate)
+
+
+def consecutive(levels: Level, batch: int) -> Iterator[tuple[int, Level, Level]]:
+    """Walk a grid of N + 1 levels as N pairs (index, from, to), each level shaped [batch]."""
+    for index in range(len(levels) - 1):
+        yield index, levels[index].batch(batch), levels[index + 1].batch(batch)

@@ -1,0 +1,79 @@
+"""Consistency sampling in 1 … N steps (2303.01469 alg. 1), with the noise kept, renewed or partly both.
+
+γ is CTM's (2310.02279 alg. 2): 1 re-noises with fresh noise (multistep consistency sampling), 0 keeps the noise
+that the estimate implies (a deterministic jump).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from fewstep.core.arrays import Array, Condition, namespace, per_sample
+from fewstep.core.jump import Jump, consecutive, implied_noise
+from fewstep.core.levels import CLEAN, Level
+from fewstep.core.parameterisations import Estimator, Targets, require_targets
+
+NoiseSource = Callable[[int], Array]
+"""Fresh noise [b, ...] by the number of the draw; draw 0 is the start."""
+
+
+def consistency(
+    estimator: Estimator,
+    x: Array,
+    levels: Level,
+    cond: Condition,
+    noise: NoiseSource,
+    gamma: float = 1.0,
+) -> Iterator[Jump]:
+    """Jump to clean, return to the next level, and again.
+
+    Args:
+        estimator: a consistency function or a flow map.
+        x: [b, ...] the state at the first level.
+        levels: N + 1 levels [N + 1], from the noisiest to clean.
+        cond: the network's conditions.
+        noise: fresh noise; draws 1 … N − 1 are used where gamma > 0.
+        gamma: the share of fresh noise, in [0, 1].
+
+    Yields:
+        N jumps, one evaluation each.
+
+    Raises:
+        UnsupportedTarget: the model cannot jump to clean.
+        ValueError: gamma is outside [0, 1].
+    """
+    require_targets(estimator, Targets.CLEAN, "consistency")
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+    clean = CLEAN.batch(x.shape[0])
+    for index, at, to in consecutive(levels, x.shape[0]):
+        estimate = estimator(x, at, clean, cond)
+        x = renoise(x, at, to, estimate, noise, index + 1, gamma, estimator.epsilon)
+        yield Jump(index, at, to, x, estimate)
+
+
+def renoise(
+    x: Array,
+    at: Level,
+    to: Level,
+    estimate: Array,
+    noise: NoiseSource,
+    draw: int,
+    gamma: float = 1.0,
+    epsilon: float = 0.0,
+) -> Array:
+    """Bring an estimate of clean data to the level `to`: α'·D + s·(√(1 − γ²)·implied + γ·fresh noise).
+
+    s = √(σ'² − (α'·ε)²): an estimate that stands at the boundary ε already holds that much noise.
+    """
+    xp = namespace(to.sigma)
+    spread = xp.sqrt(xp.clip(to.sigma**2 - (to.alpha * epsilon) ** 2, 0.0, float("inf")))
+    renewed = per_sample(to.alpha, x) * estimate
+    if bool(xp.all(spread == 0)):
+        return renewed
+    if gamma < 1.0:
+        renewed = renewed + per_sample(spread * math.sqrt(1 - gamma**2), x) * implied_noise(x, at, estimate)
+    if gamma > 0.0:
+        renewed = renewed + per_sample(spread * gamma, x) * noise(draw)
+    return renewed
