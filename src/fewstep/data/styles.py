@@ -1,0 +1,156 @@
+"""Recolouring, drawing styles and sketches of transparent images, made by rule: they turn one picture into a
+family that colour words, style words and control images can be learned from.
+
+Every function takes and gives premultiplied RGBA, float32 [4, h, w] in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+Image4 = Any
+"""Premultiplied RGBA, float32 [4, h, w] in [0, 1]."""
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.15, 0.15),
+    "orange": (0.95, 0.52, 0.08),
+    "yellow": (0.96, 0.82, 0.12),
+    "green": (0.20, 0.66, 0.26),
+    "blue": (0.16, 0.42, 0.88),
+    "purple": (0.56, 0.24, 0.78),
+    "pink": (0.96, 0.45, 0.68),
+    "brown": (0.50, 0.30, 0.16),
+    "black": (0.12, 0.12, 0.13),
+    "white": (0.92, 0.92, 0.93),
+    "gray": (0.50, 0.50, 0.52),
+}
+"""Each colour word and the sRGB colour that mid-grey becomes."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def split(image: Image4) -> tuple[Any, Any]:
+    """Straight colour [3, h, w] and alpha [1, h, w]; colour is 0 where nothing is drawn."""
+    alpha = image[3:]
+    return np.where(alpha > 1e-3, image[:3] / np.maximum(alpha, 1e-3), 0.0).clip(0, 1), alpha
+
+
+def join(colour: Any, alpha: Any) -> Image4:
+    """Premultiplied RGBA from straight colour and alpha."""
+    return np.concatenate([colour * alpha, alpha]).astype(np.float32)
+
+
+def luminance(colour: Any) -> Any:
+    """Rec. 601 luma [h, w] of straight colour [3, h, w]."""
+    return np.tensordot(_LUMA, colour, axes=1)
+
+
+def recolour(image: Image4, colour: str) -> Image4:
+    """Paint an image in one hue: its dark parts stay dark, its light parts light, the middle takes the colour."""
+    straight, alpha = split(image)
+    # centre each picture's tones on its own mean, so that a dark and a light picture both show the hue
+    luma = luminance(straight)
+    weight = alpha[0]
+    mean = float((luma * weight).sum() / max(float(weight.sum()), 1e-3))
+    tone = (0.5 + 0.8 * (luma - mean)).clip(0, 1)[None]
+    hue = np.array(COLOURS[colour], dtype=np.float32)[:, None, None]
+    painted = np.where(tone < 0.5, 2 * tone * hue, 1 - 2 * (1 - tone) * (1 - hue))
+    return join(painted, alpha)
+
+
+def flat(image: Image4) -> Image4:
+    """Few tones in large areas: a median filter, then four levels a channel."""
+    straight, alpha = split(image)
+    smooth = _filtered(straight, ImageFilter.MedianFilter(3))
+    return join(np.round(smooth * 3) / 3, np.round(alpha * 2) / 2)
+
+
+def outline(image: Image4) -> Image4:
+    """Dark lines where colour or coverage changes, nothing between them."""
+    return join(np.full((3, *image.shape[1:]), 0.1, dtype=np.float32), _edges(image)[None])
+
+
+def pixel_art(image: Image4, cells: int = 12) -> Image4:
+    """Large square pixels of few tones with hard edges."""
+    size = image.shape[1:]
+    small = np.stack([_resized(channel, (cells, cells), Image.Resampling.BOX) for channel in image])
+    straight, alpha = split(small)
+    blocks = join(np.round(straight * 4) / 4, (alpha > 0.5).astype(np.float32))
+    return np.stack([_resized(channel, (size[1], size[0]), Image.Resampling.NEAREST) for channel in blocks])
+
+
+def silhouette(image: Image4) -> Image4:
+    """One dark shape."""
+    return join(np.full((3, *image.shape[1:]), 0.08, dtype=np.float32), image[3:])
+
+
+def pastel(image: Image4) -> Image4:
+    """Soft, light colours: half the saturation, mixed with white."""
+    straight, alpha = split(image)
+    grey = luminance(straight)[None]
+    return join(0.5 + 0.5 * (grey + 0.6 * (straight - grey)), alpha)
+
+
+STYLES: dict[str, Callable[[Image4], Image4]] = {
+    "flat": flat,
+    "outline": outline,
+    "pixel art": pixel_art,
+    "silhouette": silhouette,
+    "pastel": pastel,
+}
+"""Each style word and what it does."""
+
+
+def sketch(image: Image4, rng: np.random.Generator) -> Image4:
+    """What a hurried hand would draw of it: an outline of random weight and wobble, or flat patches of colour."""
+    wobbly = _wobble(image, rng)
+    if rng.random() < 0.5:
+        lines = _edges(wobbly, threshold=float(rng.uniform(0.12, 0.3)))
+        if rng.random() < 0.5:
+            lines = _filtered(lines[None], ImageFilter.MaxFilter(3))[0]
+        return join(np.full((3, *image.shape[1:]), float(rng.uniform(0, 0.3)), dtype=np.float32), lines[None])
+    straight, alpha = split(wobbly)
+    smooth = _filtered(straight, ImageFilter.MedianFilter(5))
+    levels = int(rng.integers(2, 4))
+    return join(np.round(smooth * levels) / levels, (alpha > 0.5).astype(np.float32))
+
+
+def _edges(image: Image4, threshold: float = 0.2) -> Any:
+    """How strongly each pixel [h, w] stands at an edge of colour or coverage, in [0, 1]."""
+    on_white = image[:3] + (1 - image[3:])
+    tones = np.concatenate([on_white, image[3:]])
+    padded = np.pad(tones, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    across = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    strength = np.sqrt(across**2 + down**2).max(axis=0)
+    return ((strength - threshold) / 0.4).clip(0, 1).astype(np.float32)
+
+
+def _wobble(image: Image4, rng: np.random.Generator) -> Image4:
+    """Shift every pixel by a smooth random field of about one pixel."""
+    height, width = image.shape[1:]
+    amount = float(rng.uniform(0, 1.2)) * height / 32
+    field = [_resized(rng.normal(size=(4, 4)).astype(np.float32), (width, height)) * amount for _ in range(2)]
+    rows, columns = np.mgrid[0:height, 0:width]
+    rows = np.clip(np.round(rows + field[0]), 0, height - 1).astype(int)
+    columns = np.clip(np.round(columns + field[1]), 0, width - 1).astype(int)
+    wobbled: Image4 = image[:, rows, columns]
+    return wobbled
+
+
+def _resized(channel: Any, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BICUBIC) -> Any:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(channel, dtype=np.float32)).resize(size, how))
+
+
+def _filtered(channels: Any, what: ImageFilter.Filter) -> Any:
+    """Apply a Pillow filter to each channel [c, h, w] in [0, 1]."""
+    return np.stack(
+        [
+            np.asarray(Image.fromarray((channel * 255).round().astype(np.uint8)).filter(what), dtype=np.float32) / 255
+            for channel in channels
+        ]
+    )

@@ -1,0 +1,151 @@
+"""Prompts as arrays: a frozen table of token vectors, in order, without torch.
+
+The table is distilled from all-MiniLM-L6-v2 (Apache-2.0) by `fewstep models build-text`; the trainable part of
+the text encoder belongs to the network and is exported with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+BUILT_IN = Path(__file__).parent / "text"
+MAX_PROMPT = 32_000
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used: the message says why."""
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What the model can make of a prompt.
+
+    Args:
+        unknown_words: words that no training caption holds.
+        nearest: the training captions nearest in meaning with their cosine similarity, best first.
+        truncated: whether words were cut off at the end.
+    """
+
+    unknown_words: tuple[str, ...]
+    nearest: tuple[tuple[str, float], ...]
+    truncated: bool
+
+
+class TokenTable:
+    """Words to vectors.
+
+    Args:
+        directory: where `table.safetensors` and `tokenizer.json` are.
+    """
+
+    def __init__(self, directory: Path = BUILT_IN) -> None:
+        arrays = load_file(directory / "table.safetensors")
+        self._rows, self._scale, self._weight = arrays["rows"], arrays["scale"], arrays["weight"]
+        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a token's vector."""
+        return int(self._rows.shape[1])
+
+    def tokens(self, text: str) -> list[int]:
+        """The table's rows for a text, in order."""
+        return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids]
+
+    def vectors(self, ids: Sequence[int]) -> Any:
+        """float32 [len(ids), width], of root mean square 1."""
+        rows = np.asarray(ids, dtype=np.int64)
+        return self._rows[rows].astype(np.float32) * self._scale[rows, None]
+
+    def encode(self, prompts: Sequence[str], length: int) -> dict[str, Any]:
+        """The condition of a batch of prompts.
+
+        Args:
+            prompts: the texts; an empty one is the unconditional prompt.
+            length: tokens kept of each.
+
+        Returns:
+            `text` float32 [b, length, width], zeros after the end, and `text_mask` float32 [b, length], 1 where
+            there is a token.
+        """
+        text = np.zeros((len(prompts), length, self.width), dtype=np.float32)
+        mask = np.zeros((len(prompts), length), dtype=np.float32)
+        for row, prompt in enumerate(prompts):
+            ids = self.tokens(check_prompt(prompt))[:length]
+            text[row, : len(ids)] = self.vectors(ids)
+            mask[row, : len(ids)] = 1.0
+        return {"text": text, "text_mask": mask}
+
+    def meaning(self, text: str) -> Any:
+        """One unit vector for a whole text, float32 [width]: the mean of its tokens, rare ones weighing more."""
+        ids = self.tokens(text)
+        if not ids:
+            return np.zeros(self.width, dtype=np.float32)
+        summed = (self.vectors(ids) * self._weight[ids, None]).sum(axis=0)
+        return summed / max(float(np.linalg.norm(summed)), 1e-9)
+
+
+@lru_cache(maxsize=4)
+def table(directory: Path = BUILT_IN) -> TokenTable:
+    """The token table of a directory, read once."""
+    return TokenTable(directory)
+
+
+def check_prompt(prompt: str) -> str:
+    """Return the prompt, or raise PromptError if it is no text or too long."""
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt must be text, got {type(prompt).__name__}")
+    if len(prompt) > MAX_PROMPT:
+        raise PromptError(f"a prompt must have at most {MAX_PROMPT} characters, got {len(prompt)}")
+    return prompt
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case."""
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+class Captions:
+    """The captions that a model was trained on, to tell what it knows.
+
+    Args:
+        captions: each caption once.
+        other_words: words seen in training beside them (keywords, colours, styles).
+        tokens: the table that gives meanings.
+    """
+
+    def __init__(self, captions: Sequence[str], other_words: Sequence[str], tokens: TokenTable) -> None:
+        self.captions = list(captions)
+        self.other_words = sorted(set(other_words))
+        self._tokens = tokens
+
+    @cached_property
+    def _meanings(self) -> Any:
+        return np.stack([self._tokens.meaning(caption) for caption in self.captions])
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        known = {word for caption in self.captions for word in words(caption)}
+        return frozenset(known | set(self.other_words) | _FUNCTION_WORDS)
+
+    def report(self, prompt: str, length: int, count: int = 3) -> PromptReport:
+        """Say which words of a prompt are unknown and which captions lie nearest."""
+        unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self._known))
+        nearest: tuple[tuple[str, float], ...] = ()
+        if self.captions and prompt.strip():
+            similarity = self._meanings @ self._tokens.meaning(prompt)
+            best = np.argsort(-similarity, kind="stable")[:count]
+            nearest = tuple((self.captions[i], round(float(similarity[i]), 4)) for i in best)
+        return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
+
+
+_FUNCTION_WORDS = frozenset("a an the of and or with in on at to for by from is are it its this that".split())
