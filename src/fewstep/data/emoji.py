@@ -290,6 +290,6 @@ class Emoji:
 
 
 def without_colours(text: str) -> str:
-    """A caption without its colour words, so that another can take their place; the caption itself if none is left."""
+    """A caption without its colour words, so that another can take their place, unless nothing would be left."""
     left = " ".join(word for word in text.split() if word not in COLOURS)
     return left or text
