@@ -1,9 +1,24 @@
-"""The record of what made an image, as plain values with an exact JSON round trip.
+"""The record of what made an image: kept in the image itself, read back exactly.
 
-It needs only the standard library.
+It needs only the standard library and Pillow, so whatever handles the images can read it.
 """
 
+from fewstep.provenance.a1111 import parameters
+from fewstep.provenance.embed import encode, image_hash, read_record, save
 from fewstep.provenance.plain import Json, ProvenanceError
 from fewstep.provenance.record import FORMAT_VERSION, Record, installed
+from fewstep.provenance.xmp import DIGITAL_SOURCE_TYPE
 
-__all__ = ["FORMAT_VERSION", "Json", "ProvenanceError", "Record", "installed"]
+__all__ = [
+    "DIGITAL_SOURCE_TYPE",
+    "FORMAT_VERSION",
+    "Json",
+    "ProvenanceError",
+    "Record",
+    "encode",
+    "image_hash",
+    "installed",
+    "parameters",
+    "read_record",
+    "save",
+]
