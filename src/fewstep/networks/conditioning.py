@@ -112,7 +112,8 @@ class TextEncoder(nn.Module):
         bias = torch.cat([torch.zeros_like(mask[:, :1]), (mask - 1.0) * 1e4], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, bias)
-        return self.norm(tokens), bias
+        encoded: Tensor = self.norm(tokens)
+        return encoded, bias
 
 
 class TransformerLayer(nn.Module):
@@ -129,7 +130,8 @@ class TransformerLayer(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n w"], bias: Float[Tensor, "b n"]) -> Float[Tensor, "b n w"]:
         q, k, v = self.qkv(self.norm1(tokens)).chunk(3, dim=-1)
         tokens = tokens + self.out(attend(q, k, v, self.heads, bias))
-        return tokens + self.mlp(self.norm2(tokens))
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return out
 
 
 def attend(

@@ -76,12 +76,13 @@ class UNet(nn.Module):
         )
         summary = config.text_width if config.text else 0
         self.embedding = Embedding(config.embedding, config.classes, config.guidance, summary)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         layer = 0
         for level, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
-            self.down.append(nn.ModuleList(_block(config, level, width, layer + i) for i in range(depth)))
-            self.up.append(nn.ModuleList(_block(config, level, 2 * width, layer + depth + i) for i in range(depth)))
+            for i in range(depth):
+                self.down[f"{level}_{i}"] = _block(config, level, width, layer + i)
+                self.up[f"{level}_{i}"] = _block(config, level, 2 * width, layer + depth + i)
             layer += 2 * depth
             if level + 1 < len(config.widths):
                 following = config.widths[level + 1]
@@ -107,15 +108,15 @@ class UNet(nn.Module):
         keys = cond.get("dropout")
         h = self.stem(self._with_control(x, cond))
         kept: list[Tensor] = []
-        for level, blocks in enumerate(self.down):
-            for block in blocks:
-                h = block(h, embedding, tokens, bias, keys)
+        for level, depth in enumerate(self.config.depths):
+            for i in range(depth):
+                h = self.down[f"{level}_{i}"](h, embedding, tokens, bias, keys)
                 kept.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
-        for level in reversed(range(len(self.up))):
-            for block in self.up[level]:
-                h = block(torch.cat([h, kept.pop()], dim=1), embedding, tokens, bias, keys)
+        for level, depth in reversed(list(enumerate(self.config.depths))):
+            for i in range(depth):
+                h = self.up[f"{level}_{i}"](torch.cat([h, kept.pop()], dim=1), embedding, tokens, bias, keys)
             if level > 0:
                 h = F.interpolate(self.grow[level - 1](h), scale_factor=2.0, mode="nearest")
         out: Tensor = self.head(F.silu(self.norm(h)))
