@@ -74,7 +74,7 @@ class ImageFolder:
         rows = list(_rows(self.root, found))
         by_name = self._from_metadata(rows, set(images), caption_column) if rows else {}
         if not images:
-            held = f", only {len(self.skipped)} files that cannot be used" if len(self.skipped) else ""
+            held = f", only files that cannot be used ({len(self.skipped)})" if len(self.skipped) else ""
             raise DataError(f"{self.root} holds no images ({', '.join(sorted(SUFFIXES))}){held}")
         folders = [Path(name).parent.name for name in images]
         classes = [] if rows or any("/" not in name for name in images) else sorted(set(folders))

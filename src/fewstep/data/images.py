@@ -206,6 +206,8 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
         BadImage: the file is missing, broken, too large or of no accepted format.
     """
     try:
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
+            raise BadImage("the file is empty")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width} × {image.height} pixels, more than the {MAX_PIXELS} allowed")
@@ -218,7 +220,11 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise BadImage(f"not an image of an accepted format ({', '.join(FORMATS)})") from error
+        raise BadImage(
+            f"not an image of an accepted format ({', '.join(FORMATS)}), or broken at its start"
+        ) from error
+    except FileNotFoundError as error:
+        raise BadImage("the file is missing") from error
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: {error}") from error
     except Exception as error:  # decoders of hostile files raise OSError, SyntaxError, struct.error, KeyError …

@@ -71,7 +71,7 @@ class Pictures:
             if pixels is not None:
                 return place, self.frame.draw(pixels, rng)
         name, reason = next(iter(self.skipped.reasons.items()))
-        raise DataError(f"none of the {count} images can be read; {name}: {reason}")
+        raise DataError(f"no image of {count} can be read; {name}: {reason}")
 
     def _pixels(self, index: int) -> NDArray[np.uint8] | None:
         if index in self._bad:
