@@ -191,9 +191,30 @@ def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"x")
     with pytest.raises(DataError, match=r"the split 'train' of .*x\.parquet cannot be loaded"):
         HuggingFace(tmp_path / "x.parquet", size=8)
-    parquet.write_table(pyarrow.table({"image": pyarrow.array([], pyarrow.binary())}), tmp_path / "no.parquet")
-    with pytest.raises(DataError, match=r"the split 'train' of .*no\.parquet is empty"):
-        HuggingFace(tmp_path / "no.parquet", size=8)
+    made().to_parquet(tmp_path / "y.parquet")
+    with pytest.raises(DataError, match=r'"train\[:0\]" corresponds to no data'):
+        HuggingFace(tmp_path / "y.parquet", "train[:0]", size=8)
+    with pytest.raises(DataError, match=r'Unknown split "test"'):
+        HuggingFace(tmp_path / "y.parquet", "test", size=8)
+
+
+def test_an_empty_split_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: made().select([]))
+    with pytest.raises(DataError, match="the split 'test' of some/thing is empty"):
+        HuggingFace("some/thing", "test", size=8)
+
+
+def test_a_hub_name_is_loaded_with_its_configuration_split_and_revision(monkeypatch) -> None:
+    asked: list[tuple] = []
+
+    def load_dataset(*given: object, **named: object) -> datasets.Dataset:
+        asked.append((given, named))
+        return made(text=["a", "b", "c"])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    data = HuggingFace("some/thing", "test", size=8, config="small", revision="v2")
+    assert asked == [(("some/thing", "small"), {"split": "test", "revision": "v2"})]
+    assert (data.name, told(data)[0]) == ("some/thing", ("a", None))
 
 
 def test_without_datasets_the_error_says_what_to_install(monkeypatch) -> None:

@@ -155,7 +155,12 @@ def load(name_or_path: str | Path, split: str, config: str | None = None, revisi
     except DataError:
         raise
     except Exception as error:  # datasets raises its own errors, the hub's, Arrow's and the network's
-        raise DataError(f"the split {split!r} of {name_or_path} cannot be loaded: {error}") from error
+        raise DataError(f"the split {split!r} of {name_or_path} cannot be loaded: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first of a chain of errors: "an error occurred while generating" helps nobody."""
+    return error if error.__cause__ is None else _cause(error.__cause__)
 
 
 def _saved(saved: Any, path: Path, split: str) -> Any:

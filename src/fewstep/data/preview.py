@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,9 +60,11 @@ def contact_sheet(
 
 
 def _title(example: Example) -> str:
-    if example.caption:
-        return example.caption
-    return "" if example.label is None else f"label {example.label}"
+    if not example.caption:
+        return "" if example.label is None else f"label {example.label}"
+    # Pillow's own font has no accented letters: better "Ubung" than a box.
+    letters = unicodedata.normalize("NFKD", example.caption)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _picture(data: object, scale: int | None) -> Image.Image:
@@ -132,15 +135,17 @@ def _cut(line: str, width: int, font: Font) -> str:
 
 
 def _scatter(chosen: Sequence[Example], page: tuple[int, ...], side: int = 512) -> Image.Image:
-    """Points from −2 to 2 on both axes, coloured by label."""
+    """Points about the origin, the axes to one scale, coloured by label."""
     sheet = Image.new("RGB", (side, side), page)
     draw = ImageDraw.Draw(sheet)
     middle = side / 2
     draw.line([(middle, 0), (middle, side)], fill=CHECKS[1])
     draw.line([(0, middle), (side, middle)], fill=CHECKS[1])
     radius = math.sqrt(max(1.0, 1500 / len(chosen)))
-    for example in chosen:
-        x, y = middle * (1 + float(example.data[0]) / 2), middle * (1 - float(example.data[1]) / 2)
+    points = np.stack([example.data for example in chosen])
+    unit = middle / (1.1 * max(float(np.abs(points).max()), 1e-6))
+    for example, point in zip(chosen, points, strict=True):
+        x, y = middle + unit * float(point[0]), middle - unit * float(point[1])
         hue = 220 if example.label is None else example.label * 137.5 % 360
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=f"hsl({hue:.0f}, 70%, 45%)")
     return sheet
