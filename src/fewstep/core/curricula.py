@@ -77,7 +77,7 @@ class EctGap:
 
 
 def linear_warmup(clock: Clock, steps: int) -> float:
-    """min(1, k/steps); 1 where steps is 0."""
+    """min(1, (k + 1)/steps), so that the first step counts; 1 where steps is 0."""
     return 1.0 if steps <= 0 else min(1.0, (clock.step + 1) / steps)
 
 

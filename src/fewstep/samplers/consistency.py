@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from fewstep.core.arrays import Array, Condition, namespace, per_sample
+from fewstep.core.arrays import Array, Condition, like, namespace, per_sample
 from fewstep.core.jump import Jump, consecutive, implied_noise
 from fewstep.core.levels import CLEAN, Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
@@ -75,5 +75,5 @@ def renoise(
     if gamma < 1.0:
         renewed = renewed + per_sample(spread * math.sqrt(1 - gamma**2), x) * implied_noise(x, at, estimate)
     if gamma > 0.0:
-        renewed = renewed + per_sample(spread * gamma, x) * noise(draw)
+        renewed = renewed + per_sample(spread * gamma, x) * namespace(x).astype(like(noise(draw), x), x.dtype)
     return renewed
