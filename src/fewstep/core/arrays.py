@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_torch_array
+from array_api_compat import array_namespace, device, is_torch_array, to_device
 
 Array: TypeAlias = Any
 """A NumPy array or a torch tensor; which shape, each function says."""
@@ -26,11 +26,30 @@ def namespace(*arrays: Array) -> Any:
 
 
 def like(values: Array, reference: Array) -> Array:
-    """Return `values` in the namespace and on the device of `reference`, its own precision kept."""
+    """Return `values` in the namespace and on the device of `reference`, its own precision kept.
+
+    Python numbers become float64 (whole ones int64). A tensor stays in its graph.
+    """
+    if not is_torch_array(reference):
+        return namespace(reference).asarray(values)
+    return to_device(_tensor(values, reference), device(reference))
+
+
+def _tensor(values: Array, reference: Array) -> Array:
+    """`values` as a tensor, where they are: `asarray` of a tensor would leave its graph in some versions of torch."""
+    if is_torch_array(values):
+        return values
+    values = np.asarray(values)
+    return namespace(reference).asarray(values if values.flags.writeable else values.copy())
+
+
+def _cast_like(values: Array, reference: Array) -> Array:
+    """`values` with the namespace, device and precision of `reference`, cast before they travel: not every
+    accelerator has float64."""
     xp = namespace(reference)
-    if is_torch_array(reference):
-        return xp.asarray(values, device=device(reference))
-    return xp.asarray(values)
+    if not is_torch_array(reference):
+        return xp.astype(xp.asarray(values), reference.dtype)
+    return to_device(xp.astype(_tensor(values, reference), reference.dtype), device(reference))
 
 
 def per_sample(values: Array, x: Array) -> Array:
@@ -44,7 +63,7 @@ def per_sample(values: Array, x: Array) -> Array:
         An array of x's type of shape [] or [b, 1, ...].
     """
     xp = namespace(x)
-    values = xp.astype(like(values, x), x.dtype)
+    values = _cast_like(values, x)
     if values.ndim == 0:
         return values
     return xp.reshape(values, (-1,) + (1,) * (x.ndim - 1))
@@ -53,7 +72,7 @@ def per_sample(values: Array, x: Array) -> Array:
 def batch_of(values: Array, x: Array) -> Array:
     """Return per-sample numbers as an array of shape [b] of x's type: what a network takes as times."""
     xp = namespace(x)
-    values = xp.astype(like(values, x), x.dtype)
+    values = _cast_like(values, x)
     return xp.broadcast_to(values, (x.shape[0],))
 
 

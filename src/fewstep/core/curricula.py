@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fewstep.core.arrays import Array, namespace
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -75,9 +77,14 @@ class EctGap:
         """1/q^a."""
         return float(self.q ** -(self.stage(clock) + 1))
 
+    def lower(self, t: Array, clock: Clock) -> Array:
+        """r for ratios t of any shape: 0 ≤ r < t."""
+        sigmoid = 0.5 * (1 - namespace(t).tanh(0.5 * self.b * t))
+        return t * namespace(t).clip(1 - (1 + self.k * sigmoid) * self.shrink(clock), 0.0, 1.0)
+
 
 def linear_warmup(clock: Clock, steps: int) -> float:
-    """min(1, k/steps); 1 where steps is 0."""
+    """min(1, (k + 1)/steps), so that the first step counts; 1 where steps is 0."""
     return 1.0 if steps <= 0 else min(1.0, (clock.step + 1) / steps)
 
 

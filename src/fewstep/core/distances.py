@@ -20,9 +20,15 @@ class Distance(Protocol):
     def __call__(self, a: Array, b: Array) -> Array: ...
 
 
+def _single(values: Array) -> Array:
+    """Half precision to float32, which the squares and their sum need; others unchanged."""
+    xp = namespace(values)
+    return xp.astype(values, xp.float32) if xp.finfo(values.dtype).bits < 32 else values
+
+
 def _sum_of_squares(a: Array, b: Array) -> Array:
     xp = namespace(a)
-    difference = a - b
+    difference = _single(a) - _single(b)
     return xp.sum(xp.reshape(difference * difference, (a.shape[0], -1)), axis=1)
 
 

@@ -25,7 +25,7 @@ def from_ratios(ratios: Array) -> Level:
     values = np.asarray(ratios, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0 or np.any(np.isnan(values)):
         raise ValueError(f"a grid needs a list of σ/α, got {ratios!r}")
-    if np.any(values <= 0) or np.any(np.diff(values) >= 0):
+    if np.any(values <= 0) or not np.all(values[1:] < values[:-1]):
         raise ValueError(f"a grid's σ/α must be above 0 and fall, got {values.tolist()}")
     pure = np.isinf(values)
     levels = Level(np.where(pure, 0.0, 1.0), np.where(pure, 1.0, values))

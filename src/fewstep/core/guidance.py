@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewstep.core.arrays import Array, Condition, namespace, per_sample
+from fewstep.core.arrays import Array, Condition, batch_of, like, namespace, per_sample
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
 
 
 @dataclass(frozen=True)
 class Guided:
-    """D = D_∅ + w·(D_c − D_∅): an estimator again. w = 1 is the conditional estimate itself.
+    """D = D_∅ + w·(D_c − D_∅): an estimator again.
 
+    Computed as D_c + (w − 1)·(D_c − D_∅), so that w = 1, and levels outside the interval, give D_c to the bit.
     Both estimates come from one call with twice the batch.
 
     Args:
@@ -47,15 +48,8 @@ class Guided:
         both = self.estimator(xp.concat([x, x]), _twice(at), _twice(to), with_null)
         conditional, unconditional = both[:size], both[size:]
         inside = (at.ratio > self.low) & (at.ratio <= self.high)
-        levels = namespace(at.sigma)
-        weight = levels.where(inside, at.sigma * 0 + self._weight(at), levels.ones_like(at.sigma))
-        return unconditional + per_sample(weight, x) * (conditional - unconditional)
-
-    def _weight(self, at: Level) -> Array:
-        if isinstance(self.weight, (int, float)):
-            return self.weight
-        xp = namespace(at.sigma)
-        return xp.astype(xp.asarray(self.weight), at.sigma.dtype)
+        extra = xp.where(like(inside, x), batch_of(self.weight, x) - 1, xp.zeros_like(batch_of(0.0, x)))
+        return conditional + per_sample(extra, x) * (conditional - unconditional)
 
 
 def _twice(level: Level) -> Level:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from array_api_compat import device
+
 from fewstep.core.arrays import Array, Condition, divide, namespace, per_sample
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator
@@ -50,6 +52,7 @@ def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
     Raises:
         ValueError: a sample leaves a level without noise for another level.
     """
+    at, to = at.with_kind_of(to), to.with_kind_of(at)
     check_leaves_noise(at, to)
     shrink = _noise_ratio(at, to)
     return per_sample(shrink, x) * x + per_sample(to.alpha - at.alpha * shrink, x) * estimate
@@ -60,11 +63,15 @@ def check_leaves_noise(at: Level, to: Level) -> None:
 
     Levels on an accelerator are not looked at, since that would wait for it; there the jump gives x back.
     """
-    if getattr(at.sigma, "is_cuda", False):
+    if _on_accelerator(at):
         return
     stuck = (at.sigma == 0) & ((to.sigma != 0) | (to.alpha != at.alpha))
     if bool(namespace(at.sigma).any(stuck)):
         raise ValueError("cannot jump from a level without noise (σ = 0) to another level: add noise to it")
+
+
+def _on_accelerator(level: Level) -> bool:
+    return str(device(level.sigma)) != "cpu"
 
 
 def _noise_ratio(at: Level, to: Level) -> Array:
@@ -113,13 +120,20 @@ def heun_step(
 
     Returns:
         The state at `to` and the first estimate, both [b, ...]; two evaluations, one where `to` is clean.
+
+    Raises:
+        ValueError: a sample leaves a level without noise, or pure noise over σ/α, which is infinite there.
     """
+    at, to = at.with_kind_of(to), to.with_kind_of(at)
+    check_leaves_noise(at, to)
     first = estimator(x, at, at, cond)
     last = to.sigma == 0
     xp = namespace(to.sigma)
     if bool(xp.all(last)):
         return jump(x, at, to, first), first
     slope, chart = (_angle_slope, _AngleChart(sigma_data)) if variable == "angle" else (_ratio_slope, _RatioChart())
+    if variable == "ratio" and not _on_accelerator(at) and bool(xp.any(at.alpha == 0)):
+        raise ValueError("Heun over 'ratio' cannot start at pure noise (α = 0), where σ/α is infinite: use 'angle'")
     y, start, end = chart.enter(x, at), chart.time(at), chart.time(to)
     width = per_sample(end - start, x)
     k1 = slope(y, start, first)

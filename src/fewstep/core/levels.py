@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from array_api_compat import is_torch_array
 
 from fewstep.core.arrays import Array, divide, like, namespace, per_sample
 
@@ -82,6 +83,10 @@ class Level:
     def like(self, x: Array) -> Level:
         """The same numbers in x's namespace and on its device, their precision kept."""
         return Level(like(self.alpha, x), like(self.sigma, x))
+
+    def with_kind_of(self, other: Level) -> Level:
+        """The same numbers as tensors if `other` holds tensors; unchanged otherwise."""
+        return self.like(other.sigma) if is_torch_array(other.sigma) else self
 
     def batch(self, size: int) -> Level:
         """One level for each of `size` samples: shape [b]."""

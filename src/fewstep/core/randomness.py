@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
 from fewstep.core.arrays import Array, like, namespace
 
@@ -92,7 +93,7 @@ def keep_mask(keys: Array, layer: int, shape: Sequence[int], rate: float) -> Arr
         raise ValueError(f"a dropout rate must be at least 0 and below 1, got {rate}")
     xp = namespace(keys)
     base = _mix((keys + _MASK // 3 * (layer + 1)) & _MASK)
-    position = xp.arange(math.prod(shape), dtype=xp.int64, device=keys.device)
+    position = xp.arange(math.prod(shape), dtype=xp.int64, device=device(keys))
     bits = _mix((base[:, None] ^ _mix(position)[None, :]) & _MASK)
     return xp.reshape(bits >= int(rate * 2**32), (keys.shape[0], *shape))
 

@@ -1,7 +1,11 @@
 """Consistency sampling in 1 … N steps (2303.01469 alg. 1), with the noise kept, renewed or partly both.
 
-γ is CTM's (2310.02279 alg. 2): 1 re-noises with fresh noise (multistep consistency sampling), 0 keeps the noise
-that the estimate implies (a deterministic jump).
+γ is the share of fresh noise, as in CTM (2310.02279 alg. 2): 1 re-noises with fresh noise (multistep consistency
+sampling), 0 keeps the noise that the estimate implies, so that the result is a function of the start.
+
+Only γ = 1 keeps the distribution of the data with an exact consistency function: below it the kept noise is the
+one that made the estimate, and the two add up to more spread than the level has. (CTM jumps with the estimate
+towards the next level itself, which a model that only reaches clean does not give.)
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from fewstep.core.arrays import Array, Condition, namespace, per_sample
+from fewstep.core.arrays import Array, Condition, like, namespace, per_sample
 from fewstep.core.jump import Jump, consecutive, implied_noise
 from fewstep.core.levels import CLEAN, Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
@@ -75,5 +79,5 @@ def renoise(
     if gamma < 1.0:
         renewed = renewed + per_sample(spread * math.sqrt(1 - gamma**2), x) * implied_noise(x, at, estimate)
     if gamma > 0.0:
-        renewed = renewed + per_sample(spread * gamma, x) * noise(draw)
+        renewed = renewed + per_sample(spread * gamma, x) * namespace(x).astype(like(noise(draw), x), x.dtype)
     return renewed
