@@ -74,8 +74,10 @@ class Embedding(nn.Module):
             none = torch.full_like(time_at, self.classes, dtype=torch.int64)
             embedding = embedding + self.label(none if label is None else label)
         if self.guidance is not None and "guidance" in cond:
-            # guidance scales are felt by their ratio; waves of ln w stay well spread for w from 1 to 16
-            embedding = embedding + self.guidance(self.waves(cond["guidance"].to(time_at.dtype).log()))
+            # guidance scales are felt by their ratio; waves of ln w stay well spread for w from 1 to 16, and w = 0
+            # (no prompt at all) must be finite
+            scale = cond["guidance"].to(time_at.dtype).clamp(min=0.01)
+            embedding = embedding + self.guidance(self.waves(scale.log()))
         if self.text is not None and summary is not None:
             embedding = embedding + self.text(summary)
         return F.silu(embedding)

@@ -59,6 +59,8 @@ class UNetConfig:
             )
         if any(width % 32 for width in self.widths):
             raise ValueError(f"widths must be multiples of 32, got {self.widths}")
+        if self.text and self.text_width % 4:
+            raise ValueError(f"text_width must be a multiple of 4, its attention heads, got {self.text_width}")
 
 
 class UNet(nn.Module):

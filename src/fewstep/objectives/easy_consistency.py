@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from fewstep.core.curricula import Clock, EctGap
 from fewstep.core.densities import Density, LogNormal, Rng
@@ -46,7 +45,7 @@ class EasyConsistency(Objective):
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]
         ratio_t = self.density.sample(rng, size).double()
-        ratio_r = self.lower(ratio_t, clock)
+        ratio_r = self.gap.lower(ratio_t, clock)
         x_t, t, noise = noised(batch.data, ratio_t, rng, self.path)
         r = on_path(from_ratio(ratio_r), self.path)
         clean = CLEAN.like(t.sigma).batch(size)
@@ -57,8 +56,3 @@ class EasyConsistency(Objective):
         per_sample = self.distance(student(x_t, t, clean, cond), answer)
         weight = 1 / (ratio_t - ratio_r) if self.weight == "gap" else 1 / ratio_t**2 + 1 / self.sigma_data**2
         return mean_loss(per_sample * weight.to(per_sample.dtype), t, gap=(ratio_r / ratio_t).mean())
-
-    def lower(self, t: Tensor, clock: Clock) -> Tensor:
-        """r(t) of eq. 20."""
-        n = 1 + self.gap.k * torch.sigmoid(-self.gap.b * t)
-        return t * (1 - n * self.gap.shrink(clock)).clamp(min=0.0)

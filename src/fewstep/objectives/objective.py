@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.arrays import Condition
+from fewstep.core.arrays import Condition, divide
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng
 from fewstep.core.levels import VE, Level, Path, from_ratio, place
@@ -30,7 +30,8 @@ class Loss:
     """One step's loss.
 
     Args:
-        terms: what each optimiser role minimises, as scalars; "student" is the network itself.
+        terms: what each role minimises, as scalars; "student" is the network itself. Their sum is differentiated
+            once, for all roles: an objective detaches what a role must not learn from.
         per_sample: the weighted loss [b] of each sample, detached.
         at: the level [b] each sample stood at.
         scalars: what else is worth a curve.
@@ -89,8 +90,20 @@ def noised(data: Tensor, ratio: Tensor, rng: Rng, path: Path | None = None) -> t
 
 
 def on_path(level: Level, path: Path | None) -> Level:
-    """The level with the scale of `path`; VE's own scale, without its bounds, if None."""
-    return level if path is None or isinstance(path, VE) else place(level, path)
+    """The level with the scale of `path`, its σ/α unchanged; VE's own scale if None.
+
+    A path's bounds do not apply: beyond them σ (at the noisy end) or α (at the clean end) stays that of the end.
+    So a loss is the same on every path, and two levels that differ never meet at a bound.
+    """
+    if path is None or isinstance(path, VE):
+        return level
+    placed, low, high = place(level, path), path.level(path.cleanest), path.level(path.noisiest)
+    beyond = level.sigma * float(high.alpha) > float(high.sigma) * level.alpha
+    below = level.sigma * float(low.alpha) < float(low.sigma) * level.alpha
+    return Level(
+        torch.where(beyond, placed.sigma * divide(level.alpha, level.sigma), placed.alpha),
+        torch.where(below, placed.alpha * divide(level.sigma, level.alpha), placed.sigma),
+    )
 
 
 def with_dropout(cond: Condition, rng: Rng, size: int) -> Condition:

@@ -55,7 +55,8 @@ def save(
     scratch.rename(final)
     _flush(directory)
     for old in found(directory)[:-keep]:
-        shutil.rmtree(old)
+        # moved first, so that a removal cut short leaves no half checkpoint behind
+        shutil.rmtree(old.rename(directory / f".writing-{old.name}-{os.getpid()}"))
     return final
 
 
@@ -82,9 +83,11 @@ def restore(
         for name, module in modules.items():
             module.load_state_dict(load_file(checkpoint / f"{name}.safetensors"))
         _unflatten(optimizers, load_file(checkpoint / "optimizers.safetensors"), state["optimizers"])
-    except (OSError, SafetensorError, RuntimeError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"cannot resume from {checkpoint}: {error}") from error
-    return int(state["step"]), dict(state["facts"])
+        return int(state["step"]), dict(state["facts"])
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot resume from {checkpoint}: {error!r}") from error
 
 
 def _flatten(optimizers: Sequence[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -111,6 +114,11 @@ def _unflatten(
             if int(which) == i:
                 state.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # files hold contiguous tensors; another memory layout would round the next steps differently
+                    values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _flush(path: Path) -> None:

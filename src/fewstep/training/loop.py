@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from fewstep.core.arrays import Condition
 from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
+from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterisation, Parameterised
 from fewstep.objectives.objective import Batch, Loss, Objective
 from fewstep.training import checkpoints, ema, optimizers
@@ -161,6 +162,7 @@ class _Run:
             torch.channels_last if config.channels_last and self.device.type != "mps" else torch.contiguous_format
         )
         self.network: nn.Module = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.wrapped = self.accelerator.prepare(self.network)  # gives every process the first one's weights
         self.average: nn.Module = copy.deepcopy(self.network).requires_grad_(False)
         clock = Clock(0, config.steps(self.accelerator.num_processes))
         follows = objective.target_decay(clock) is not None
@@ -170,7 +172,6 @@ class _Run:
             role: optimizers.build(module, config.optimizer)
             for role, module in {"student": self.network, **self.roles}.items()
         }
-        self.wrapped = self.accelerator.prepare(self.network)
         self.student = self._estimator(self.wrapped)
         self.target = self.student if self.follower is None else self._estimator(self.follower)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
@@ -207,7 +208,7 @@ class _Run:
                 self.pending.append((step, loss.per_sample.mean(), norm, loss))
                 done = step + 1
                 # a GPU would wait at every look; a CPU has its numbers at once
-                due = self.device.type == "cpu" or done == total or _due(done, config.log_every)
+                due = self.device.type == "cpu" or done == total or _due(done, config.log_every or 50)
                 if due or _due(done, config.checkpoint_every):
                     self._check_finite()
                 if _due(done, config.log_every) or done == total:
@@ -221,25 +222,38 @@ class _Run:
     def _step(self, clock: Clock, batches: Iterator[Batch]) -> tuple[Loss, Tensor]:
         config, accelerator = self.config, self.accelerator
         self._set_rates(clock)
+        losses = []
         for micro in range(config.accumulate):
             batch = self._move(next(batches))
-            number = clock.step * config.accumulate + micro
-            rng = StepRng(config.seed, number, self.device, accelerator.process_index, accelerator.num_processes)
+            # a step's random numbers are the same however processes and micro-batches divide it
+            part = micro * accelerator.num_processes + accelerator.process_index
+            rng = StepRng(config.seed, clock.step, self.device, part, config.accumulate * accelerator.num_processes)
             last = micro + 1 == config.accumulate
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 loss = self.objective(self.student, self.target, batch, clock, rng)
-                for term in loss.terms.values():
-                    accelerator.backward(term / config.accumulate)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        for role in loss.terms:
-            for optimizer in self.optimizers[role]:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(torch.stack(list(loss.terms.values())).sum() / config.accumulate)
+            losses.append(loss)
+        trained = list(self.network.parameters())
+        for module in self.roles.values():
+            trained += self._averaged_over_processes(module)
+        norm = nn.utils.clip_grad_norm_(trained, config.clip)
+        for optimizer in self._all_optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         ema.update(self.average, self.network, config.ema.at(clock.step + 1))
         if self.follower is not None:
             decay = self.objective.target_decay(clock)
             ema.update(self.follower, self.network, 0.0 if decay is None else decay)
-        return loss, norm
+        return _merged(losses), norm
+
+    def _averaged_over_processes(self, module: nn.Module) -> list[nn.Parameter]:
+        """A role's parameters, their gradients averaged: only the student is wrapped to do so by itself."""
+        parameters = list(module.parameters())
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        return parameters
 
     def _set_rates(self, clock: Clock) -> None:
         settings = self.config.optimizer
@@ -304,6 +318,13 @@ class _Run:
                 for name, picture in observer(moment).items():
                     reporter.picture(name, picture, clock.step)
         reporter.pause(time.perf_counter() - start)
+
+
+def _merged(losses: Sequence[Loss]) -> Loss:
+    """A step's loss from its micro-batches', without their graphs: for reports."""
+    at = Level(torch.cat([loss.at.alpha for loss in losses]), torch.cat([loss.at.sigma for loss in losses]))
+    scalars = {name: torch.stack([loss.scalars[name] for loss in losses]).mean() for name in losses[0].scalars}
+    return Loss({}, torch.cat([loss.per_sample for loss in losses]), at, scalars)
 
 
 def _due(done: int, every: int) -> bool:
