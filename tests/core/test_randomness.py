@@ -31,8 +31,8 @@ def test_an_images_noise_is_the_same_alone_and_in_any_batch(draw: int) -> None:
 
 def test_noise_is_pinned() -> None:
     """These are Philox's numbers: if they change, every image ever made with a seed changes."""
-    np.testing.assert_allclose(noise(0, (3,)), [0.059911, 0.015559, -1.164438], rtol=1e-5)
-    np.testing.assert_allclose(noise(MAX_SEED, (3,), 2), [-0.412522, 0.819955, -1.523624], rtol=1e-5)
+    np.testing.assert_allclose(noise(0, (3,)), [0.059911, 0.015559, -1.164438], atol=2e-6)
+    np.testing.assert_allclose(noise(MAX_SEED, (3,), 2), [-0.412522, 0.819955, -1.523624], atol=2e-6)
 
 
 def test_noise_is_standard_normal_float32_and_does_not_repeat() -> None:
