@@ -148,4 +148,6 @@ class Captions:
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
 
 
-_FUNCTION_WORDS = frozenset("a an the of and or with in on at to for by from is are it its this that".split())
+_FUNCTION_WORDS = frozenset(
+    words("a an the of and or with in on at to for by from is are it its this that i you my me we")
+)

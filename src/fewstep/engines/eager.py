@@ -1,0 +1,40 @@
+"""Run a network in PyTorch as it is: the reference that the other engines are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.models.saved import SavedModel
+from fewstep.networks.registry import build, load_weights
+
+
+class EagerNetwork:
+    """A `Network` that takes and gives NumPy arrays and computes in torch.
+
+    Args:
+        model: whose weights.
+        device: "cpu", "cuda", "cuda:1", "mps".
+    """
+
+    name = "eager"
+    precision = "float32"
+
+    def __init__(self, model: SavedModel, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        network = build(model.spec.network)
+        load_weights(network, model.weights)
+        self.network = network.to(self._device).eval().requires_grad_(False)
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
+        with torch.inference_mode():
+            tensors = {k: self._tensor(v) for k, v in {"x": x, "at": time_at, "to": time_to}.items()}
+            named = {name: self._tensor(values) for name, values in cond.items()}
+            output = self.network(tensors["x"], tensors["at"], tensors["to"], named)
+        return output.cpu().numpy()
+
+    def _tensor(self, values: Array) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)

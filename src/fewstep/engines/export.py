@@ -1,0 +1,147 @@
+"""Export a network to ONNX, its text encoder included, with a dynamic batch.
+
+The exported file holds the graph only: every weight points into weights.safetensors beside it, which ONNX calls
+external data. So a model stores its weights once, whatever reads them, and float16 storage halves the download
+while all arithmetic stays float32.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from fewstep.models.saved import NETWORK, WEIGHTS
+
+OPSET = 20
+
+
+class _Positional(nn.Module):
+    """A network whose conditions are positional arguments, as an exported graph's inputs are."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, x: Tensor, time_at: Tensor, time_to: Tensor, *conditions: Tensor) -> Tensor:
+        output: Tensor = self.network(x, time_at, time_to, dict(zip(self.names, conditions, strict=True)))
+        return output
+
+
+def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, Any], directory: Path) -> Path:
+    """Write network.onnx into a model's directory, next to the weights.safetensors that it points into.
+
+    Args:
+        network: the network, its weights equal to those in the file.
+        shape: one sample's data shape.
+        cond: example conditions with a batch of 2: their names become inputs.
+        directory: the model's directory.
+
+    Raises:
+        ValueError: a weight in the graph differs from the file's.
+    """
+    names = tuple(cond)
+    example = (
+        torch.zeros(2, *shape),
+        torch.full((2,), 0.5),
+        torch.zeros(2),
+        *(torch.as_tensor(cond[n]) for n in names),
+    )
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    shapes = ({0: batch}, {0: batch}, {0: batch}, tuple({0: batch} for _ in names))
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _Positional(network.cpu().eval(), names),
+            example,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=["x", "time_at", "time_to", *names],
+            output_names=["output"],
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    buffer = io.BytesIO()
+    onnx.save(program.model_proto, buffer)
+    graph = onnx.load_from_string(buffer.getvalue())
+    _point_into(graph, directory / WEIGHTS)
+    file = directory / NETWORK
+    file.write_bytes(graph.SerializeToString())
+    return file
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and its warnings about its own internals off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def _point_into(model: onnx.ModelProto, weights: Path) -> None:
+    """Replace the graph's weights by references into the safetensors file, cast to float32 where stored shorter."""
+    offsets = _layout(weights)
+    raw = weights.read_bytes()
+    kept, casts = [], []
+    for initializer in model.graph.initializer:
+        name = initializer.name.removeprefix("network.")
+        if name not in offsets:
+            kept.append(initializer)
+            continue
+        dtype, shape, start, end = offsets[name]
+        stored = np.frombuffer(raw[start:end], dtype=_NUMPY[dtype]).reshape(shape)
+        if not np.array_equal(stored.astype(np.float32), numpy_helper.to_array(initializer)):
+            raise ValueError(f"the weight '{name}' of the network differs from the one in '{weights}'")
+        tensor = TensorProto(name=initializer.name, data_type=_ONNX[dtype], dims=shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": weights.name, "offset": start, "length": end - start}.items():
+            tensor.external_data.add(key=key, value=str(value))
+        if dtype != "F32":
+            tensor.name = f"{initializer.name}.stored"
+            casts.append(helper.make_node("Cast", [tensor.name], [initializer.name], to=TensorProto.FLOAT))
+        kept.append(tensor)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
+    for node in nodes:
+        # the exporter notes a stack trace with paths of this machine on every node
+        del node.metadata_props[:]
+        node.doc_string = ""
+
+
+_NUMPY = {"F32": np.float32, "F16": np.float16}
+_ONNX = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
+
+
+def _layout(file: Path) -> dict[str, tuple[str, list[int], int, int]]:
+    """Each tensor's type, shape, and first and last byte in a safetensors file."""
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(size))
+    begin = 8 + size
+    return {
+        name: (entry["dtype"], entry["shape"], begin + entry["data_offsets"][0], begin + entry["data_offsets"][1])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }

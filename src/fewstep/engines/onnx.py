@@ -1,0 +1,52 @@
+"""Run an exported network on ONNX Runtime: the default, without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.engines.errors import EngineError
+
+
+class OnnxNetwork:
+    """A `Network` of NumPy arrays.
+
+    Args:
+        file: the exported network; its weights may lie in a file beside it.
+        threads: for one operation; None for one a core.
+    """
+
+    name = "onnx"
+    precision = "float32"
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        if not file.is_file():
+            raise EngineError(
+                f"the engine 'onnx' needs '{file.name}' in the model's directory: export the model first"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # waiting threads that spin would take the cores from everything else in the process
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise EngineError(f"ONNX Runtime cannot load '{file}': {error}") from error
+        self._inputs = {i.name: i for i in self._session.get_inputs()}
+        self._output = self._session.get_outputs()[0].name
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
+        feeds = {"x": x, "time_at": time_at, "time_to": time_to, **cond}
+        missing = sorted(set(self._inputs) - set(feeds))
+        if missing:
+            raise EngineError(f"the network needs the conditions {', '.join(missing)}")
+        arrays = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
+        (output,) = self._session.run([self._output], arrays)
+        return output

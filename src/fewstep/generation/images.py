@@ -1,0 +1,72 @@
+"""Arrays of pixels as Pillow images that know what made them."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from fewstep import provenance
+from fewstep.models.saved import PixelFormat
+from fewstep.provenance import Record
+
+
+class GeneratedImage(Image.Image):
+    """A Pillow image with the `record` of what made it; saving it as PNG, JPEG or WebP embeds the record."""
+
+    record: Record
+
+    @classmethod
+    def of(cls, image: Image.Image, record: Record) -> GeneratedImage:
+        """The same picture with its record."""
+        generated = cls()
+        generated.__setstate__(image.__getstate__())
+        generated.record = record
+        return generated
+
+    def save(
+        self,
+        fp: str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes],
+        format: str | None = None,
+        *,
+        metadata: bool = True,
+        **params: Any,
+    ) -> None:
+        """Write the picture, with its record unless `metadata` is False; see `fewstep.provenance.save`."""
+        target = os.fsdecode(fp) if isinstance(fp, (bytes, os.PathLike)) else fp
+        plain = Image.Image.copy(self)
+        provenance.save(plain, target, self.record if metadata else None, format, **params)
+
+
+def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:
+    """One image [c, h, w] in [0, 1] as Pillow's; transparent ones are laid on `background`."""
+    if pixel_format == "grey":
+        return Image.fromarray(_bytes(pixels[0]))
+    if pixel_format == "rgb":
+        return Image.fromarray(_bytes(pixels).transpose(1, 2, 0))
+    if pixel_format != "rgba_premultiplied":
+        raise ValueError(f"pixels of the format '{pixel_format}' are no picture")
+    alpha = pixels[3:].clip(0, 1)
+    colour = pixels[:3].clip(0, alpha)
+    if background == "transparent":
+        straight = np.where(alpha > 0.5 / 255, colour / np.maximum(alpha, 0.5 / 255), 0)
+        return Image.fromarray(_bytes(np.concatenate([straight, alpha])).transpose(1, 2, 0))
+    behind = np.array(ImageColor.getrgb(background)[:3], dtype=np.float32)[:, None, None] / 255
+    return Image.fromarray(_bytes(colour + (1 - alpha) * behind).transpose(1, 2, 0))
+
+
+def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Any:
+    """A picture as float32 [c, h, w] in [0, 1], resized to `shape`."""
+    channels, height, width = shape
+    mode = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}[pixel_format]
+    resized = image.convert(mode).resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(resized, dtype=np.float32).reshape(height, width, channels).transpose(2, 0, 1) / 255
+    if pixel_format == "rgba_premultiplied":
+        pixels = np.concatenate([pixels[:3] * pixels[3:], pixels[3:]])
+    return np.ascontiguousarray(pixels)
+
+
+def _bytes(values: Any) -> Any:
+    return np.ascontiguousarray(np.round(values.clip(0, 1) * 255).astype(np.uint8))

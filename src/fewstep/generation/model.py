@@ -1,0 +1,328 @@
+"""The application service that every surface calls: load a model, then Request → jumps → images with records."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.core.guidance import Guided
+from fewstep.core.jump import Jump
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
+from fewstep.core.randomness import Noise
+from fewstep.generation.images import GeneratedImage, from_image, to_image
+from fewstep.generation.request import Request, RequestError
+from fewstep.models.saved import SavedModel, find
+from fewstep.models.text import PromptReport
+from fewstep.provenance import Record, installed
+from fewstep.samplers import SAMPLERS
+
+ENGINES = ("onnx", "eager")
+
+
+@dataclass
+class Counted:
+    """A network that counts how many samples it was asked for, and how long it took."""
+
+    network: Network
+    samples: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
+        start = time.perf_counter()
+        output = self.network(x, time_at, time_to, cond)
+        self.seconds += time.perf_counter() - start
+        self.samples += int(x.shape[0])
+        return output
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every choice made."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    sampler: str
+    levels: Level
+    guidance: float | None
+    gamma: float
+    negative_prompt: str = ""
+    labels: tuple[int | None, ...] | None = None
+    control: Any = None
+
+    def sampler_settings(self) -> dict[str, Any]:
+        """What the sampler was told beside the levels."""
+        return {"gamma": self.gamma} if self.sampler == "consistency" and self.steps > 1 else {}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One jump done.
+
+    Args:
+        jump: the jump.
+        steps: jumps in all.
+        previews: the data estimates as pixels [b, c, h, w].
+        evaluations: network evaluations of one image so far.
+        timings: milliseconds by stage so far.
+    """
+
+    jump: Jump
+    steps: int
+    previews: Any
+    evaluations: int
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Model:
+    """A loaded model.
+
+    Args:
+        saved: its directory, read.
+        network: what an engine runs.
+        engine, precision, device: named in records.
+    """
+
+    def __init__(
+        self, saved: SavedModel, network: Network, engine: str, precision: str = "float32", device: str = "cpu"
+    ) -> None:
+        self.saved, self.spec = saved, saved.spec
+        self.engine, self.precision, self.device = engine, precision, device
+        self._network = network
+
+    def __repr__(self) -> str:
+        return f"Model('{self.spec.name}', {self.saved.hash[:10]}, engine '{self.engine}')"
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def hash(self) -> str:
+        return self.saved.hash
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(width, height) of what the network makes."""
+        return self.spec.pixels[-1], self.spec.pixels[-2]
+
+    def estimator(self, network: Network | None = None) -> Parameterised:
+        """The model as an estimator of NumPy arrays."""
+        return Parameterised(network or self._network, self.spec.parameterisation, self.spec.targets)
+
+    def generate(self, prompt: str = "", **choices: Any) -> GeneratedImage:
+        """Draw one picture.
+
+        Args:
+            prompt: what to draw.
+            choices: fields of `Request` other than `images`: seed, steps, guidance, size, background …
+
+        Returns:
+            A Pillow image with a `.record`.
+
+        Raises:
+            RequestError: a choice is out of range, or not one this model has.
+        """
+        if "images" in choices:
+            raise RequestError("images", "generate draws one image; use generate_all for several")
+        return self.generate_all(Request(prompt, **choices))[0]
+
+    def generate_all(self, request: Request) -> list[GeneratedImage]:
+        """Draw all the pictures of a request.
+
+        Raises:
+            RequestError: as for `generate`.
+        """
+        plan = self.plan(request)
+        last: Progress | None = None
+        for progress in self.run(plan):
+            last = progress
+        assert last is not None  # a plan has at least one step
+        return self.finish(request, plan, last)
+
+    def plan(self, request: Request) -> Plan:
+        """Make every choice that the request leaves open, and check the others against this model."""
+        spec = self.spec
+        seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        steps = request.steps or spec.steps
+        sampler = request.sampler or spec.sampler
+        if sampler not in SAMPLERS:
+            raise RequestError("sampler", f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got '{sampler}'")
+        guidance = self._guidance(request)
+        if request.label is not None and not 0 <= request.label < spec.conditioning.classes:
+            classes = spec.conditioning.classes
+            allowed = f"between 0 and {classes - 1}" if classes else "left out: this model has no classes"
+            raise RequestError("label", f"label must be {allowed}, got {request.label}")
+        if request.control is not None and not spec.conditioning.control:
+            raise RequestError("control", f"the model '{self.name}' takes no control image")
+        if request.prompt and not spec.conditioning.text_length:
+            raise RequestError("prompt", f"the model '{self.name}' takes no prompt: leave it empty")
+        count = request.images
+        control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
+        return Plan(
+            prompts=(request.prompt,) * count,
+            seeds=tuple(seed + i for i in range(count)),
+            steps=steps,
+            sampler=sampler,
+            levels=spec.grid(steps),
+            guidance=guidance,
+            gamma=request.gamma,
+            negative_prompt=request.negative_prompt,
+            labels=(request.label,) * count if spec.conditioning.classes else None,
+            control=control,
+        )
+
+    def _guidance(self, request: Request) -> float | None:
+        distilled = self.spec.conditioning.guidance
+        chosen = self.spec.guidance if request.guidance is None else float(request.guidance)
+        if distilled is not None:
+            low, high = distilled
+            if chosen is not None and not low <= chosen <= high:
+                raise RequestError(
+                    "guidance",
+                    f"guidance of the model '{self.name}' must be between {low:g} and {high:g}, got {chosen:g}",
+                )
+            if request.negative_prompt:
+                raise RequestError(
+                    "negative_prompt",
+                    f"the model '{self.name}' has its guidance distilled in and takes no negative prompt",
+                )
+        elif request.negative_prompt and (chosen is None or chosen <= 1):
+            raise RequestError("negative_prompt", "a negative prompt needs guidance above 1")
+        return chosen
+
+    def run(self, plan: Plan) -> Iterator[Progress]:
+        """Run a plan jump by jump.
+
+        Raises:
+            RequestError: the sampler needs jumps that this model cannot make.
+        """
+        start = time.perf_counter()
+        cond = self._condition(plan, plan.prompts)
+        encoded = time.perf_counter()
+        network = Counted(self._network)
+        estimator: Estimator = self.estimator(network)
+        if self.spec.conditioning.guidance is None and plan.guidance is not None and plan.guidance != 1:
+            null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
+            estimator = Guided(estimator, null, plan.guidance)
+        noise = Noise(plan.seeds, self.spec.conditioning.codec.shape(self.spec.pixels))
+        x = noise(0) * np.float32(plan.levels.sigma[0])
+        extra = {"noise": noise, "gamma": plan.gamma} if plan.sampler == "consistency" else {}
+        try:
+            for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
+                total = time.perf_counter() - encoded
+                timings = {"encode": encoded - start, "model": network.seconds, "sampler": total - network.seconds}
+                evaluations = network.samples // len(plan.prompts)
+                previews = self.spec.conditioning.codec.decode(jump.estimate)
+                yield Progress(jump, plan.steps, previews, evaluations, _milliseconds(timings))
+        except UnsupportedTarget as error:
+            raise RequestError("sampler", str(error)) from None
+
+    def _condition(self, plan: Plan, prompts: Sequence[str], unlabelled: bool = False) -> dict[str, Any]:
+        count = len(prompts)
+        return self.spec.conditioning.arrays(
+            prompts=prompts,
+            labels=None if unlabelled else plan.labels,
+            controls=[plan.control] * count,
+            pixels=self.spec.pixels,
+            guidance=plan.guidance,
+        )
+
+    def finish(self, request: Request, plan: Plan, last: Progress) -> list[GeneratedImage]:
+        """Decode the last jump into pictures with records."""
+        start = time.perf_counter()
+        pixels = self.spec.conditioning.codec.decode(last.jump.x)
+        transparent = self.spec.pixel_format == "rgba_premultiplied"
+        background = request.background or ("transparent" if transparent else None)
+        pictures = [to_image(image, self.spec.pixel_format, background or "transparent") for image in pixels]
+        size = request.size or self.native_size
+        if size != self.native_size:
+            pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+        timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
+        report = self.report(request.prompt)
+        return [
+            GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i, background))
+            for i, picture in enumerate(pictures)
+        ]
+
+    def report(self, prompt: str) -> PromptReport | None:
+        """Which words of a prompt this model never saw, and the captions nearest to it; None without text."""
+        captions = self.saved.captions
+        return None if captions is None else captions.report(prompt, self.spec.conditioning.text_length)
+
+    def _record(
+        self,
+        request: Request,
+        plan: Plan,
+        last: Progress,
+        timings: Mapping[str, float],
+        report: PromptReport | None,
+        index: int,
+        background: str | None,
+    ) -> Record:
+        return Record(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            seed=plan.seeds[index],
+            steps=plan.steps,
+            levels=[[float(a), float(s)] for a, s in zip(plan.levels.alpha, plan.levels.sigma, strict=True)],
+            sampler=plan.sampler,
+            sampler_settings=plan.sampler_settings(),
+            guidance=plan.guidance,
+            network_evaluations=last.evaluations,
+            model=self.name,
+            model_hash=self.hash,
+            recipe=self.spec.recipe.get("name"),
+            size=request.size or self.native_size,
+            native_size=self.native_size,
+            background=background,
+            index=index,
+            unknown_words=report.unknown_words if report else (),
+            nearest_captions=report.nearest if report else (),
+            engine=self.engine,
+            precision=self.precision,
+            software=installed("fewstep", "numpy", "onnxruntime" if self.engine == "onnx" else "torch"),
+            timings={name: round(value, 3) for name, value in timings.items()},
+        )
+
+
+def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: 1000 * value for name, value in seconds.items()}
+
+
+def load(name: str | Path = "emoji", engine: str = "onnx", device: str = "cpu", threads: int | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        name: a built-in model, a directory, or `user/name` on the Hugging Face hub.
+        engine: `onnx` (ONNX Runtime, the default, without torch) or `eager` (PyTorch).
+        device: for `eager`: cpu, cuda, mps.
+        threads: for `onnx`: threads of one operation; None for one a core.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        EngineError: the engine cannot run it here.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
+    saved = find(name)
+    if engine == "onnx":
+        from fewstep.engines.onnx import OnnxNetwork
+
+        if device != "cpu":
+            raise ValueError(f"the engine 'onnx' runs on the cpu here, got device '{device}': use engine 'eager'")
+        return Model(saved, OnnxNetwork(saved.exported, threads), "onnx")
+    try:
+        from fewstep.engines.eager import EagerNetwork
+    except ImportError as error:
+        raise ImportError("the engine 'eager' needs PyTorch: pip install 'fewstep[train]'") from error
+    return Model(saved, EagerNetwork(saved, device), "eager", device=device)

@@ -1,0 +1,120 @@
+"""What somebody asks for: a request, checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.core.grids import check_steps
+from fewstep.core.randomness import MAX_SEED, check_seed
+from fewstep.models.text import PromptError, check_prompt
+
+MAX_STEPS = 1000
+MAX_IMAGES = 64
+MAX_SIDE = 2048
+_COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
+
+
+class RequestError(ValueError):
+    """A request that cannot be served: the message names the field, its value, and what would be right.
+
+    Args:
+        field: which field was wrong.
+        message: what to say.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: a prompt and how to draw it. None means the model's own choice.
+
+    Args:
+        prompt: what to draw; may be empty.
+        negative_prompt: what to steer away from; only for models whose guidance is not distilled.
+        seed: the first image's seed, 0 … 2⁶³ − 1; image i has seed + i. None draws one at random.
+        steps: jumps, 1 … 1000.
+        images: how many, 1 … 64.
+        sampler: "consistency", "euler", "heun".
+        guidance: the guidance scale, 1 … 20.
+        gamma: the share of fresh noise between consistency steps, 0 … 1.
+        size: (width, height) in pixels; other than native is resampled.
+        background: "transparent", "white", "black" or "#rrggbb".
+        label: a class, for models with classes.
+        control: a control image (Pillow) for models that take one.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    images: int = 1
+    sampler: str | None = None
+    guidance: float | None = None
+    gamma: float = 1.0
+    size: tuple[int, int] | None = None
+    background: str | None = None
+    label: int | None = None
+    control: Any = None
+
+    def __post_init__(self) -> None:
+        for field, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+            _checked(field, check_prompt, text)
+        if self.seed is not None:
+            _checked("seed", check_seed, self.seed)
+        if self.steps is not None:
+            _checked("steps", lambda n: check_steps(n, MAX_STEPS), self.steps)
+        _whole("images", self.images, 1, MAX_IMAGES)
+        if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
+            raise RequestError("seed", f"seed plus images must stay at most {MAX_SEED}, got {self.seed}")
+        if self.guidance is not None:
+            _real("guidance", self.guidance, 1.0, 20.0)
+        _real("gamma", self.gamma, 0.0, 1.0)
+        if self.size is not None:
+            if len(self.size) != 2:
+                raise RequestError("size", f"size must be a width and a height, got {self.size!r}")
+            for side in self.size:
+                _whole("size", side, 8, MAX_SIDE)
+        if self.background is not None:
+            check_background(self.background)
+
+
+def _checked(field: str, check: Any, value: Any) -> None:
+    try:
+        check(value)
+    except (PromptError, ValueError) as error:
+        raise RequestError(field, str(error)) from None
+
+
+def _whole(field: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(field, f"{field} must be a whole number between {low} and {high}, got {value}")
+
+
+def _real(field: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise RequestError(field, f"{field} must be between {low:g} and {high:g}, got {value}")
+
+
+def check_background(background: str) -> None:
+    """Raise RequestError unless this names a background."""
+    if background not in {"transparent", "white", "black"} and not _COLOUR.match(str(background)):
+        raise RequestError(
+            "background", f"background must be transparent, white, black or like #ffcc00, got '{background}'"
+        )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from "64x64" or "64".
+
+    Raises:
+        RequestError: it is neither.
+    """
+    match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
+    if match is None:
+        raise RequestError("size", f"size must be like 64x64, got '{text}'")
+    return int(match[1]), int(match[2] or match[1])

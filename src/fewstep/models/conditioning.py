@@ -1,0 +1,84 @@
+"""How a model's inputs are made from what people have: prompts, labels and sketches become named arrays.
+
+Training and generation call the same function, so a model is asked the way it was taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fewstep.core.codecs import Codec, SpaceToDepth
+from fewstep.models.text import table
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What steers a model, and the codec of its pixels.
+
+    Args:
+        codec: between pixels and data.
+        text_length: tokens kept of a prompt, or 0 for a model without text.
+        classes: how many labels, or 0.
+        control: whether a control image is an input.
+        guidance: the range of guidance scales that was distilled into the model, or None if guidance is applied
+            outside, by two evaluations.
+    """
+
+    codec: Codec = field(default_factory=SpaceToDepth)
+    text_length: int = 0
+    classes: int = 0
+    control: bool = False
+    guidance: tuple[float, float] | None = None
+
+    def arrays(
+        self,
+        prompts: Sequence[str],
+        labels: Sequence[int | None] | None = None,
+        controls: Sequence[Any] | None = None,
+        pixels: Sequence[int] | None = None,
+        guidance: float | None = None,
+    ) -> dict[str, Any]:
+        """The named arrays of a batch, NumPy.
+
+        Args:
+            prompts: one a sample; gives the batch's size. Empty means unconditional.
+            labels: a class each, None for none.
+            controls: a control image float32 [c, h, w] in [0, 1] each, None for none.
+            pixels: an image's shape [c, h, w], needed for a model with control images.
+            guidance: the scale, for a model that takes it as input.
+
+        Returns:
+            Some of `text`, `text_mask`, `label`, `control`, `control_mask`, `guidance`: always the same names for
+            one model, which an exported network relies on.
+        """
+        size = len(prompts)
+        arrays: dict[str, Any] = {}
+        if self.text_length:
+            arrays.update(table().encode(prompts, self.text_length))
+        if self.classes:
+            chosen = labels if labels is not None else [None] * size
+            arrays["label"] = np.array([self._label(label) for label in chosen], dtype=np.int64)
+        if self.control:
+            if pixels is None:
+                raise ValueError("a model with control images needs the shape of its pixels")
+            arrays.update(self._controls(controls if controls is not None else [None] * size, pixels))
+        if self.guidance is not None and guidance is not None:
+            arrays["guidance"] = np.full(size, guidance, dtype=np.float32)
+        return arrays
+
+    def _label(self, label: int | None) -> int:
+        if label is None:
+            return self.classes
+        if not 0 <= label < self.classes:
+            raise ValueError(f"a label must be between 0 and {self.classes - 1}, got {label}")
+        return label
+
+    def _controls(self, controls: Sequence[Any], pixels: Sequence[int]) -> dict[str, Any]:
+        empty = np.zeros(tuple(pixels), dtype=np.float32)
+        stacked = np.stack([empty if control is None else control for control in controls]).astype(np.float32)
+        mask = np.array([control is not None for control in controls], dtype=np.float32)
+        return {"control": self.codec.encode(stacked), "control_mask": mask}

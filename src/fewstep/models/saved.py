@@ -1,0 +1,241 @@
+"""A saved model: a directory with model.json, weights.safetensors, the exported network and the captions it knows.
+
+model.json holds everything else: the network's shape, parameterisation, targets, codec, conditioning, the levels to
+use for each number of steps, licence and lineage, and the SHA-256 of each file. Nothing in a model is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from fewstep.core import grids
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Parameterisation, Targets
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.parts import ModelError, from_plain, to_plain
+from fewstep.models.text import BUILT_IN as TEXT
+from fewstep.models.text import Captions, table
+
+FORMAT = 1
+BUILT_IN = Path(__file__).parent / "built_in"
+DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER = (
+    "model.json",
+    "weights.safetensors",
+    "network.onnx",
+    "captions.txt",
+    "recogniser.onnx",
+)
+
+PixelFormat = Literal["rgba_premultiplied", "rgb", "grey", "points"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What model.json says.
+
+    Args:
+        name: short, without slashes.
+        network: {"kind": …, "config": …} for `fewstep.networks`.
+        parameterisation, targets, conditioning: how to ask the network.
+        pixels: an image's shape [c, h, w].
+        pixel_format: what the channels mean.
+        sampler: the sampler to use if none is asked for.
+        steps: how many steps then.
+        guidance: the scale then, or None.
+        levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid.
+        sigma_max: σ/α of that grid's start.
+        licence: SPDX expression or text, for weights and data.
+        recipe: the resolved recipe that made it.
+        lineage: what it was made from: {"name", "hash"} of teachers, data.
+        text_table: SHA-256 of the token table it was trained with, or None.
+        files: SHA-256 of each file.
+    """
+
+    name: str
+    network: Mapping[str, Any]
+    parameterisation: Parameterisation
+    targets: Targets
+    conditioning: Conditioning
+    pixels: tuple[int, ...]
+    pixel_format: PixelFormat
+    sampler: str
+    steps: int
+    guidance: float | None = None
+    levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    sigma_max: float = 80.0
+    licence: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Sequence[Mapping[str, Any]] = ()
+    text_table: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def grid(self, steps: int) -> Level:
+        """The levels [steps + 1] to visit: the model's own for this number of steps, else a Karras grid."""
+        grids.check_steps(steps)
+        if steps in self.levels:
+            return grids.from_ratios(self.levels[steps])
+        return grids.karras(steps, sigma_max=self.sigma_max)
+
+    def to_json(self) -> str:
+        """The text of model.json."""
+        plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "targets"}
+        return json.dumps({"format": FORMAT, **plain, "targets": self.targets.value}, indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model's directory, read and checked.
+
+    Args:
+        directory: where it is.
+        spec: what its model.json says.
+        hash: SHA-256 of model.json, which holds the hashes of all other files: the identity of the model.
+    """
+
+    directory: Path
+    spec: ModelSpec
+    hash: str
+
+    @property
+    def weights(self) -> Path:
+        return self.directory / WEIGHTS
+
+    @property
+    def exported(self) -> Path:
+        return self.directory / NETWORK
+
+    @property
+    def recogniser(self) -> Path:
+        return self.directory / RECOGNISER
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        """The captions it was trained on; None for a model without text."""
+        file = self.directory / CAPTIONS
+        if not self.spec.conditioning.text_length or not file.is_file():
+            return None
+        captions, _, others = file.read_text(encoding="utf-8").partition("\n\n")
+        return Captions(captions.splitlines(), others.split(), table())
+
+
+def read(directory: Path) -> SavedModel:
+    """Read a model's directory and check every file against its hash.
+
+    Raises:
+        ModelError: a file is missing, damaged, a pickle, or of a newer format; the message names it.
+    """
+    file = directory / DESCRIPTION
+    if not file.is_file():
+        raise ModelError(f"no model in '{directory}': {DESCRIPTION} is missing{_pickle_hint(directory)}")
+    text = file.read_bytes()
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"'{file}' is not JSON: {error}") from error
+    spec = _parse(values, file)
+    for name, expected in spec.files.items():
+        if "/" in name or "\\" in name or name.startswith("."):
+            raise ModelError(f"'{file}' names the file '{name}': only plain names beside it are allowed")
+        _check(directory / name, expected)
+    if spec.text_table is not None and spec.text_table != text_table_hash():
+        raise ModelError(f"'{file}' was trained with another token table ({spec.text_table[:12]}…): update fewstep")
+    return SavedModel(directory, spec, hashlib.sha256(text).hexdigest())
+
+
+def _parse(values: Any, file: Path) -> ModelSpec:
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        raise ModelError(f"'{file}' is no model description: it has no format number")
+    if values["format"] > FORMAT:
+        raise ModelError(f"'{file}' has format {values['format']}, this version reads up to {FORMAT}: update fewstep")
+    fields = {k: v for k, v in values.items() if k != "format"}
+    unknown = sorted(set(fields) - set(ModelSpec.__dataclass_fields__))
+    if unknown:
+        raise ModelError(f"'{file}' has unknown settings: {', '.join(unknown)}")
+    try:
+        return ModelSpec(
+            **{
+                **fields,
+                "parameterisation": from_plain(fields["parameterisation"]),
+                "conditioning": from_plain(fields["conditioning"]),
+                "targets": Targets(fields["targets"]),
+                "pixels": tuple(fields["pixels"]),
+                "levels": {int(k): tuple(v) for k, v in fields.get("levels", {}).items()},
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"'{file}' cannot be read: {error}") from error
+
+
+def _check(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise ModelError(f"'{file}' is missing")
+    found = sha256(file)
+    if found != expected:
+        raise ModelError(f"'{file}' is damaged or was changed: its SHA-256 is {found[:12]}…, not {expected[:12]}…")
+
+
+def _pickle_hint(directory: Path) -> str:
+    suffixes = (".pt", ".pth", ".pkl", ".ckpt", ".bin")
+    pickles = [p.name for p in directory.glob("*") if p.suffix in suffixes] if directory.is_dir() else []
+    if directory.is_file() and directory.suffix in suffixes:
+        pickles = [directory.name]
+    return f"; '{pickles[0]}' is a pickle, which fewstep does not load" if pickles else ""
+
+
+def sha256(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=1)
+def text_table_hash() -> str:
+    """SHA-256 of the token table that this version carries."""
+    return sha256(TEXT / "table.safetensors")
+
+
+def built_in() -> list[str]:
+    """The names of the models inside the package."""
+    return sorted(p.parent.name for p in BUILT_IN.glob(f"*/{DESCRIPTION}"))
+
+
+_HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+
+
+def find(name: str | Path) -> SavedModel:
+    """Find a model: built in by name, a directory, or `user/name` on the Hugging Face hub.
+
+    Raises:
+        ModelError: nothing by that name; the message lists what there is.
+    """
+    text = str(name)
+    if text in built_in():
+        return read(BUILT_IN / text)
+    path = Path(name).expanduser()
+    if path.exists():
+        return read(path)
+    if _HUB_NAME.match(text):
+        return read(_download(text))
+    raise ModelError(
+        f"no model '{text}': give one of the built-in models ({', '.join(built_in()) or 'none'}), "
+        "a directory with a model.json, or a hub name like user/model"
+    )
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"no directory '{name}', and the hub did not give a model by that name: {reason}") from error

@@ -1,0 +1,56 @@
+"""Write a model's directory: all of it or nothing, its description last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from fewstep.models.saved import CAPTIONS, DESCRIPTION, WEIGHTS, ModelSpec, SavedModel, read, sha256, text_table_hash
+
+
+def write(
+    spec: ModelSpec,
+    weights: Mapping[str, Any],
+    directory: Path,
+    captions: Sequence[str] = (),
+    other_words: Sequence[str] = (),
+    complete: Callable[[Path], object] | None = None,
+) -> SavedModel:
+    """Save a model.
+
+    Args:
+        spec: its description; `files` and `text_table` are filled in.
+        weights: the network's arrays, stored in the precision they have.
+        directory: where; what stood there is replaced once the new model is whole.
+        captions: what it was trained on, to tell what it knows.
+        other_words: words it was trained on beside the captions.
+        complete: called with the unfinished directory, to add the exported network and a recogniser.
+
+    Returns:
+        The model, read back.
+    """
+    scratch = directory.with_name(f".{directory.name}.writing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_file({name: np.ascontiguousarray(values) for name, values in weights.items()}, scratch / WEIGHTS)
+    if captions:
+        text = "\n".join(captions) + "\n\n" + " ".join(sorted(set(other_words))) + "\n"
+        (scratch / CAPTIONS).write_text(text, encoding="utf-8")
+    if complete is not None:
+        complete(scratch)
+    files = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
+    text_table = text_table_hash() if spec.conditioning.text_length else None
+    (scratch / DESCRIPTION).write_text(replace(spec, files=files, text_table=text_table).to_json(), encoding="utf-8")
+    for file in scratch.iterdir():
+        file.chmod(0o644)
+    read(scratch)
+    if directory.exists():
+        shutil.rmtree(directory)
+    scratch.rename(directory)
+    return read(directory)

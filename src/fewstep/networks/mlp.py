@@ -1,0 +1,92 @@
+"""A residual perceptron for points: the small network of 2-D experiments, with the U-Net's protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewstep.core.arrays import Condition
+from fewstep.core.randomness import shared_dropout
+from fewstep.networks.conditioning import Embedding, zero
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """The shape of a perceptron.
+
+    Args:
+        dims: numbers in a point.
+        width: of the hidden layers.
+        depth: residual blocks.
+        embedding: numbers in the embedding of times, label and guidance scale.
+        classes: labels, or 0.
+        guidance: whether the guidance scale is an input (a guidance-distilled student).
+        dropout: the rate in the blocks, used only where the condition brings `dropout` keys.
+    """
+
+    dims: int = 2
+    width: int = 128
+    depth: int = 3
+    embedding: int = 128
+    classes: int = 0
+    guidance: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "width", "depth", "embedding"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class MLP(nn.Module):
+    """See the module's text. Input and output are [b, dims]."""
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Linear(config.dims, config.width)
+        self.embedding = Embedding(config.embedding, config.classes, config.guidance)
+        self.blocks = nn.ModuleList(
+            PointBlock(config.width, config.embedding, layer, config.dropout) for layer in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.head = zero(nn.Linear(config.width, config.dims))
+
+    def forward(
+        self, x: Float[Tensor, "b d"], time_at: Float[Tensor, "b"], time_to: Float[Tensor, "b"], cond: Condition
+    ) -> Float[Tensor, "b d"]:
+        """Run the raw network.
+
+        Conditions it knows: `label` int64 [b]; `guidance` [b]; `dropout` int64 keys [b]. Absent ones mean none.
+        """
+        embedding = self.embedding(time_at, time_to, cond, None)
+        h = self.stem(x)
+        for block in self.blocks:
+            h = block(h, embedding, cond.get("dropout"))
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out
+
+
+class PointBlock(nn.Module):
+    """A residual block, modulated by the embedding."""
+
+    def __init__(self, width: int, embedding: int, layer: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.modulate = nn.Linear(embedding, 2 * width)
+        self.second = zero(nn.Linear(width, width))
+        self.layer, self.dropout = layer, dropout
+
+    def forward(
+        self, x: Float[Tensor, "b w"], embedding: Float[Tensor, "b e"], keys: Int[Tensor, "b"] | None
+    ) -> Float[Tensor, "b w"]:
+        scale, shift = self.modulate(embedding).chunk(2, dim=1)
+        h = F.silu(self.first(self.norm(x)) * (1 + scale) + shift)
+        if keys is not None and self.dropout:
+            h = shared_dropout(h, keys, self.layer, self.dropout)
+        out: Tensor = x + self.second(h)
+        return out

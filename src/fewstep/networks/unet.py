@@ -1,0 +1,230 @@
+"""A compact U-Net for few-step work on a CPU and a GPU alike.
+
+Convolutions at the high resolutions, attention over positions and text tokens at the low ones, two times as
+input, a zero-initialised output. Everything is differentiable in forward mode and exports to ONNX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewstep.core.arrays import Condition
+from fewstep.core.randomness import shared_dropout
+from fewstep.networks.conditioning import Embedding, TextEncoder, attend, zero
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net.
+
+    Args:
+        channels: of the data, after the codec.
+        control: channels of the control image after the codec, or 0; one more says whether there is one.
+        widths: channels at each resolution, each half the one before.
+        depths: residual blocks at each resolution, on the way down and again on the way up.
+        attention: at each resolution, whether its blocks attend.
+        embedding: numbers in the embedding of times and summaries.
+        text: numbers in a token's vector, or 0 for no text.
+        text_length: tokens a prompt may have.
+        text_width, text_layers: of the text's transformer.
+        classes: labels, or 0.
+        guidance: whether the guidance scale is an input (a guidance-distilled student).
+        dropout: the rate in residual blocks, used only where the condition brings `dropout` keys.
+    """
+
+    channels: int = 16
+    control: int = 0
+    widths: tuple[int, ...] = (64, 128, 256)
+    depths: tuple[int, ...] = (2, 2, 2)
+    attention: tuple[bool, ...] = (False, True, True)
+    embedding: int = 256
+    text: int = 0
+    text_length: int = 16
+    text_width: int = 192
+    text_layers: int = 2
+    classes: int = 0
+    guidance: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.widths) == len(self.depths) == len(self.attention) >= 1:
+            raise ValueError(
+                "widths, depths and attention must have one entry for each resolution, "
+                f"got {len(self.widths)}, {len(self.depths)} and {len(self.attention)}"
+            )
+        if any(width % 32 for width in self.widths):
+            raise ValueError(f"widths must be multiples of 32, got {self.widths}")
+        if self.text and self.text_width % 4:
+            raise ValueError(f"text_width must be a multiple of 4, its attention heads, got {self.text_width}")
+
+
+class UNet(nn.Module):
+    """See the module's text. Input and output are [b, channels, h, w], h and w multiples of 2^(levels − 1)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        extra = config.control + 1 if config.control else 0
+        self.stem = nn.Conv2d(config.channels + extra, config.widths[0], 3, padding=1)
+        self.text = (
+            TextEncoder(config.text, config.text_length, config.text_width, config.text_layers)
+            if config.text
+            else None
+        )
+        summary = config.text_width if config.text else 0
+        self.embedding = Embedding(config.embedding, config.classes, config.guidance, summary)
+        self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
+        self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
+        layer = 0
+        for level, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            for i in range(depth):
+                self.down[f"{level}_{i}"] = _block(config, level, width, layer + i)
+                self.up[f"{level}_{i}"] = _block(config, level, 2 * width, layer + depth + i)
+            layer += 2 * depth
+            if level + 1 < len(config.widths):
+                following = config.widths[level + 1]
+                self.shrink.append(nn.Conv2d(width, following, 3, stride=2, padding=1))
+                self.grow.append(nn.Conv2d(following, width, 1))
+        self.norm = nn.GroupNorm(_groups(config.widths[0]), config.widths[0])
+        self.head = zero(nn.Conv2d(config.widths[0], config.channels, 3, padding=1))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        time_at: Float[Tensor, "b"],
+        time_to: Float[Tensor, "b"],
+        cond: Condition,
+    ) -> Float[Tensor, "b c h w"]:
+        """Run the raw network.
+
+        Conditions it knows: `text` [b, n, v] with `text_mask` [b, n]; `label` int64 [b]; `guidance` [b];
+        `control` [b, c', h, w] with `control_mask` [b]; `dropout` int64 keys [b]. Absent ones mean none.
+        """
+        tokens, bias = self._read_text(x, cond)
+        embedding = self.embedding(time_at, time_to, cond, None if tokens is None else tokens[:, 0])
+        keys = cond.get("dropout")
+        h = self.stem(self._with_control(x, cond))
+        kept: list[Tensor] = []
+        for level, depth in enumerate(self.config.depths):
+            for i in range(depth):
+                h = self.down[f"{level}_{i}"](h, embedding, tokens, bias, keys)
+                kept.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
+        for level, depth in reversed(list(enumerate(self.config.depths))):
+            for i in range(depth):
+                h = self.up[f"{level}_{i}"](torch.cat([h, kept.pop()], dim=1), embedding, tokens, bias, keys)
+            if level > 0:
+                h = F.interpolate(self.grow[level - 1](h), scale_factor=2.0, mode="nearest")
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out
+
+    def _read_text(self, x: Tensor, cond: Condition) -> tuple[Tensor | None, Tensor | None]:
+        if self.text is None:
+            return None, None
+        text, mask = cond.get("text"), cond.get("text_mask")
+        if text is None or mask is None:
+            text = x.new_zeros(x.shape[0], self.config.text_length, self.config.text)
+            mask = x.new_zeros(x.shape[0], self.config.text_length)
+        tokens, bias = self.text(text.to(x.dtype), mask.to(x.dtype))
+        return tokens, bias
+
+    def _with_control(self, x: Tensor, cond: Condition) -> Tensor:
+        if not self.config.control:
+            return x
+        control, present = cond.get("control"), cond.get("control_mask")
+        if control is None or present is None:
+            return torch.cat([x, x.new_zeros(x.shape[0], self.config.control + 1, *x.shape[2:])], dim=1)
+        present = present.to(x.dtype)[:, None, None, None]
+        plane = present.expand(-1, 1, *x.shape[2:])
+        return torch.cat([x, control.to(x.dtype) * present, plane], dim=1)
+
+
+def _groups(channels: int) -> int:
+    return channels // 16
+
+
+def _block(config: UNetConfig, level: int, inputs: int, layer: int) -> Block:
+    return Block(
+        inputs,
+        config.widths[level],
+        config.embedding,
+        layer,
+        config.dropout,
+        attention=config.attention[level],
+        tokens=config.text_width if config.text else 0,
+    )
+
+
+class Block(nn.Module):
+    """A residual block, modulated by the embedding, then attention where asked."""
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        embedding: int,
+        layer: int,
+        dropout: float,
+        attention: bool,
+        tokens: int,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_groups(inputs), inputs)
+        self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
+        self.modulate = nn.Linear(embedding, 2 * width)
+        self.norm2 = nn.GroupNorm(_groups(width), width)
+        self.conv2 = zero(nn.Conv2d(width, width, 3, padding=1))
+        self.skip = nn.Conv2d(inputs, width, 1) if inputs != width else nn.Identity()
+        self.attention = Attention(width, tokens) if attention else None
+        self.layer, self.dropout = layer, dropout
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        embedding: Float[Tensor, "b e"],
+        tokens: Float[Tensor, "b n t"] | None,
+        bias: Float[Tensor, "b n"] | None,
+        keys: Int[Tensor, "b"] | None,
+    ) -> Float[Tensor, "b d h w"]:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(self.norm2(h) * (1 + scale) + shift)
+        if keys is not None and self.dropout:
+            h = shared_dropout(h, keys, self.layer, self.dropout)
+        out: Tensor = self.skip(x) + self.conv2(h)
+        return out if self.attention is None else self.attention(out, tokens, bias)
+
+
+class Attention(nn.Module):
+    """Every position attends to all positions and to the text's tokens in one softmax."""
+
+    def __init__(self, width: int, tokens: int, head: int = 32) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.read = nn.Linear(tokens, 2 * width) if tokens else None
+        self.out = zero(nn.Linear(width, width))
+        self.heads = width // head
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        tokens: Float[Tensor, "b n t"] | None,
+        bias: Float[Tensor, "b n"] | None,
+    ) -> Float[Tensor, "b c h w"]:
+        b, c, height, width = x.shape
+        flat = self.norm(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(flat).chunk(3, dim=-1)
+        if self.read is not None and tokens is not None and bias is not None:
+            text_k, text_v = self.read(tokens).chunk(2, dim=-1)
+            k, v = torch.cat([k, text_k], dim=1), torch.cat([v, text_v], dim=1)
+            bias = torch.cat([bias.new_zeros(b, height * width), bias], dim=1)
+        mixed = self.out(attend(q, k, v, self.heads, bias))
+        added: Tensor = x + mixed.transpose(1, 2).reshape(b, c, height, width)
+        return added

@@ -1,0 +1,112 @@
+"""What an objective is given and what it gives back. The training loop owns everything that lives longer than a
+step: weights, moving averages, optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.core.arrays import Condition, divide
+from fewstep.core.curricula import Clock
+from fewstep.core.densities import Rng
+from fewstep.core.levels import VE, Level, Path, from_ratio, place
+from fewstep.core.parameterisations import Estimator, Targets
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training data of one step: `data` [b, ...] and the conditions of each sample."""
+
+    data: Tensor
+    cond: Condition = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One step's loss.
+
+    Args:
+        terms: what each role minimises, as scalars; "student" is the network itself. Their sum is differentiated
+            once, for all roles: an objective detaches what a role must not learn from.
+        per_sample: the weighted loss [b] of each sample, detached.
+        at: the level [b] each sample stood at.
+        scalars: what else is worth a curve.
+    """
+
+    terms: Mapping[str, Tensor]
+    per_sample: Tensor
+    at: Level
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A training objective: a function of the student, the data, the clock and random numbers.
+
+    `targets` says which jumps the trained network can make. `modules` are further networks it trains, by
+    optimiser role.
+    """
+
+    targets: Targets
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {}
+
+    def target_decay(self, clock: Clock) -> float | None:
+        """The decay of the moving average that serves as target network; None if the target is the student itself."""
+        return None
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        """Return the loss of one step.
+
+        Args:
+            student: the network being trained.
+            target: the target network: the moving average if `target_decay` gives one, else the student.
+            batch: data and conditions.
+            clock: where training stands.
+            rng: the step's random numbers, on the data's device.
+        """
+        ...
+
+
+def mean_loss(per_sample: Tensor, at: Level, **scalars: Tensor) -> Loss:
+    """The loss whose only term is the mean over samples, for the student."""
+    return Loss({"student": per_sample.mean()}, per_sample.detach(), at, scalars)
+
+
+def noised(data: Tensor, ratio: Tensor, rng: Rng, path: Path | None = None) -> tuple[Tensor, Level, Tensor]:
+    """Noise data to σ/α = ratio [b], on the scale of `path` (VE if None).
+
+    Returns:
+        x, its level [b] in float64, and the noise.
+    """
+    at = on_path(from_ratio(ratio.double()), path)
+    noise = rng.normal(data.shape).to(data.dtype)
+    return at.mix(data, noise), at, noise
+
+
+def on_path(level: Level, path: Path | None) -> Level:
+    """The level with the scale of `path`, its σ/α unchanged; VE's own scale if None.
+
+    A path's bounds do not apply: beyond them σ (at the noisy end) or α (at the clean end) stays that of the end.
+    So a loss is the same on every path, and two levels that differ never meet at a bound.
+    """
+    if path is None or isinstance(path, VE):
+        return level
+    placed, low, high = place(level, path), path.level(path.cleanest), path.level(path.noisiest)
+    beyond = level.sigma * float(high.alpha) > float(high.sigma) * level.alpha
+    below = level.sigma * float(low.alpha) < float(low.sigma) * level.alpha
+    return Level(
+        torch.where(beyond, placed.sigma * divide(level.alpha, level.sigma), placed.alpha),
+        torch.where(below, placed.alpha * divide(level.sigma, level.alpha), placed.sigma),
+    )
+
+
+def with_dropout(cond: Condition, rng: Rng, size: int) -> Condition:
+    """The condition with one dropout key a sample: every call with it drops the same activations."""
+    keys = (rng.uniform((size,)) * 2**24).to(torch.int64)
+    return {**cond, "dropout": keys}

@@ -1,0 +1,28 @@
+"""The record of what made an image: kept in the image itself, read back exactly, compared with another.
+
+It needs only the standard library and Pillow, so whatever handles the images can read it.
+"""
+
+from fewstep.provenance.a1111 import parameters
+from fewstep.provenance.describe import Change, difference, sentence
+from fewstep.provenance.embed import encode, image_hash, read_record, save
+from fewstep.provenance.plain import Json, ProvenanceError
+from fewstep.provenance.record import FORMAT_VERSION, Record, installed
+from fewstep.provenance.xmp import DIGITAL_SOURCE_TYPE
+
+__all__ = [
+    "DIGITAL_SOURCE_TYPE",
+    "FORMAT_VERSION",
+    "Change",
+    "Json",
+    "ProvenanceError",
+    "Record",
+    "difference",
+    "encode",
+    "image_hash",
+    "installed",
+    "parameters",
+    "read_record",
+    "save",
+    "sentence",
+]

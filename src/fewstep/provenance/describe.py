@@ -1,0 +1,76 @@
+"""What differs between the making of two images: every field of it, and one sentence that says why."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fewstep.provenance.plain import Json
+from fewstep.provenance.record import Record
+
+# What can make an image differ, the likeliest reason first; ids and dates always do, and say nothing.
+_REASONS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "negative_prompt"),
+    "seed": ("seed", "index"),
+    "data": ("parents",),
+    "model": ("model", "model_hash", "recipe"),
+    "workflow": (
+        "steps",
+        "levels",
+        "sampler",
+        "sampler_settings",
+        "guidance",
+        "network_evaluations",
+        "size",
+        "native_size",
+        "background",
+        "extra",
+    ),
+    "environment": ("engine", "precision", "software", "device"),
+    "outcome": ("unknown_words", "nearest_captions", "timings"),  # follows from the rest
+}
+_NAMES = {"data": "images it started from (data)", "environment": "software or hardware"}
+
+
+class Change(NamedTuple):
+    """One field that differs; a mapping's entry is `mapping.entry`, with None where a side lacks it."""
+
+    field: str
+    before: Json
+    after: Json
+
+
+def difference(a: Record, b: Record) -> list[Change]:
+    """What differs between two records: prompt, seed, data, model, workflow, environment, then outcome."""
+    return [change for fields in _REASONS.values() for name in fields for change in _changes(name, a, b)]
+
+
+def sentence(a: Record, b: Record) -> str:
+    """One sentence that says what changed from `a` to `b`."""
+    changes = difference(a, b)
+    by_reason = {
+        reason: [c.field for c in changes if c.field.partition(".")[0] in fields]
+        for reason, fields in _REASONS.items()
+        if reason != "outcome"
+    }
+    told = [f"the {_NAMES.get(reason, reason)}{_detail(f)}" for reason, f in by_reason.items() if f]
+    if not told:
+        return "Nothing that makes the image changed."
+    *first, last = told
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"{listed[0].upper()}{listed[1:]} changed."
+
+
+def _detail(fields: list[str]) -> str:
+    # "the seed (seed)" says nothing that "the seed" does not.
+    return f" ({', '.join(fields)})" if fields not in (["prompt"], ["seed"], ["parents"]) else ""
+
+
+def _changes(name: str, a: Record, b: Record) -> list[Change]:
+    before, after = getattr(a, name), getattr(b, name)
+    if before == after:
+        return []
+    if not isinstance(before, Mapping):
+        return [Change(name, before, after)]
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        Change(f"{name}.{key}", before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,1 @@
+"""Recipes: one file is one experiment, as code."""

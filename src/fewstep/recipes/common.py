@@ -1,0 +1,146 @@
+"""What recipes share: a student that starts from its teacher, previews while training, a network saved as a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fewstep.core.arrays import Condition
+from fewstep.core.grids import karras
+from fewstep.core.guidance import Guided
+from fewstep.core.parameterisations import Estimator
+from fewstep.core.randomness import Noise
+from fewstep.engines.export import export_onnx
+from fewstep.generation.images import to_image
+from fewstep.models import writing
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.parts import to_plain
+from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.samplers import SAMPLERS
+from fewstep.training.batches import tensors
+from fewstep.training.loop import Moment
+
+
+def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) -> None:
+    """Start a student from its teacher's weights.
+
+    Args:
+        student: keeps its own values only for parameters under the prefixes in `new`.
+        teacher: gives the rest.
+        new: prefixes of what only the student has.
+
+    Raises:
+        ValueError: another parameter is missing on either side.
+    """
+    missing, unexpected = student.load_state_dict(teacher.state_dict(), strict=False)
+    strangers = [name for name in missing if not name.startswith(tuple(new))] + list(unexpected)
+    if strangers:
+        raise ValueError(f"teacher and student differ in {', '.join(strangers[:5])}")
+
+
+def null_condition(conditioning: Conditioning, pixels: Sequence[int]) -> Condition:
+    """The unconditional condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
+    arrays = conditioning.arrays([""], [None], [None], pixels)
+    return tensors({name: values for name, values in arrays.items() if not name.startswith("control")})
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An observer that draws some prompts with the averaged weights.
+
+    Args:
+        name: of the picture.
+        conditioning, pixels, pixel_format: the model's.
+        prompts: one row each; empty strings for models without text.
+        sampler, steps: one column for each number of steps.
+        guidance: scale, None for none.
+        labels: classes instead of prompts.
+    """
+
+    name: str
+    conditioning: Conditioning
+    pixels: tuple[int, ...]
+    pixel_format: PixelFormat
+    prompts: tuple[str, ...]
+    sampler: str
+    steps: tuple[int, ...]
+    guidance: float | None = None
+    labels: tuple[int, ...] | None = None
+    columns: int = 8
+
+    def __call__(self, moment: Moment) -> dict[str, Image.Image]:
+        count, device = len(self.prompts), moment.device
+        shape = self.conditioning.codec.shape(self.pixels)
+        arrays = self.conditioning.arrays(self.prompts, self.labels, None, self.pixels, self.guidance)
+        cond = {name: values.to(device) for name, values in tensors(arrays).items()}
+        estimator: Estimator = moment.average
+        if self.guidance is not None and self.conditioning.guidance is None:
+            null = {k: v.to(device) for k, v in null_condition(self.conditioning, self.pixels).items()}
+            estimator = Guided(estimator, null, self.guidance)
+        rows = []
+        for steps in self.steps:
+            levels = karras(steps)
+            noise = Noise(range(count), shape, torch.zeros(0, device=device))
+            x = noise(0) * float(levels.sigma[0])
+            extra = {"noise": noise} if self.sampler == "consistency" else {}
+            for jump in SAMPLERS[self.sampler](estimator, x, levels, cond, **extra):
+                x = jump.x
+            rows.append(self.conditioning.codec.decode(x).float().cpu().numpy())
+        return {self.name: self._sheet(rows)}
+
+    def _sheet(self, rows: list[Any]) -> Image.Image:
+        tiles = [to_image(image, self.pixel_format, "white").convert("RGB") for row in rows for image in row]
+        width, height = tiles[0].size
+        columns = min(self.columns, len(tiles))
+        sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+        for i, tile in enumerate(tiles):
+            sheet.paste(tile, (i % columns * width, i // columns * height))
+        return sheet.resize((3 * sheet.width, 3 * sheet.height), Image.Resampling.NEAREST)
+
+
+def save_model(
+    network: nn.Module,
+    spec: ModelSpec,
+    directory: Path,
+    captions: Sequence[str] = (),
+    other_words: Sequence[str] = (),
+    recogniser: Path | None = None,
+) -> SavedModel:
+    """Save a trained network as a model, exported to ONNX, its weights rounded to float16.
+
+    The network keeps the rounded weights, so that every engine runs the same numbers.
+    """
+    rounded = {name: value.detach().half().cpu() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: value.float() for name, value in rounded.items()})
+    shape = spec.conditioning.codec.shape(spec.pixels)
+    guidance = None if spec.conditioning.guidance is None else spec.conditioning.guidance[0]
+    cond = spec.conditioning.arrays(["", ""], None, None, spec.pixels, guidance)
+
+    def complete(scratch: Path) -> None:
+        export_onnx(network, shape, cond, scratch)
+        if recogniser is not None:
+            (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
+
+    weights = {name: value.numpy() for name, value in rounded.items()}
+    return writing.write(spec, weights, directory, captions, other_words, complete)
+
+
+def resolved(recipe: Any, name: str) -> dict[str, Any]:
+    """A recipe with all its settings as JSON values, to be saved with the model."""
+    return {"name": name, "settings": _plain(recipe)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return to_plain(value) if not isinstance(value, np.generic) else value.item()

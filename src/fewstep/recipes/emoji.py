@@ -1,0 +1,211 @@
+"""The shipped model: transparent emoji from text. A teacher by diffusion, then a student by consistency distillation
+with the teacher's guidance folded in.
+
+Data: Noto Color Emoji, named by Unicode and CLDR, varied by rule in pose, colour and style, with sketches as control
+images. What a run cost and reached stands in the model card, docs/models/emoji.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from fewstep.core.codecs import SpaceToDepth
+from fewstep.core.densities import LogNormal
+from fewstep.core.parameterisations import Edm, Parameterised, Targets
+from fewstep.data.emoji import Augmentation, Emoji
+from fewstep.data.styles import COLOURS, STYLES
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.text import table, words
+from fewstep.networks.registry import describe
+from fewstep.networks.unet import UNet, UNetConfig
+from fewstep.objectives import ConsistencyDistillation, Diffusion
+from fewstep.recipes.common import Preview, initialise, null_condition, resolved, save_model
+from fewstep.training.batches import DatasetBatches
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import AtPrecision, TrainingConfig, train
+from fewstep.training.optimizers import OptimizerConfig
+
+SIGMA_DATA = 0.5
+TEXT_LENGTH = 16
+LICENCE = "weights Apache-2.0; trained on Noto Color Emoji (SIL OFL 1.1), Unicode and CLDR data (Unicode-3.0)"
+
+MEAN = (0.3131, 0.2665, 0.1949, 0.4379)
+STD = (0.3925, 0.3326, 0.2927, 0.4748)
+"""Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
+
+PROMPTS = (
+    "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
+    "outline house", "pixel art tree", "octopus", "guitar", "green car", "crown", "pastel cake", "silhouette bird",
+)  # fmt: skip
+
+
+def _teacher_training() -> TrainingConfig:
+    return TrainingConfig(
+        images=400_000,
+        precision="bf16",
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
+
+
+def _student_training() -> TrainingConfig:
+    return TrainingConfig(
+        images=250_000,
+        precision="bf16",
+        seed=1,
+        optimizer=OptimizerConfig(kind="muon", lr=3e-4, muon_lr=0.005, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
+
+
+@dataclass(frozen=True)
+class EmojiRecipe:
+    """Text to emoji in one step.
+
+    Args:
+        size: pixels a side.
+        patch: pixels a side of what becomes one position.
+        widths, depths, text_width: of the U-Net; see `UNetConfig`.
+        augmentation: how examples vary.
+        density: of the teacher's noise levels.
+        drop: the share of prompts left out, for guidance.
+        guidance: the range of scales distilled into the student.
+        scale: the guidance scale used if none is asked for.
+        levels: of the distillation's grid.
+        teacher, student: how long and how each is trained.
+        recogniser: recogniser.onnx to put into the models (`fewstep train recogniser`), or None.
+    """
+
+    size: int = 32
+    patch: int = 2
+    widths: tuple[int, ...] = (64, 128, 192)
+    depths: tuple[int, ...] = (1, 2, 1)
+    text_width: int = 128
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(
+            shift=0.03, turn=6.0, shrink=0.1, colour=0.2, style=0.2, control=0.2, keywords=0.25
+        )
+    )
+    density: LogNormal = field(default_factory=lambda: LogNormal(0.2, 1.6))
+    drop: float = 0.1
+    guidance: tuple[float, float] = (1.0, 4.0)
+    scale: float = 2.0
+    levels: int = 18
+    teacher: TrainingConfig = field(default_factory=_teacher_training)
+    student: TrainingConfig = field(default_factory=_student_training)
+    recogniser: Path | None = None
+
+    def run(self, out: Path) -> SavedModel:
+        """Train both stages under `out` and save both models in `out/models`."""
+        teacher = self.train_teacher(out / "teacher")
+        parent = self.save(teacher, out / "models" / "emoji-teacher")
+        student = self.train_student(teacher, out / "student")
+        return self.save(student, out / "models" / "emoji", parent)
+
+    @property
+    def dataset(self) -> Emoji:
+        return Emoji(self.size, self.augmentation)
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        return (4, self.size, self.size)
+
+    def conditioning(self, distilled: bool) -> Conditioning:
+        codec = SpaceToDepth(self.patch, MEAN, STD, SIGMA_DATA)
+        return Conditioning(codec, TEXT_LENGTH, control=True, guidance=self.guidance if distilled else None)
+
+    def network(self, distilled: bool) -> UNet:
+        channels = 4 * self.patch**2
+        torch.manual_seed(0)
+        return UNet(
+            UNetConfig(
+                channels=channels,
+                control=channels,
+                widths=self.widths,
+                depths=self.depths,
+                attention=(False, *(True for _ in self.widths[1:])),
+                text=table().width,
+                text_length=TEXT_LENGTH,
+                text_width=self.text_width,
+                guidance=distilled,
+            )
+        )
+
+    def train_teacher(self, out: Path) -> UNet:
+        """Diffusion from scratch."""
+        conditioning = self.conditioning(distilled=False)
+        source = DatasetBatches(self.dataset, conditioning, self.teacher.seed, self.drop)
+        preview = Preview(
+            "teacher", conditioning, self.pixels, "rgba_premultiplied", PROMPTS, "heun", (18,), self.scale
+        )
+        network = self.network(distilled=False)
+        average = train(
+            network, Edm(SIGMA_DATA), Diffusion(self.density, SIGMA_DATA), source, self.teacher, out, [preview]
+        )
+        return _unet(average)
+
+    def train_student(self, teacher: UNet, out: Path) -> UNet:
+        """Consistency distillation of the guided teacher."""
+        conditioning = self.conditioning(distilled=True)
+        network = self.network(distilled=True)
+        initialise(network, teacher, new=("embedding.guidance.",))
+        device = _device()
+        frozen = AtPrecision(teacher.to(device).eval().requires_grad_(False), device, self.student.precision)
+        objective = ConsistencyDistillation(
+            Parameterised(frozen, Edm(SIGMA_DATA)),
+            levels=self.levels,
+            solver="euler",
+            guidance=self.guidance,
+            null=null_condition(self.conditioning(distilled=False), self.pixels),
+        )
+        # no prompt is dropped: guidance is inside, and an empty prompt is not what people ask for
+        source = DatasetBatches(self.dataset, conditioning, self.student.seed, drop=0.0)
+        preview = Preview(
+            "student", conditioning, self.pixels, "rgba_premultiplied", PROMPTS, "consistency", (1, 2), self.scale
+        )
+        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, [preview]))
+
+    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
+        """Save the teacher, or with its `parent` the student."""
+        distilled = parent is not None
+        dataset = self.dataset
+        keywords = {word for glyph in dataset.glyphs for keyword in glyph.keywords for word in words(keyword)}
+        spec = ModelSpec(
+            name=directory.name,
+            network=describe(network),
+            parameterisation=Edm(SIGMA_DATA),
+            targets=Targets.CLEAN if distilled else Targets.SAME,
+            conditioning=self.conditioning(distilled),
+            pixels=self.pixels,
+            pixel_format="rgba_premultiplied",
+            sampler="consistency" if distilled else "heun",
+            steps=1 if distilled else 18,
+            guidance=self.scale,
+            levels={1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)} if distilled else {},
+            licence=LICENCE,
+            recipe=resolved(self, "emoji"),
+            lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
+        )
+        known = keywords | {word for name in [*COLOURS, *STYLES] for word in words(name)}
+        return save_model(network, spec, directory, dataset.captions, sorted(known), self.recogniser)
+
+
+def _device() -> torch.device:
+    from accelerate import Accelerator
+
+    device: torch.device = Accelerator().device
+    return device
+
+
+def _unet(network: torch.nn.Module) -> UNet:
+    if not isinstance(network, UNet):
+        raise TypeError(f"expected a UNet, got {type(network).__name__}")
+    return network

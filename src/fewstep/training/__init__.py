@@ -1,0 +1,1 @@
+"""Training: one loop, everything that resumes, moving averages, optimisers."""

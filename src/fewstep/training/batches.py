@@ -1,0 +1,63 @@
+"""From data sets to batches of tensors: encode pixels, read captions, drop some of them for guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from fewstep.core.randomness import derive
+from fewstep.data.dataset import Dataset, Example, prefetched
+from fewstep.models.conditioning import Conditioning
+from fewstep.objectives.objective import Batch
+
+
+class BatchSource(Protocol):
+    """Where training's batches come from; any step can be asked for, so nothing is replayed on resume."""
+
+    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        """The batches of micro-steps first … last − 1 of one rank, as CPU tensors."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetBatches:
+    """A data set's batches.
+
+    Args:
+        dataset: the examples.
+        conditioning: how captions, labels and control images become arrays, and pixels become data.
+        seed: of order, augmentation and dropping.
+        drop: the share of samples whose prompt and label are left out, so that guidance has an unconditional
+            estimate.
+    """
+
+    dataset: Dataset
+    conditioning: Conditioning
+    seed: int = 0
+    drop: float = 0.1
+
+    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        for step, rows in enumerate(prefetched(self.dataset, batch, self.seed, first, last, rank, world), first):
+            yield self.batch(rows, (step * world + rank) * batch)
+
+    def batch(self, rows: list[Example], position: int) -> Batch:
+        """Stack examples; `position` counts samples since the run began and fixes what is dropped."""
+        drawn = np.array([derive("drop", self.seed, position + i) for i in range(len(rows))], dtype=np.float64)
+        dropped = (drawn / 2**63 < self.drop).tolist()
+        pixels = np.stack([row.data for row in rows])
+        cond = self.conditioning.arrays(
+            prompts=["" if out else row.caption for row, out in zip(rows, dropped, strict=True)],
+            labels=[None if out else row.label for row, out in zip(rows, dropped, strict=True)],
+            controls=[row.control for row in rows],
+            pixels=rows[0].data.shape,
+        )
+        return Batch(torch.from_numpy(self.conditioning.codec.encode(pixels)), tensors(cond))
+
+
+def tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """NumPy arrays as CPU tensors of the same memory."""
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}

@@ -1,0 +1,130 @@
+"""Checkpoints: all that resumes, as safetensors and JSON, written atomically, the last few kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used here: the message says why."""
+
+
+def save(
+    directory: Path,
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    facts: Mapping[str, Any],
+    keep: int = 3,
+) -> Path:
+    """Write `directory/step-NNNNNNNN` in one rename, then remove all but the last `keep`.
+
+    Args:
+        directory: of this run's checkpoints.
+        step: optimiser steps done.
+        modules: every network, by name.
+        optimizers: in the order they were built.
+        facts: JSON values to find again.
+        keep: checkpoints that stay.
+    """
+    final = directory / f"step-{step:08d}"
+    scratch = directory / f".writing-{step:08d}-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name, module in modules.items():
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, scratch / f"{name}.safetensors")
+    tensors, numbers = _flatten(optimizers)
+    save_file(tensors, scratch / "optimizers.safetensors")
+    state = {"format": FORMAT, "step": step, "optimizers": numbers, "facts": dict(facts)}
+    (scratch / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for file in scratch.iterdir():
+        _flush(file)
+    shutil.rmtree(final, ignore_errors=True)
+    scratch.rename(final)
+    _flush(directory)
+    for old in found(directory)[:-keep]:
+        # moved first, so that a removal cut short leaves no half checkpoint behind
+        shutil.rmtree(old.rename(directory / f".writing-{old.name}-{os.getpid()}"))
+    return final
+
+
+def found(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first."""
+    return sorted(p for p in directory.glob("step-*") if (p / "state.json").is_file())
+
+
+def restore(
+    checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[int, dict[str, Any]]:
+    """Read a checkpoint into these modules and optimisers.
+
+    Returns:
+        The step and the facts that were saved.
+
+    Raises:
+        CheckpointError: it is damaged, from a newer version, or of another network.
+    """
+    try:
+        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        if state["format"] != FORMAT:
+            raise CheckpointError(f"{checkpoint} has format {state['format']}, this version reads {FORMAT}")
+        for name, module in modules.items():
+            module.load_state_dict(load_file(checkpoint / f"{name}.safetensors"))
+        _unflatten(optimizers, load_file(checkpoint / "optimizers.safetensors"), state["optimizers"])
+        return int(state["step"]), dict(state["facts"])
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot resume from {checkpoint}: {error!r}") from error
+
+
+def _flatten(optimizers: Sequence[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, float] = {}
+    for i, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                key = f"{i}.{index}.{name}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value.contiguous()
+                else:
+                    numbers[key] = value
+    return tensors, numbers
+
+
+def _unflatten(
+    optimizers: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
+) -> None:
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in {**tensors, **numbers}.items():
+            which, index, name = key.split(".", 2)
+            if int(which) == i:
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # files hold contiguous tensors; another memory layout would round the next steps differently
+                    values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system write a file or a directory's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

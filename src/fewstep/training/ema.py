@@ -1,0 +1,56 @@
+"""Moving averages of weights: a constant decay, and the power function of EDM2 (2312.02696 §3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """How the average that is saved forgets.
+
+    Args:
+        decay: a constant decay a step, or None for the power function.
+        sigma_rel: the power function's width relative to training's length (EDM2 eq. 3), e.g. 0.05 or 0.10.
+    """
+
+    decay: float | None = None
+    sigma_rel: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and not 0 <= self.decay < 1:
+            raise ValueError(f"an EMA decay must be at least 0 and below 1, got {self.decay}")
+        if not 0 < self.sigma_rel < 0.28:
+            raise ValueError(f"sigma_rel must be above 0 and below 0.28, got {self.sigma_rel}")
+
+    def at(self, step: int) -> float:
+        """The decay used after optimiser step number `step` (1 for the first)."""
+        if self.decay is not None:
+            # a constant decay would remember the random start for long: follow the weights at first
+            return min(self.decay, step / (step + 9.0))
+        return float((1 - 1 / max(step, 1)) ** (power(self.sigma_rel) + 1))
+
+
+def power(sigma_rel: float) -> float:
+    """γ with σ_rel = √((γ + 1)/((γ + 2)²·(γ + 3))) (2312.02696 eq. 3), by bisection; σ_rel falls with γ."""
+    low, high = 0.0, 1e5
+    for _ in range(200):
+        middle = (low + high) / 2
+        if ((middle + 1) / ((middle + 2) ** 2 * (middle + 3))) ** 0.5 > sigma_rel:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+@torch.no_grad()
+def update(average: nn.Module, current: nn.Module, decay: float) -> None:
+    """average ← decay·average + (1 − decay)·current, for every parameter; buffers are copied."""
+    averaged: list[Tensor] = [p.data for p in average.parameters()]
+    latest: list[Tensor] = [p.data for p in current.parameters()]
+    torch._foreach_lerp_(averaged, latest, 1 - decay)
+    for mine, theirs in zip(average.buffers(), current.buffers(), strict=True):
+        mine.copy_(theirs)

@@ -1,0 +1,346 @@
+"""One training loop for every objective, on Hugging Face Accelerate: a CPU, one GPU or several processes.
+
+Batches and random numbers are functions of (seed, step, rank) and the rest is in the checkpoint, so the same
+command run again goes on, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+
+from fewstep.core.arrays import Condition
+from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator, Network, Parameterisation, Parameterised
+from fewstep.objectives.objective import Batch, Loss, Objective
+from fewstep.training import checkpoints, ema, optimizers
+from fewstep.training.batches import BatchSource
+from fewstep.training.ema import EmaConfig
+from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.randomness import StepRng
+from fewstep.training.reporting import Reporter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how.
+
+    Args:
+        images: training images in all.
+        batch: images a step and process.
+        accumulate: micro-batches a step.
+        precision: of the network's arithmetic; weights, losses and averages are float32.
+        clip: the gradient norm allowed.
+        seed: of everything random.
+        optimizer, ema: see there.
+        checkpoint_every, preview_every, log_every: in optimiser steps; 0 for never.
+        keep: checkpoints that stay.
+        channels_last: memory layout of images; faster on CPUs and GPUs alike.
+    """
+
+    images: int
+    batch: int = 64
+    accumulate: int = 1
+    precision: Literal["bf16", "float32"] = "float32"
+    clip: float = 1.0
+    seed: int = 0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    checkpoint_every: int = 500
+    preview_every: int = 0
+    log_every: int = 50
+    keep: int = 3
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def steps(self, world: int) -> int:
+        """Optimiser steps in all."""
+        return max(1, math.ceil(self.images / (self.batch * self.accumulate * world)))
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or gradient was no longer finite."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an observer sees: the averaged network as an estimator, and where training stands."""
+
+    clock: Clock
+    average: Estimator
+    device: torch.device
+
+
+Observer = Callable[[Moment], "dict[str, Image.Image]"]
+"""Called every `preview_every` steps and at the end; the pictures it returns are saved and logged by name."""
+
+
+class AtPrecision:
+    """A network called in bfloat16 or float32 arithmetic, giving float32.
+
+    Each call is its own autocast region: a shared one would cache weights cast without gradient for the target's
+    call and give them to the student's.
+    """
+
+    def __init__(self, network: Network, device: torch.device, precision: str) -> None:
+        self._network, self._device, self._half = network, device.type, precision == "bf16"
+
+    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
+            output: Tensor = self._network(x, time_at, time_to, cond).to(x.dtype)
+        return output
+
+
+def train(
+    network: nn.Module,
+    parameterisation: Parameterisation,
+    objective: Objective,
+    source: BatchSource,
+    config: TrainingConfig,
+    out: Path,
+    observers: Sequence[Observer] = (),
+    facts: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Train a network and return its moving average.
+
+    Args:
+        network: the student, with the weights to start from.
+        parameterisation: how its output is read.
+        objective: what it learns.
+        source: the batches.
+        config: how long and how.
+        out: a directory of this run alone: checkpoints, previews, TensorBoard's events.
+        observers: called for previews.
+        facts: JSON values that identify the run; a checkpoint of another run is refused.
+
+    Raises:
+        TrainingDiverged: a loss was no longer finite; the last good checkpoint stays.
+        CheckpointError: `out` holds a checkpoint of another run, or a damaged one.
+    """
+    return _Run(network, parameterisation, objective, source, config, out, observers, facts or {}).train()
+
+
+class _Run:
+    def __init__(
+        self,
+        network: nn.Module,
+        parameterisation: Parameterisation,
+        objective: Objective,
+        source: BatchSource,
+        config: TrainingConfig,
+        out: Path,
+        observers: Sequence[Observer],
+        facts: dict[str, Any],
+    ) -> None:
+        self.accelerator = Accelerator()
+        self.device = self.accelerator.device
+        self.objective, self.source, self.config, self.out = objective, source, config, out
+        self.observers, self.parameterisation = observers, parameterisation
+        self.facts = {**facts, "training": asdict(config)}
+        layout = (
+            torch.channels_last if config.channels_last and self.device.type != "mps" else torch.contiguous_format
+        )
+        self.network: nn.Module = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.wrapped = self.accelerator.prepare(self.network)  # gives every process the first one's weights
+        self.average: nn.Module = copy.deepcopy(self.network).requires_grad_(False)
+        clock = Clock(0, config.steps(self.accelerator.num_processes))
+        follows = objective.target_decay(clock) is not None
+        self.follower = copy.deepcopy(self.average) if follows else None
+        self.roles = {role: module.to(self.device) for role, module in objective.modules.items()}
+        self.optimizers = {
+            role: optimizers.build(module, config.optimizer)
+            for role, module in {"student": self.network, **self.roles}.items()
+        }
+        self.student = self._estimator(self.wrapped)
+        self.target = self.student if self.follower is None else self._estimator(self.follower)
+        self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
+
+    def _estimator(self, network: nn.Module) -> Estimator:
+        called = AtPrecision(network, self.device, self.config.precision)
+        return Parameterised(called, self.parameterisation, self.objective.targets)
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"student": self.network, "average": self.average, **self.roles}
+        return modules if self.follower is None else {**modules, "target": self.follower}
+
+    @property
+    def _all_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [optimizer for role in self.optimizers.values() for optimizer in role]
+
+    def train(self) -> nn.Module:
+        config, world = self.config, self.accelerator.num_processes
+        total, per_step = config.steps(world), config.batch * config.accumulate * world
+        first = self._resume()
+        reporter = Reporter(self.out, total, per_step, first, self.accelerator.is_main_process)
+        batches = self.source.stream(
+            first * config.accumulate,
+            total * config.accumulate,
+            config.batch,
+            self.accelerator.process_index,
+            world,
+        )
+        with reporter:
+            for step in range(first, total):
+                clock = Clock(step, total, step * per_step)
+                loss, norm = self._step(clock, batches)
+                self.pending.append((step, loss.per_sample.mean(), norm, loss))
+                done = step + 1
+                # a GPU would wait at every look; a CPU has its numbers at once
+                due = self.device.type == "cpu" or done == total or _due(done, config.log_every or 50)
+                if due or _due(done, config.checkpoint_every):
+                    self._check_finite()
+                if _due(done, config.log_every) or done == total:
+                    reporter.log(done, loss, norm, self.optimizers["student"][0].param_groups[0]["lr"])
+                if _due(done, config.checkpoint_every) or done == total:
+                    self._checkpoint(done)
+                if _due(done, config.preview_every) or done == total:
+                    self._preview(Clock(done, total, done * per_step), reporter)
+        return self.average
+
+    def _step(self, clock: Clock, batches: Iterator[Batch]) -> tuple[Loss, Tensor]:
+        config, accelerator = self.config, self.accelerator
+        self._set_rates(clock)
+        losses = []
+        for micro in range(config.accumulate):
+            batch = self._move(next(batches))
+            # a step's random numbers are the same however processes and micro-batches divide it
+            part = micro * accelerator.num_processes + accelerator.process_index
+            rng = StepRng(config.seed, clock.step, self.device, part, config.accumulate * accelerator.num_processes)
+            last = micro + 1 == config.accumulate
+            with nullcontext() if last else accelerator.no_sync(self.wrapped):
+                loss = self.objective(self.student, self.target, batch, clock, rng)
+                accelerator.backward(torch.stack(list(loss.terms.values())).sum() / config.accumulate)
+            losses.append(loss)
+        trained = list(self.network.parameters())
+        for module in self.roles.values():
+            trained += self._averaged_over_processes(module)
+        norm = nn.utils.clip_grad_norm_(trained, config.clip)
+        for optimizer in self._all_optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        ema.update(self.average, self.network, config.ema.at(clock.step + 1))
+        if self.follower is not None:
+            decay = self.objective.target_decay(clock)
+            ema.update(self.follower, self.network, 0.0 if decay is None else decay)
+        return _merged(losses), norm
+
+    def _averaged_over_processes(self, module: nn.Module) -> list[nn.Parameter]:
+        """A role's parameters, their gradients averaged: only the student is wrapped to do so by itself."""
+        parameters = list(module.parameters())
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        return parameters
+
+    def _set_rates(self, clock: Clock) -> None:
+        settings = self.config.optimizer
+        factor = linear_warmup(clock, settings.warmup) * cosine_decay(clock, settings.decay_from)
+        for optimizer in self._all_optimizers:
+            base = settings.muon_lr if isinstance(optimizer, optimizers.Muon) else settings.lr
+            for group in optimizer.param_groups:
+                group["lr"] = base * factor
+
+    def _move(self, batch: Batch) -> Batch:
+        data = batch.data.to(self.device, non_blocking=True)
+        if self.config.channels_last and data.ndim == 4 and self.device.type != "mps":
+            data = data.contiguous(memory_format=torch.channels_last)
+        return Batch(data, {k: v.to(self.device, non_blocking=True) for k, v in batch.cond.items()})
+
+    def _check_finite(self) -> None:
+        """Raise at the first step whose loss or gradient was not finite, before it reaches a checkpoint."""
+        for step, value, norm, loss in self.pending:
+            if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
+                bad = ~torch.isfinite(loss.per_sample)
+                ratios = loss.at.ratio[bad if bool(bad.any()) else slice(None)].tolist()
+                last = checkpoints.found(self.out / "checkpoints")
+                raise TrainingDiverged(
+                    f"the loss was {value.item()} at step {step}, gradient norm {norm.item()}, "
+                    f"noise levels σ/α {[round(r, 4) for r in ratios[:8]]}; "
+                    f"last good checkpoint: {last[-1].name if last else 'none yet'}"
+                )
+        self.pending.clear()
+
+    def _checkpoint(self, done: int) -> None:
+        if self.accelerator.is_main_process:
+            folder = self.out / "checkpoints"
+            checkpoints.save(folder, done, self._modules, self._all_optimizers, self.facts, self.config.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """Go on from the last checkpoint, if there is one: the step to do next."""
+        folder = self.out / "checkpoints"
+        if self.accelerator.is_main_process:
+            for scratch in folder.glob(".writing-*"):
+                shutil.rmtree(scratch)
+        self.accelerator.wait_for_everyone()
+        saved = checkpoints.found(folder)
+        if not saved:
+            return 0
+        step, facts = checkpoints.restore(saved[-1], self._modules, self._all_optimizers)
+        changed = _changed(facts, json.loads(json.dumps(self.facts)))
+        if changed:
+            raise checkpoints.CheckpointError(
+                f"{self.out} holds another run ({'; '.join(changed)}): choose another directory, or the same settings"
+            )
+        log.info("resuming %s at step %d", self.out, step)
+        return step
+
+    def _preview(self, clock: Clock, reporter: Reporter) -> None:
+        if not self.accelerator.is_main_process or not self.observers:
+            return
+        moment = Moment(clock, self._estimator(self.average), self.device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            for observer in self.observers:
+                for name, picture in observer(moment).items():
+                    reporter.picture(name, picture, clock.step)
+        reporter.pause(time.perf_counter() - start)
+
+
+def _merged(losses: Sequence[Loss]) -> Loss:
+    """A step's loss from its micro-batches', without their graphs: for reports."""
+    at = Level(torch.cat([loss.at.alpha for loss in losses]), torch.cat([loss.at.sigma for loss in losses]))
+    scalars = {name: torch.stack([loss.scalars[name] for loss in losses]).mean() for name in losses[0].scalars}
+    return Loss({}, torch.cat([loss.per_sample for loss in losses]), at, scalars)
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+_MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Which settings differ between two runs, but for those that do not change the weights."""
+    differences = []
+    for key in sorted({*before, *now} - _MAY_CHANGE):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            differences += _changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            differences.append(f"{prefix}{key} was {a}, now {b}")
+    return differences

@@ -1,0 +1,118 @@
+"""Optimisers: AdamW for all, or Muon (Jordan et al. 2024) for the weight matrices and AdamW for the rest.
+
+Muon replaces each matrix's momentum by its nearest orthogonal matrix, found by a Newton–Schulz iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from Jordan's post
+
+
+@torch.no_grad()
+def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Bring singular values near 1: [n, rows, columns] → the same, in bfloat16 arithmetic."""
+    a, b, c = _NEWTON_SCHULZ
+    x = matrices.bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    near: Tensor = (x.mT if tall else x).to(matrices.dtype)
+    return near
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised, for parameters of two or more axes (a convolution is [out, in·h·w]).
+
+    torch.optim.Muon takes two axes only and one matrix at a time; here equal shapes share one batched product.
+
+    Args:
+        params: the matrices.
+        lr: the step, which a factor √max(1, rows/columns) makes fit any shape.
+        momentum: of the Nesterov average.
+        weight_decay: decoupled.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape.setdefault((p.shape[0], math.prod(p.shape[1:])), []).append(p)
+            for (rows, columns), parameters in by_shape.items():
+                self._update(parameters, rows, columns, group)
+
+    def _update(self, parameters: list[Tensor], rows: int, columns: int, group: dict[str, Any]) -> None:
+        directions = []
+        for p in parameters:
+            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            gradient = p.grad if p.grad is not None else torch.zeros_like(p)
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            directions.append(gradient.lerp(momentum, group["momentum"]).reshape(rows, columns))
+        updates = orthogonalise(torch.stack(directions))
+        scale = math.sqrt(max(1.0, rows / columns))
+        for p, update in zip(parameters, updates, strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Which optimiser, how fast.
+
+    Args:
+        kind: `muon` for the matrices with `adamw` for the rest, or `adamw` or `radam` for all.
+        lr: AdamW's (RAdam's) step.
+        muon_lr: Muon's step.
+        betas, weight_decay: AdamW's.
+        warmup: steps over which the rates rise.
+        decay_from: the share of training after which the rates fall to 0 by a half cosine; 1 for never.
+    """
+
+    kind: Literal["muon", "adamw", "radam"] = "adamw"
+    lr: float = 1e-3
+    muon_lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 100
+    decay_from: float = 1.0
+
+
+def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """The optimisers for a module: each parameter is in exactly one."""
+    parameters = dict(module.named_parameters())
+    matrices = [p for name, p in parameters.items() if config.kind == "muon" and _is_hidden_matrix(name, p, module)]
+    taken = {id(p) for p in matrices}
+    rest = [p for p in parameters.values() if id(p) not in taken]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+    if rest:
+        adaptive = torch.optim.RAdam if config.kind == "radam" else torch.optim.AdamW
+        optimizers.append(adaptive(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay))
+    return optimizers
+
+
+def _is_hidden_matrix(name: str, parameter: Tensor, module: nn.Module) -> bool:
+    """Weight matrices between hidden layers; no embeddings, nor the network's two ends, as Jordan advises."""
+    if parameter.ndim < 2 or name.split(".")[0] in {"stem", "head"}:
+        return False
+    owner = module.get_submodule(name.rpartition(".")[0])
+    return not isinstance(owner, nn.Embedding) and name.endswith("weight")
