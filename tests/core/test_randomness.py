@@ -72,6 +72,12 @@ def test_a_mask_is_the_same_bits_in_numpy_and_torch(layer: int) -> None:
     np.testing.assert_array_equal(theirs.numpy(), ours)
 
 
+def test_masks_are_pinned() -> None:
+    """If these bits change, a training that is resumed is no longer the one that was begun."""
+    masks = keep_mask(_keys(5, 2**32 - 1), 2, (64,), 0.5)
+    assert [np.packbits(mask).tobytes().hex() for mask in masks] == ["14081ae0d07247d3", "730f2948594636cc"]
+
+
 def test_a_mask_is_shared_by_key_and_layer_and_by_nothing_else() -> None:
     masks = keep_mask(_keys(5, 9, 5), 2, SHAPE, 0.5)
     np.testing.assert_array_equal(masks[0], masks[2])
