@@ -94,11 +94,7 @@ def test_each_parameter_is_in_exactly_one_optimiser(make: object, kind: str) -> 
     optimizers = build(network, OptimizerConfig(kind=kind))  # type: ignore[arg-type]
     held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in network.parameters())
-    assert any(isinstance(optimizer, Muon) for optimizer in optimizers) == (kind == "muon" and not _is_small(network))
-
-
-def _is_small(network: nn.Module) -> bool:
-    return isinstance(network, nn.Linear) and network.weight.numel() == 1
+    assert any(isinstance(optimizer, Muon) for optimizer in optimizers) == (kind == "muon")
 
 
 def test_muon_takes_hidden_matrices_only() -> None:
