@@ -100,6 +100,14 @@ def test_a_network_that_never_saw_a_target_ignores_it_and_learns_to_see_it() -> 
     assert differs(unet()(x, at, to, conditions()), unet()(x, at, at, conditions()))
 
 
+def test_a_target_equal_to_the_level_adds_nothing_whatever_was_learned() -> None:
+    network, other = unet(), unet()
+    with torch.no_grad():
+        other.embedding.to_target.weight.mul_(3.0)
+    x, at, _ = inputs()
+    torch.testing.assert_close(other(x, at, at, {}), network(x, at, at, {}), rtol=0, atol=0)
+
+
 def test_the_target_part_of_a_new_network_is_zero() -> None:
     assert not unet(moved=False).embedding.to_target.weight.any()
 
