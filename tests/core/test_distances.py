@@ -12,7 +12,7 @@ SQUARE = np.sum((A - B).reshape(3, -1) ** 2, axis=1)
 C = 0.00054 * np.sqrt(8)
 DISTANCES = {
     "squared": (Squared(), SQUARE),
-    "norm": (Norm(), np.sqrt(SQUARE + 1e-8) - 1e-4),
+    "norm": (Norm(), np.sqrt(SQUARE + 1e-12) - 1e-6),
     "pseudo_huber": (PseudoHuber(), np.sqrt(SQUARE + C**2) - C),
     "pseudo_huber_c": (PseudoHuber(0.3), np.sqrt(SQUARE + 0.09) - 0.3),
     "perceptual": (Perceptual(lambda x: 2 * x), 4 * SQUARE),

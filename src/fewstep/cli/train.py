@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 RECIPES: dict[str, tuple[str, str]] = {
     "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
@@ -35,25 +34,25 @@ def train(args: list[str]) -> int:
     module, _, attribute = target.partition(":")
     recipe_type: Any = getattr(__import__(module, fromlist=[attribute]), attribute)
 
-    @dataclass(frozen=True)
-    class Arguments:
-        out: Path
-        """A directory for this run alone; if it holds an unfinished run of the same settings, that goes on."""
-        recipe: tyro.conf.OmitArgPrefixes[recipe_type]
+    def command(out: Path, recipe: Any) -> tuple[Path, Any]:
+        return out, recipe
 
-    chosen = tyro.cli(
-        Arguments,
-        prog=f"fewstep train {name}",
-        description=f"Train {text}.",
-        args=rest,
-        default=Arguments(tyro.MISSING, recipe_type()),
-    )
-    out: Path = chosen.out
+    # the recipe's type is known only now, and its settings become options without a prefix
+    unprefixed = Annotated[recipe_type, tyro.conf.arg(name="")]
+    command.__annotations__ = {"out": Path, "recipe": unprefixed}
+    command.__defaults__ = (recipe_type(),)
+    command.__doc__ = f"""Train {text}.
+
+    Args:
+        out: A directory for this run alone; an unfinished run of the same settings in it goes on.
+        recipe: The recipe's settings.
+    """
+    out, recipe = tyro.cli(command, prog=f"fewstep train {name}", args=rest)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    chosen.recipe.run(out)
+    recipe.run(out)
     return 0
 
 

@@ -48,7 +48,7 @@ class Norm:
         floor: added to the squared norm under the root, and taken off after it.
     """
 
-    floor: float = 1e-8
+    floor: float = 1e-12
 
     def __call__(self, a: Array, b: Array) -> Array:
         return namespace(a).sqrt(_sum_of_squares(a, b) + self.floor) - math.sqrt(self.floor)

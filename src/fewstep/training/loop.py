@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from PIL import Image
 from torch import Tensor, nn
 
@@ -168,6 +169,9 @@ class _Run:
         follows = objective.target_decay(clock) is not None
         self.follower = copy.deepcopy(self.average) if follows else None
         self.roles = {role: module.to(self.device) for role, module in objective.modules.items()}
+        for module in self.roles.values():
+            for values in module.state_dict().values():
+                values.copy_(broadcast(values))
         self.optimizers = {
             role: optimizers.build(module, config.optimizer)
             for role, module in {"student": self.network, **self.roles}.items()

@@ -1,0 +1,229 @@
+"""The training loop: what it refuses, what it reports, how it stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fewstep.core.curricula import Clock
+from fewstep.core.densities import Rng
+from fewstep.core.levels import CLEAN, from_ratio
+from fewstep.core.parameterisations import Edm, Estimator, Targets
+from fewstep.objectives import Batch, Diffusion, Loss, Objective
+from fewstep.objectives.objective import mean_loss
+from fewstep.training import checkpoints
+from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, TrainingDiverged, train
+from students import CPU, perceptron
+from training_runs import CONFIG, Rows, everything, small_mlp, small_unet, weights
+
+
+def _train(out: Path, objective: Objective | None = None, **settings: Any) -> Any:
+    observers = settings.pop("observers", ())
+    facts = settings.pop("facts", None)
+    config = replace(CONFIG, **{"images": 40, **settings})
+    return train(small_mlp(), Edm(), objective or Diffusion(), Rows((2,)), config, out, observers, facts)
+
+
+@dataclass(frozen=True)
+class Breaks(Objective):
+    """Diffusion until a step, where one sample's loss or every gradient is no longer finite."""
+
+    at: int
+    gradient_only: bool = False
+    targets: Targets = Targets.SAME
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        size = batch.data.shape[0]
+        level = from_ratio(torch.tensor([0.5, 1.5, 2.5, 3.25], dtype=torch.float64)[:size])
+        estimate = student(level.mix(batch.data, rng.normal(batch.data.shape)), level, level, batch.cond)
+        per_sample = (estimate - batch.data).square().mean(dim=1)
+        if clock.step == self.at and self.gradient_only:
+            per_sample = per_sample + torch.sqrt(0 * per_sample)
+        elif clock.step == self.at:
+            per_sample = per_sample * torch.tensor([1.0, 1.0, 1.0, math.nan])[:size]
+        return mean_loss(per_sample, level)
+
+
+def _saved(out: Path) -> list[str]:
+    return [path.name for path in checkpoints.found(out / "checkpoints")]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_levels_and_gradient_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingDiverged) as stopped:
+        _train(tmp_path, Breaks(at=6))
+    said = str(stopped.value)
+    assert "the loss was nan at step 6" in said
+    assert "gradient norm nan" in said
+    assert "σ/α [3.25]" in said
+    assert "last good checkpoint: step-00000004" in said
+    assert _saved(tmp_path) == ["step-00000004"]
+    for file in (tmp_path / "checkpoints" / "step-00000004").glob("*.safetensors"):
+        assert all(bool(torch.isfinite(values).all()) for values in load_file(file).values())
+    # the same run without the fault goes on from there
+    average = _train(tmp_path, Breaks(at=-1))
+    assert torch.equal(weights(average), weights(_train(tmp_path / "whole", Breaks(at=-1))))
+
+
+def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"at step 7, gradient norm (nan|inf).*0\.5, 1\.5, 2\.5, 3\.25"):
+        _train(tmp_path, Breaks(at=7, gradient_only=True))
+    assert _saved(tmp_path) == ["step-00000004"]
+
+
+def test_a_fault_at_a_checkpoints_own_step_does_not_reach_it(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match="last good checkpoint: none yet"):
+        _train(tmp_path, Breaks(at=3))
+    assert _saved(tmp_path) == []
+
+
+def test_a_fault_in_any_micro_batch_is_named_by_its_level(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Once:
+        rows: Rows
+
+        def stream(self, *args: int) -> Iterator[Batch]:
+            for number, batch in enumerate(self.rows.stream(*args)):
+                yield replace(batch, data=batch.data * math.nan) if number == 2 else batch
+
+    config = replace(CONFIG, images=64, batch=2, accumulate=2)
+    with pytest.raises(TrainingDiverged, match=r"at step 1, .*\[0\.5, 1\.5\]; last"):
+        train(small_mlp(), Edm(), Breaks(at=-1), Once(Rows((2,))), config, tmp_path)
+
+
+def test_another_runs_directory_is_refused_by_naming_what_changed(tmp_path: Path) -> None:
+    _train(tmp_path, facts={"data": "points"})
+    changed = replace(CONFIG.optimizer, lr=0.5)
+    with pytest.raises(checkpoints.CheckpointError, match=r"training\.optimizer\.lr was 0\.001, now 0\.5"):
+        _train(tmp_path, optimizer=changed, facts={"data": "points"})
+    with pytest.raises(checkpoints.CheckpointError, match="data was points, now emoji"):
+        _train(tmp_path, facts={"data": "emoji"})
+    with pytest.raises(checkpoints.CheckpointError, match=r"training\.images was 40, now 80"):
+        _train(tmp_path, facts={"data": "points"}, images=80)
+
+
+def test_settings_that_do_not_touch_the_weights_may_change(tmp_path: Path) -> None:
+    first = weights(_train(tmp_path, images=16))
+    again = _train(tmp_path, images=16, checkpoint_every=3, preview_every=2, log_every=1, keep=5)
+    assert torch.equal(weights(again), first)
+
+
+def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path)
+    with pytest.raises(checkpoints.CheckpointError, match=r"cannot resume from .*step-00000010"):
+        train(perceptron(width=16), Edm(), Diffusion(), Rows((2,)), replace(CONFIG, images=40), tmp_path)
+
+
+def test_previews_are_made_of_the_average_saved_and_at_the_end(tmp_path: Path) -> None:
+    moments: list[tuple[int, float]] = []
+
+    def observer(moment: Moment) -> dict[str, Image.Image]:
+        assert not torch.is_grad_enabled()
+        x = torch.ones(2, 2)
+        at = from_ratio(torch.ones(2, dtype=torch.float64))
+        moments.append((moment.clock.step, float(moment.average(x, at, at, {}).sum())))
+        return {"points": Image.new("RGBA", (4, 4))}
+
+    average = _train(tmp_path, observers=[observer], preview_every=4)
+    assert [step for step, _ in moments] == [4, 8, 10]
+    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == [
+        f"points-{step:08d}.png" for step in (4, 8, 10)
+    ]
+    assert len({value for _, value in moments}) == 3
+    x, time = torch.ones(2, 2), torch.atan2(torch.ones(2), torch.full((2,), 0.5))
+    expected = Edm().estimate(
+        x, average(x / math.sqrt(1.25), time, time, {}), from_ratio(torch.ones(2, dtype=torch.float64))
+    )
+    assert moments[-1][1] == pytest.approx(float(expected.detach().sum()), rel=1e-5)
+
+
+def test_events_are_written_for_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _train(tmp_path, everything(), log_every=5)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    assert {"loss", "gradient_norm", "rate", "images_per_second"} <= names
+    assert [event.step for event in events.Scalars("loss")] == [5, 10]
+    assert all(math.isfinite(event.value) for event in events.Scalars("loss"))
+
+
+def test_the_average_is_not_the_network_and_needs_no_gradient(tmp_path: Path) -> None:
+    network = small_mlp()
+    average = train(network, Edm(), Diffusion(), Rows((2,)), replace(CONFIG, images=40), tmp_path)
+    assert not torch.equal(weights(average), weights(network))
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_training_moves_every_role(tmp_path: Path) -> None:
+    objective = everything()
+    before = objective.u.weight.clone()
+    network = small_mlp()
+    train(network, Edm(), objective, Rows((2,)), replace(CONFIG, images=40), tmp_path)
+    assert not torch.equal(objective.u.weight, before)
+    assert not torch.equal(weights(network), weights(small_mlp()))
+
+
+def test_the_target_network_follows_by_the_objectives_decay(tmp_path: Path) -> None:
+    """One step: target = μ·start + (1 − μ)·student."""
+    objective, start = everything(), small_mlp().state_dict()
+    train(small_mlp(), Edm(), objective, Rows((2,)), replace(CONFIG, images=4), tmp_path)
+    student, target = (
+        load_file(tmp_path / "checkpoints" / "step-00000001" / f"{role}.safetensors")
+        for role in ("student", "target")
+    )
+    decay = objective.target_decay(Clock(0, 1))
+    assert decay is not None
+    for name, values in target.items():
+        torch.testing.assert_close(values, decay * start[name] + (1 - decay) * student[name])
+    assert not torch.equal(student["head.weight"], start["head.weight"])
+
+
+@pytest.mark.parametrize("name", ["images", "batch", "accumulate", "keep"])
+def test_counts_must_be_at_least_1(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        TrainingConfig(**{"images": 1, name: 0})  # type: ignore[arg-type]
+
+
+def test_the_number_of_steps_covers_all_images() -> None:
+    assert TrainingConfig(images=100, batch=8).steps(1) == 13
+    assert TrainingConfig(images=100, batch=8, accumulate=2).steps(3) == 3
+    assert TrainingConfig(images=1, batch=64).steps(1) == 1
+
+
+def test_half_precision_trains_float32_weights(tmp_path: Path) -> None:
+    network = small_unet()
+    config = replace(CONFIG, images=8, precision="bf16")
+    average = train(network, Edm(), everything(), Rows((3, 4, 4)), config, tmp_path)
+    assert all(p.dtype == torch.float32 for module in (network, average) for p in module.parameters())
+    assert bool(torch.isfinite(weights(average)).all())
+    single = train(
+        small_unet(), Edm(), everything(), Rows((3, 4, 4)), replace(config, precision="float32"), tmp_path / "2"
+    )
+    assert not torch.equal(weights(average), weights(single))
+    torch.testing.assert_close(weights(average), weights(single), rtol=0, atol=0.05)
+
+
+def test_precision_is_float32_at_the_border_of_the_network() -> None:
+    seen = []
+
+    def network(x: torch.Tensor, at: torch.Tensor, to: torch.Tensor, cond: object) -> torch.Tensor:
+        product = x @ torch.eye(2)
+        seen.append(product.dtype)
+        return product
+
+    for precision in ("bf16", "float32"):
+        output = AtPrecision(network, CPU, precision)(torch.ones(1, 2), torch.ones(1), torch.ones(1), {})
+        assert output.dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32]
+    assert CLEAN.sigma == 0
