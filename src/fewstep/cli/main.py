@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
     "data emoji": ("fewstep.cli.data:emoji", "the emoji data: how many, of which groups, channel statistics"),
     "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
+    "bench training": ("fewstep.cli.bench:training", "the training loop beside bare PyTorch"),
+    "bench start": ("fewstep.cli.bench:start", "a whole run of generate beside importing torch"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
 }
