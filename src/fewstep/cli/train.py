@@ -39,8 +39,8 @@ def train(args: list[str]) -> int:
         return out, recipe
 
     # the recipe's type is known only now, and its settings become options without a prefix
-    unprefixed = Annotated[type(default), tyro.conf.arg(name="")]
-    command.__annotations__ = {"out": Path, "recipe": unprefixed}
+    kind: Any = type(default)
+    command.__annotations__ = {"out": Path, "recipe": Annotated[kind, tyro.conf.arg(name="")]}
     command.__defaults__ = (default,)
     command.__doc__ = f"""Train {text}.
 
