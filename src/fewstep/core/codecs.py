@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from array_api_compat import device
+
 from fewstep.core.arrays import Array, namespace
 
 
@@ -62,6 +64,7 @@ class SpaceToDepth:
     def encode(self, pixels: Array) -> Array:
         xp, p = namespace(pixels), self.patch
         b, c, h, w = pixels.shape
+        self.shape((c, h, w))
         shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
         data = (pixels - shift) * (self.sigma_data / scale)
         cells = xp.reshape(data, (b, c, h // p, p, w // p, p))
@@ -77,5 +80,5 @@ class SpaceToDepth:
 
     def _per_channel(self, values: Sequence[float], pixels: Array) -> Array:
         xp = namespace(pixels)
-        array = xp.asarray(list(values), dtype=pixels.dtype, device=pixels.device)
+        array = xp.asarray(list(values), dtype=pixels.dtype, device=device(pixels))
         return xp.reshape(xp.broadcast_to(array, (pixels.shape[1],)), (-1, 1, 1))

@@ -61,7 +61,7 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
     )
     batch = torch.export.Dim("batch", min=1, max=65536)
     shapes = ({0: batch}, {0: batch}, {0: batch}, tuple({0: batch} for _ in names))
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Positional(network.cpu().eval(), names),
             example,
@@ -84,7 +84,7 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's progress and its warnings about its own internals off the terminal."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
@@ -123,9 +123,14 @@ def _point_into(model: onnx.ModelProto, weights: Path) -> None:
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)
+    strip(model)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Take away what the exporter notes for itself: shapes of inner values, and on every node a stack trace with
+    paths of this machine."""
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
-    for node in nodes:
-        # the exporter notes a stack trace with paths of this machine on every node
+    for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
 

@@ -10,10 +10,7 @@ import numpy as np
 import onnxruntime
 
 from fewstep.core.arrays import Array, Condition
-
-
-class EngineError(RuntimeError):
-    """An engine cannot run this model here; the message names what is missing."""
+from fewstep.engines.errors import EngineError
 
 
 class OnnxNetwork:

@@ -86,7 +86,8 @@ class Embedding(nn.Module):
 class TextEncoder(nn.Module):
     """A small transformer over frozen token vectors; words keep their order.
 
-    A learned token stands first: it makes the empty prompt a valid one, and its output is the text's summary.
+    A learned token stands first and makes the empty prompt a valid one. The summary is the mean of all tokens: a
+    learned token alone would see nothing of the text until attention has been learned.
 
     Args:
         vectors: numbers in a token's vector.
@@ -106,8 +107,8 @@ class TextEncoder(nn.Module):
 
     def forward(
         self, text: Float[Tensor, "b n v"], mask: Float[Tensor, "b n"]
-    ) -> tuple[Float[Tensor, "b n+1 w"], Float[Tensor, "b n+1"]]:
-        """Return the encoded tokens, the learned one first, and their additive attention bias."""
+    ) -> tuple[Float[Tensor, "b n+1 w"], Float[Tensor, "b n+1"], Float[Tensor, "b w"]]:
+        """Return the encoded tokens, the learned one first, their additive attention bias, and the summary."""
         tokens = self.project(text)
         first = self.first.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([first, tokens], dim=1) + self.position.to(tokens.dtype)
@@ -115,7 +116,9 @@ class TextEncoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, bias)
         encoded: Tensor = self.norm(tokens)
-        return encoded, bias
+        there = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)[:, :, None].to(encoded.dtype)
+        summary: Tensor = (encoded * there).sum(dim=1) / there.sum(dim=1)
+        return encoded, bias, summary
 
 
 class TransformerLayer(nn.Module):

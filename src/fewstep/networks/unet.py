@@ -105,8 +105,8 @@ class UNet(nn.Module):
         Conditions it knows: `text` [b, n, v] with `text_mask` [b, n]; `label` int64 [b]; `guidance` [b];
         `control` [b, c', h, w] with `control_mask` [b]; `dropout` int64 keys [b]. Absent ones mean none.
         """
-        tokens, bias = self._read_text(x, cond)
-        embedding = self.embedding(time_at, time_to, cond, None if tokens is None else tokens[:, 0])
+        tokens, bias, summary = self._read_text(x, cond)
+        embedding = self.embedding(time_at, time_to, cond, summary)
         keys = cond.get("dropout")
         h = self.stem(self._with_control(x, cond))
         kept: list[Tensor] = []
@@ -124,15 +124,15 @@ class UNet(nn.Module):
         out: Tensor = self.head(F.silu(self.norm(h)))
         return out
 
-    def _read_text(self, x: Tensor, cond: Condition) -> tuple[Tensor | None, Tensor | None]:
+    def _read_text(self, x: Tensor, cond: Condition) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         if self.text is None:
-            return None, None
+            return None, None, None
         text, mask = cond.get("text"), cond.get("text_mask")
         if text is None or mask is None:
             text = x.new_zeros(x.shape[0], self.config.text_length, self.config.text)
             mask = x.new_zeros(x.shape[0], self.config.text_length)
-        tokens, bias = self.text(text.to(x.dtype), mask.to(x.dtype))
-        return tokens, bias
+        tokens, bias, summary = self.text(text.to(x.dtype), mask.to(x.dtype))
+        return tokens, bias, summary
 
     def _with_control(self, x: Tensor, cond: Condition) -> Tensor:
         if not self.config.control:

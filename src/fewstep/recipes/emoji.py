@@ -45,7 +45,7 @@ PROMPTS = (
 
 def _teacher_training() -> TrainingConfig:
     return TrainingConfig(
-        images=400_000,
+        images=300_000,
         precision="bf16",
         optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),
@@ -91,10 +91,10 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.03, turn=6.0, shrink=0.1, colour=0.2, style=0.2, control=0.2, keywords=0.25
+            shift=0.03, turn=6.0, shrink=0.1, colour=0.15, style=0.15, control=0.15, keywords=0.2
         )
     )
-    density: LogNormal = field(default_factory=lambda: LogNormal(0.2, 1.6))
+    density: LogNormal = field(default_factory=lambda: LogNormal(0.6, 1.9))
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0

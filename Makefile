@@ -1,0 +1,46 @@
+# Two commands matter: `make run` and `make test`. Each sets up a fresh machine by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core
+
+.PHONY: run test setup debian check format pictures clean
+
+run: setup  ## draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher
+	$(BIN)/fewstep demo --out demo.png
+
+test: setup debian check  ## everything CI runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc)
+
+check: setup  ## style, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+debian:  ## the emoji data: the colour font, Unicode's names, CLDR's keywords (tests and training draw from them)
+	@if ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN); \
+	  else \
+	    echo "Tests of the emoji data are skipped without Debian's packages: $(DEBIAN)"; \
+	  fi; \
+	fi
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pictures: setup debian  ## the pictures of README and docs
+	$(BIN)/fewstep demo --out docs/pictures/demo.png
+	$(BIN)/fewstep pictures --out docs/pictures
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

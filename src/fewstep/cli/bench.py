@@ -1,0 +1,81 @@
+"""`fewstep bench training | start`: figures that anyone can print."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fewstep.cli.output import check_json, say, write_json
+
+
+def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None = None) -> int:
+    """Compare the training loop's images a second with a bare PyTorch loop's, in turn.
+
+    Args:
+        steps: Steps of each turn that count.
+        rounds: Turns of each.
+        batch: Images a step.
+        json: Write the figures as JSON to this file, or to standard output with -.
+    """
+    try:
+        from fewstep.recipes.benchmarks import training_speed
+    except ImportError as error:
+        raise ImportError("this benchmark needs PyTorch: pip install 'fewstep[train]'") from error
+
+    check_json(json)
+    if min(steps, rounds, batch) < 1:
+        raise ValueError(f"steps, rounds and batch must be at least 1, got {steps}, {rounds} and {batch}")
+    figures = training_speed(steps, rounds, batch=batch)
+    say(
+        f"training loop {figures['loop_images_per_second']} images/s, bare loop "
+        f"{figures['bare_images_per_second']} images/s: ratio {figures['ratio']}",
+        json,
+    )
+    write_json(json, figures)
+    return 0
+
+
+def start(rounds: int = 5, model: str = "emoji", json: str | None = None) -> int:
+    """Time `fewstep generate` in a fresh process beside `python -c "import torch"`, in turn.
+
+    Args:
+        rounds: Runs of each.
+        model: What to load.
+        json: Write the figures as JSON to this file, or to standard output with -.
+    """
+    check_json(json)
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "apple.png")
+        command = "from fewstep.cli.main import main; main()"
+        ways = {
+            "generate": [sys.executable, "-c", command, "generate", "a red apple", "--model", model, "--out", out],
+            "import_torch": [sys.executable, "-c", "import torch"],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for counted in [False] + [True] * rounds:
+            for name, arguments in ways.items():
+                began = time.perf_counter()
+                done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise RuntimeError(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}")
+                if counted:
+                    seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    figures = {
+        **{f"{name}_s": round(value, 3) for name, value in medians.items()},
+        "ratio": round(medians["generate"] / medians["import_torch"], 3),
+        "rounds": rounds,
+    }
+    say(
+        f"fewstep generate {figures['generate_s']} s, import torch {figures['import_torch_s']} s: "
+        f"ratio {figures['ratio']}",
+        json,
+    )
+    write_json(json, figures)
+    return 0

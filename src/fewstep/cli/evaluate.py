@@ -1,0 +1,89 @@
+"""`fewstep evaluate`: quality against cost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fewstep.cli.output import check_json, say, write_json
+
+
+def evaluate(
+    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    /,
+    steps: str | None = None,
+    n: int = 500,
+    teacher: str | None = None,
+    batch: int = 50,
+    seed: int = 0,
+    guidance: float | None = None,
+    held_out: int = 100,
+    recogniser: Path | None = None,
+    threads: int | None = None,
+    json: str | None = None,
+) -> int:
+    """Measure a model: what it gets right, how close to real pictures it comes, and what that costs.
+
+    Real pictures, the teacher and the teacher's single denoise stand beside it; all answer the same captions from the
+    same noise, and their times are taken in turn, in this one run. Judged are emoji from text and digits by class.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the hub.
+        steps: Numbers of steps, like 1,2,4; if left out 1,2, or a diffusion model's own number.
+        n: Captions, drawn evenly from all that the model was trained on.
+        teacher: The diffusion model to compare with, or "none"; if left out the one that the model names.
+        batch: Pictures made at once; it changes no picture.
+        seed: Chooses the captions and the noise.
+        guidance: The guidance scale of both models, instead of their own.
+        held_out: Captions of colour × thing and of style × thing combinations that training never showed.
+        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
+        threads: Threads of one operation; if left out one a core.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    from rich.console import Console
+
+    from fewstep.core.grids import check_steps
+    from fewstep.core.parameterisations import Targets
+    from fewstep.evaluation.evaluate import Settings, teacher_of
+    from fewstep.evaluation.evaluate import evaluate as measure
+    from fewstep.evaluation.report import as_dicts, ratios, table
+    from fewstep.evaluation.subjects import subject_for
+    from fewstep.generation import load
+    from fewstep.generation.request import MAX_STEPS
+
+    check_json(json)
+    settings = Settings(n, batch, seed, held_out)
+    loaded = load(model, threads=threads)
+    numbers = parse_steps(steps) if steps else [loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2]
+    for number in numbers:
+        check_steps(number, MAX_STEPS)
+    if teacher is None:
+        other = teacher_of(loaded, threads)
+    else:
+        other = None if teacher == "none" else load(teacher, threads=threads)
+    subject = subject_for(loaded, recogniser)
+    rows = measure(
+        loaded, other, subject, numbers, settings, guidance, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    console = Console(stderr=json == "-", width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+    console.print(table(rows))
+    for line in ratios(rows):
+        say(line, json)
+    write_json(json, as_dicts(rows))
+    return 0
+
+
+def parse_steps(text: str) -> list[int]:
+    """Whole numbers from "1,2,4".
+
+    Raises:
+        ValueError: it holds anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"steps must be whole numbers like 1,2,4, got '{text}'")
+    return [int(part) for part in parts]

@@ -1,0 +1,125 @@
+"""`fewstep`: the entry point. A mistake of the user's is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+PROGRAM = "fewstep"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
+    "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
+    "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
+    "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
+    "models list": ("fewstep.cli.models:list_models", "the models inside the package"),
+    "models show": ("fewstep.cli.models:show", "everything a model says about itself"),
+    "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
+    "data emoji": ("fewstep.cli.data:emoji", "the emoji data: how many, of which groups, channel statistics"),
+    "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
+    "bench training": ("fewstep.cli.bench:training", "the training loop beside bare PyTorch"),
+    "bench start": ("fewstep.cli.bench:start", "a whole run of generate beside importing torch"),
+    "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
+    "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(run(args))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of our output left: not worth a word, but Python would say one at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if os.environ.get("FEWSTEP_TRACEBACK") or not is_users(error):
+            raise
+        print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(args: list[str]) -> int:
+    """Find the command and call it; 0 on success."""
+    if args and args[0] in {"--version", "-V"}:
+        from fewstep import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if not args or args[0] in {"-h", "--help"}:
+        print(overview())
+        return 0
+    name, rest = _command(args)
+    if name is None:
+        group = {command: entry for command, entry in COMMANDS.items() if command.startswith(f"{args[0]} ")}
+        if group and args[1:2] in ([], ["-h"], ["--help"]):
+            print(overview(group))
+            return 0
+        known = ", ".join(sorted({command.split()[0] for command in COMMANDS}))
+        print(f"{PROGRAM}: unknown command '{' '.join(args[:2])}': one of {known}", file=sys.stderr)
+        return 2
+    target, _ = COMMANDS[name]
+    function = _import(target)
+    if name == "train":
+        return int(function(rest) or 0)
+    import tyro
+
+    result = tyro.cli(function, prog=f"{PROGRAM} {name}", args=rest)
+    return int(result or 0)
+
+
+def _command(args: list[str]) -> tuple[str | None, list[str]]:
+    for length in (2, 1):
+        name = " ".join(args[:length])
+        if len(args) >= length and name in COMMANDS:
+            return name, args[length:]
+    return None, args
+
+
+def overview(commands: dict[str, tuple[str, str]] = COMMANDS) -> str:
+    """The text of `fewstep --help`."""
+    width = max(len(name) for name in commands)
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in commands.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [OPTIONS]",
+            "",
+            "Image generation in one to four steps: train it, distil it, measure it, serve it.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"  {PROGRAM} COMMAND --help explains a command. Try: {PROGRAM} generate 'a red apple' --seed 7",
+        ]
+    )
+
+
+def _import(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
+    return function
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is the user's to mend: raised on purpose by fewstep, or a missing file or package."""
+    if isinstance(error, OSError):
+        return True
+    if isinstance(error, ImportError):
+        return "pip install" in str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    here = str(Path(__file__).resolve().parent.parent)
+    deliberate = isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, NotImplementedError)
+    return deliberate and bool(frames) and str(Path(frames[-1].filename).resolve()).startswith(here)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line."""
+    return " ".join(str(error).split()) or type(error).__name__

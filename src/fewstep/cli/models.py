@@ -1,0 +1,83 @@
+"""`fewstep models list | show | build-text`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fewstep.cli.output import check_json, say, write_json
+
+
+def list_models(json: str | None = None) -> int:
+    """List the models inside the package.
+
+    Args:
+        json: Write the list as JSON to this file, or to standard output with -.
+    """
+    from fewstep.models import saved
+
+    check_json(json)
+    models = [saved.find(name) for name in saved.built_in()]
+    rows = [
+        {
+            "name": model.spec.name,
+            "hash": model.hash,
+            "targets": model.spec.targets.value,
+            "steps": model.spec.steps,
+            "size": list(model.spec.pixels[1:]),
+            "licence": model.spec.licence,
+            "megabytes": round(sum(f.stat().st_size for f in model.directory.iterdir()) / 1e6, 1),
+        }
+        for model in models
+    ]
+    for model, row in zip(models, rows, strict=True):
+        size = "×".join(str(side) for side in model.spec.pixels[1:])
+        say(f"{model.spec.name:<16} {size}  {row['steps']} steps  {row['megabytes']} MB  {model.hash[:10]}", json)
+    write_json(json, rows)
+    return 0
+
+
+def show(model: Annotated[str, tyro.conf.Positional], /, json: str | None = None) -> int:
+    """Show everything a model says about itself.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the hub.
+        json: Write it as JSON to this file, or to standard output with -.
+    """
+    from json import loads
+
+    from fewstep.models import saved
+
+    check_json(json)
+    found = saved.find(model)
+    values = {"hash": found.hash, **loads(found.spec.to_json())}
+    for name in ("name", "hash", "targets", "sampler", "steps", "guidance", "pixels", "licence", "lineage"):
+        say(f"{name:<10} {values[name]}", json)
+    say(f"{'network':<10} {values['network']['kind']} {values['network']['config']}", json)
+    captions = found.captions
+    if captions is not None:
+        say(f"{'captions':<10} {len(captions.captions)}, such as {', '.join(captions.captions[::200])}", json)
+    write_json(json, values)
+    return 0
+
+
+def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: int = 128) -> int:
+    """Distil a sentence encoder into the frozen token table (needs transformers and torch).
+
+    The shipped table: fewstep models build-text sentence-transformers/all-MiniLM-L6-v2 --out src/fewstep/models/text
+
+    Args:
+        source: A sentence-transformers model: a directory or hub name.
+        out: The directory to write table.safetensors and tokenizer.json to.
+        width: Numbers a token's vector has.
+    """
+    try:
+        from fewstep.interop.token_table import build_token_table
+
+        summary = build_token_table(source, out, width)
+    except ImportError as error:
+        raise ImportError("building a token table needs: pip install 'fewstep[train]' transformers") from error
+    say(f"{summary['tokens']} tokens × {summary['width']}, {100 * summary['variance']:.1f} % of the variance kept")
+    return 0

@@ -1,0 +1,52 @@
+"""`fewstep record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fewstep.cli.output import check_json, say, write_json
+
+if TYPE_CHECKING:
+    from fewstep.provenance import Record
+
+
+def record(
+    image: Annotated[Path, tyro.conf.Positional],
+    other: Annotated[Path | None, tyro.conf.Positional] = None,
+    /,
+    json: str | None = None,
+) -> int:
+    """Show what made an image; with two images, what changed from the first to the second.
+
+    Args:
+        image: A PNG, JPEG or WebP made by fewstep.
+        other: Another one.
+        json: Write it as JSON to this file, or to standard output with -.
+    """
+    from fewstep import provenance
+
+    check_json(json)
+    first = _read(image)
+    if other is None:
+        say(provenance.parameters(first), json)
+        write_json(json, first.to_dict())
+        return 0
+    second = _read(other)
+    changes = provenance.difference(first, second)
+    say(provenance.sentence(first, second), json)
+    for change in changes:
+        say(f"  {change.field}: {change.before} → {change.after}", json)
+    write_json(json, [change._asdict() for change in changes])
+    return 0
+
+
+def _read(path: Path) -> Record:
+    from fewstep import provenance
+
+    found = provenance.read_record(path)
+    if found is None:
+        raise ValueError(f"'{path}' holds no record: fewstep did not make it, or its metadata was removed")
+    return found

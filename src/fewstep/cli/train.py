@@ -1,0 +1,73 @@
+"""`fewstep train RECIPE`: the recipe's own settings become options."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+RECIPES: dict[str, tuple[str, str]] = {
+    "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
+    "digits": ("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
+    "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, a minute on a CPU"),
+    "recogniser": ("fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses"),
+}
+
+
+def train(args: list[str]) -> int:
+    """Train a recipe; see `fewstep train --help`."""
+    if not args or args[0] in {"-h", "--help"}:
+        print(_help())
+        return 0
+    name, *rest = args
+    if name not in RECIPES:
+        print(f"fewstep: unknown recipe '{name}': one of {', '.join(RECIPES)}", file=sys.stderr)
+        return 2
+    try:
+        import torch  # noqa: F401  only to say early what is missing
+    except ImportError as error:
+        raise ImportError("training needs PyTorch: pip install 'fewstep[train]'") from error
+    import tyro
+
+    target, text = RECIPES[name]
+    module, _, attribute = target.partition(":")
+    recipe_type: Any = getattr(__import__(module, fromlist=[attribute]), attribute)
+
+    def command(out: Path, recipe: Any) -> tuple[Path, Any]:
+        return out, recipe
+
+    # the recipe's type is known only now, and its settings become options without a prefix
+    unprefixed = Annotated[recipe_type, tyro.conf.arg(name="")]
+    command.__annotations__ = {"out": Path, "recipe": unprefixed}
+    command.__defaults__ = (recipe_type(),)
+    command.__doc__ = f"""Train {text}.
+
+    Args:
+        out: A directory for this run alone; an unfinished run of the same settings in it goes on.
+        recipe: The recipe's settings.
+    """
+    out, recipe = tyro.cli(command, prog=f"fewstep train {name}", args=rest)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
+    out.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    recipe.run(out)
+    return 0
+
+
+def _help() -> str:
+    width = max(len(name) for name in RECIPES)
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in RECIPES.items()]
+    return "\n".join(
+        [
+            "usage: fewstep train RECIPE --out DIR [SETTINGS]",
+            "",
+            "Train a recipe. The same command again resumes an unfinished run, bit for bit on a CPU.",
+            "",
+            "recipes:",
+            *lines,
+            "",
+            "  fewstep train RECIPE --help lists the recipe's settings.",
+        ]
+    )

@@ -1,0 +1,5 @@
+"""What goes wrong with engines."""
+
+
+class EngineError(RuntimeError):
+    """An engine cannot run this model here; the message names what is missing."""

@@ -1,0 +1,121 @@
+"""Figures of merit in float64 NumPy: Fréchet distance (1706.08500), KID (1801.01401), diversity, sharpness, distance,
+and shares with Wilson's interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of trials, with its Wilson 95 % interval.
+
+    Args:
+        right: how many succeeded.
+        total: of how many, at least 1.
+    """
+
+    right: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.right <= self.total or self.total < 1:
+            raise ValueError(f"a share needs 0 ≤ right ≤ total and total ≥ 1, got {self.right} of {self.total}")
+
+    @property
+    def value(self) -> float:
+        return self.right / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the true share lies with 95 % confidence (Wilson 1927)."""
+        z, n = 1.959963984540054, self.total
+        middle = (self.value + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(self.value * (1 - self.value) / n + z * z / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def frechet_distance(one: Any, other: Any) -> float:
+    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) between Gaussians fitted to two sets of features [n, d].
+
+    The trace of the root is that of the symmetric (Σ₁^½ Σ₂ Σ₁^½)^½, by eigen-decomposition: real and stable where
+    fewer samples than dimensions leave Σ singular.
+    """
+    (mean1, cov1), (mean2, cov2) = _moments(one), _moments(other)
+    values, vectors = np.linalg.eigh(cov1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov2 @ root).clip(0)).sum()
+    distance = float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * cross)
+    return max(distance, 0.0)
+
+
+def _moments(features: Any) -> tuple[Any, Any]:
+    values = _features(features)
+    return values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False))
+
+
+def _features(values: Any) -> Any:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or len(array) < 2:
+        raise ValueError(f"features must be [n ≥ 2, d], got {array.shape}")
+    return array
+
+
+def kernel_distance(one: Any, other: Any) -> float:
+    """The unbiased squared MMD with the kernel (x·y/d + 1)³ between features [n, d] and [m, d]; it may be below 0."""
+    x, y = _features(one), _features(other)
+    within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
+    n, m = len(x), len(y)
+    inside = (within_x.sum() - np.trace(within_x)) / (n * (n - 1))
+    inside += (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
+    return float(inside - 2 * between.mean())
+
+
+def _kernel(x: Any, y: Any) -> Any:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def kid(one: Any, other: Any, subsets: int = 50, size: int = 100, seed: int = 0) -> tuple[float, float]:
+    """KID: mean and standard deviation of `kernel_distance` over random subsets of at most `size` of each set."""
+    x, y = _features(one), _features(other)
+    rng = np.random.Generator(np.random.Philox(seed))
+    count = min(size, len(x), len(y))
+    drawn = [
+        kernel_distance(x[rng.choice(len(x), count, replace=False)], y[rng.choice(len(y), count, replace=False)])
+        for _ in range(subsets)
+    ]
+    return float(np.mean(drawn)), float(np.std(drawn))
+
+
+def diversity(features: Any) -> float:
+    """Mean Euclidean distance between features [groups, k ≥ 2, d] of one group, over all groups."""
+    values = np.asarray(features, dtype=np.float64)
+    if values.ndim != 3 or values.shape[1] < 2:
+        raise ValueError(f"diversity needs features [groups, k ≥ 2, d], got {values.shape}")
+    rows, columns = np.triu_indices(values.shape[1], 1)
+    return float(np.linalg.norm(values[:, rows] - values[:, columns], axis=-1).mean())
+
+
+def shown(pixels: Any) -> Any:
+    """Pixels [b, c, h, w] as they are seen: in [0, 1]; of four channels, colour at most alpha."""
+    inside = np.asarray(pixels, dtype=np.float64).clip(0, 1)
+    if inside.shape[1] == 4:
+        inside[:, :3] = np.minimum(inside[:, :3], inside[:, 3:])
+    return inside
+
+
+def sharpness(pixels: Any) -> float:
+    """Fine detail: mean absolute Laplacian of the pixels [b, c, h, w] as shown. Blur lowers it, noise raises it."""
+    image = shown(pixels)
+    middle = image[:, :, 1:-1, 1:-1]
+    around = image[:, :, :-2, 1:-1] + image[:, :, 2:, 1:-1] + image[:, :, 1:-1, :-2] + image[:, :, 1:-1, 2:]
+    return float(np.abs(4 * middle - around).mean())
+
+
+def pixel_distance(one: Any, other: Any) -> float:
+    """Root mean square difference of two sets of pixels as shown, pair by pair."""
+    return float(np.sqrt(((shown(one) - shown(other)) ** 2).mean()))

@@ -1,0 +1,95 @@
+"""Say what a picture shows: the judge of emoji, a small network run by ONNX Runtime without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+PART = 256  # pictures judged at once
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of b pictures.
+
+    Args:
+        features: float32 [b, d], for distances between sets of pictures.
+        names: what each picture shows.
+        words: by kind ("colour", "style"), each picture's word, "" for none.
+    """
+
+    features: Any
+    names: tuple[str, ...]
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    """Pixels [b, c, h, w] in [0, 1] to a verdict."""
+
+    def __call__(self, pixels: Any) -> Verdict: ...
+
+
+class RecogniserError(ValueError):
+    """A recogniser that cannot be used: the message names the file and says what is wrong."""
+
+
+class Recogniser:
+    """The judge of emoji, from a recogniser.onnx.
+
+    Args:
+        file: it; made by `fewstep train recogniser`.
+        threads: for one operation; None for one a core.
+
+    Raises:
+        RecogniserError: the file is missing, or is no recogniser.
+    """
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        if not file.is_file():
+            raise RecogniserError(
+                f"there is no recogniser '{file}': give one, or make it by 'fewstep train recogniser --out DIR'"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        # it works between the models that are measured, and must leave no busy thread behind
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise RecogniserError(f"ONNX Runtime cannot load '{file}': {error}") from error
+        notes = self._session.get_modelmeta().custom_metadata_map
+        if missing := sorted({"names", "colours", "styles"} - set(notes)):
+            raise RecogniserError(f"'{file}' is no recogniser: its metadata lacks {', '.join(missing)}")
+        self.names = _words(notes["names"])
+        self._kinds = {"colour": _words(notes["colours"]), "style": _words(notes["styles"])}
+        self._shape = tuple(self._session.get_inputs()[0].shape[1:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A picture's shape [4, h, w]."""
+        return self._shape
+
+    def __call__(self, pixels: Any) -> Verdict:
+        """Judge premultiplied RGBA pictures [b, 4, h, w]; values outside [0, 1] count as the nearest inside."""
+        if tuple(pixels.shape[1:]) != self._shape:
+            raise RecogniserError(f"this recogniser judges pictures {self._shape}, got {tuple(pixels.shape[1:])}")
+        values = np.ascontiguousarray(pixels, dtype=np.float32)
+        parts = [self._session.run(None, {"pixels": values[i : i + PART]}) for i in range(0, len(values), PART)]
+        features, names, colours, styles = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        words = {
+            kind: tuple(("", *self._kinds[kind])[i] for i in logits.argmax(axis=1))
+            for kind, logits in (("colour", colours), ("style", styles))
+        }
+        return Verdict(features, tuple(self.names[i] for i in names.argmax(axis=1)), words)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(str(word) for word in json.loads(text))

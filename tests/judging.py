@@ -1,0 +1,91 @@
+"""Small things to evaluate in tests: a few emoji, a judge trained on them in seconds, untrained models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewstep.core.codecs import SpaceToDepth
+from fewstep.core.parameterisations import Edm, Targets
+from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST, FONT, Emoji
+from fewstep.engines.export import export_onnx
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.text import table
+from fewstep.models.writing import write
+from fewstep.networks.registry import describe
+from fewstep.networks.unet import UNet, UNetConfig
+
+FONTS = all(Path(path).is_file() for path in (FONT, EMOJI_TEST, ANNOTATIONS))
+SIZE = 16
+
+
+def few_emoji(folder: Path, count: int = 12, size: int = SIZE) -> Emoji:
+    """The first fruits of Unicode's list."""
+    lines = Path(EMOJI_TEST).read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("# group: Food"))
+    kept = [line for line in lines[start:] if line.startswith("#") or "; fully-qualified" in line]
+    places = [i for i, line in enumerate(kept) if not line.startswith("#")]
+    file = folder / "few.txt"
+    file.write_text("\n".join(kept[: places[count - 1] + 1]) + "\n", encoding="utf-8")
+    return Emoji(size, emoji_test=str(file))
+
+
+def tiny_model(
+    directory: Path,
+    targets: Targets,
+    captions: Sequence[str] = (),
+    lineage: Sequence[dict[str, Any]] = (),
+    recogniser: Path | None = None,
+    classes: int = 0,
+) -> SavedModel:
+    """An untrained model of emoji from text, or with `classes` of grey pictures, 16 pixels a side."""
+    pixels = (1, 8, 8) if classes else (4, SIZE, SIZE)
+    distilled = (1.0, 4.0) if targets is Targets.CLEAN and not classes else None
+    codec = SpaceToDepth(2)
+    channels = codec.shape(pixels)[0]
+    torch.manual_seed(0)
+    network = UNet(
+        UNetConfig(
+            channels=channels,
+            widths=(32,),
+            depths=(1,),
+            attention=(False,),
+            embedding=32,
+            text=0 if classes else table().width,
+            text_length=8,
+            text_width=32,
+            text_layers=1,
+            classes=classes,
+            guidance=distilled is not None,
+        )
+    )
+    with torch.no_grad():
+        network.head.weight.normal_(0, 0.05)  # a zero output would hide the noise and the prompt
+    conditioning = Conditioning(codec, 0 if classes else 8, classes=classes, guidance=distilled)
+    spec = ModelSpec(
+        name=directory.name,
+        network=describe(network),
+        parameterisation=Edm(),
+        targets=targets,
+        conditioning=conditioning,
+        pixels=pixels,
+        pixel_format="grey" if classes else "rgba_premultiplied",
+        sampler="heun" if targets is Targets.SAME else "consistency",
+        steps=3 if targets is Targets.SAME else 1,
+        guidance=None if classes else 2.0,
+        lineage=lineage,
+    )
+    cond = conditioning.arrays(["", ""], pixels=pixels, guidance=None if distilled is None else 2.0)
+
+    def complete(scratch: Path) -> None:
+        export_onnx(network, codec.shape(pixels), cond, scratch)
+        if recogniser is not None:
+            (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
+
+    weights = {name: np.asarray(value) for name, value in network.state_dict().items()}
+    return write(spec, weights, directory, list(captions), complete=complete)
