@@ -50,9 +50,9 @@ class RecogniserConfig:
     widths: tuple[int, int, int] = (40, 80, 128)
     features: int = 128
     draws: int = 48
-    images: int = 500_000
-    batch: int = 256
-    lr: float = 4e-3
+    images: int = 320_000
+    batch: int = 128
+    lr: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
 

@@ -45,9 +45,9 @@ PROMPTS = (
 
 def _teacher_training() -> TrainingConfig:
     return TrainingConfig(
-        images=300_000,
+        images=170_000,
         precision="bf16",
-        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.3),
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
         ema=EmaConfig(sigma_rel=0.05),
         checkpoint_every=200,
         preview_every=500,
@@ -73,7 +73,7 @@ class EmojiRecipe:
     Args:
         size: pixels a side.
         patch: pixels a side of what becomes one position.
-        widths, depths, text_width: of the U-Net; see `UNetConfig`.
+        widths, depths, canvas, text_width: of the U-Net; see `UNetConfig`.
         augmentation: how examples vary.
         density: of the teacher's noise levels.
         drop: the share of prompts left out, for guidance.
@@ -86,8 +86,9 @@ class EmojiRecipe:
 
     size: int = 32
     patch: int = 2
-    widths: tuple[int, ...] = (64, 128, 192)
+    widths: tuple[int, ...] = (64, 128, 160)
     depths: tuple[int, ...] = (1, 2, 1)
+    canvas: tuple[int, ...] = (0, 32, 64)
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
@@ -132,6 +133,8 @@ class EmojiRecipe:
                 widths=self.widths,
                 depths=self.depths,
                 attention=(False, *(True for _ in self.widths[1:])),
+                canvas=self.canvas,
+                size=self.size // self.patch,
                 text=table().width,
                 text_length=TEXT_LENGTH,
                 text_width=self.text_width,
