@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fewstep.core.levels import Level
 from fewstep.data.dataset import DataError, Example
 
 SIGMA_DATA = 0.5
@@ -23,8 +24,8 @@ Points = NDArray[np.float32]
 class Mixture:
     """A mixture of isotropic Gaussians; the label of an example is its component.
 
-    `weights` [k], `means` [k, d] and `stds` [k] are float64 and those of the points that are given, so they are
-    what a closed-form denoiser needs.
+    `weights` [k], `means` [k, d] and `stds` [k] are float64 and those of the points that are given; `denoise` is the
+    closed-form answer that a denoiser trained on them should reach.
 
     Args:
         weights: k positive numbers; they are divided by their sum.
@@ -75,6 +76,22 @@ class Mixture:
     def sample(self, n: int, rng: np.random.Generator) -> Points:
         """n points: float32 [n, d]."""
         return self._draw(n, rng)[0]
+
+    def denoise(self, x: ArrayLike, at: Level) -> NDArray[np.float64]:
+        """The exact denoiser E[data | x] at levels [] or [b], x [b, d], by Bayes' rule: each component answers
+
+        (σ²·mean + α·std²·x)/v with v = α²·std² + σ², weighted by its share w·N(x; α·mean, v).
+        """
+        x = np.asarray(x, dtype=np.float64)
+        alpha, sigma = (np.broadcast_to(part, len(x))[:, None] for part in (at.alpha, at.sigma))
+        variance = (alpha * self.stds) ** 2 + sigma**2
+        apart = ((x[:, None, :] - alpha[:, :, None] * self.means) ** 2).sum(axis=2)
+        logit = np.log(self.weights) - 0.5 * (self.shape[0] * np.log(variance) + apart / variance)
+        share = np.exp(logit - logit.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        to_mean, to_x = share * sigma**2 / variance, share * alpha * self.stds**2 / variance
+        answer: NDArray[np.float64] = to_mean @ self.means + to_x.sum(axis=1, keepdims=True) * x
+        return answer
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """A fresh point, with its component as label."""

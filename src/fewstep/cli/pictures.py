@@ -1,0 +1,64 @@
+"""`fewstep pictures`: what docs/concepts.md shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewstep.cli.output import check_writable, say
+
+PLANE = ("trajectories", "paths", "estimates", "renoising", "guidance")
+SHEETS = ("same-seed", "teacher-steps")
+
+
+def pictures(
+    out: Path = Path("docs/pictures"),
+    model: str = "emoji",
+    teacher: str = "emoji-teacher",
+    seed: int = 7,
+    only: tuple[str, ...] = (),
+) -> int:
+    """Make the pictures of docs/concepts.md: drawings in the plane, and sheets of a model's own images.
+
+    The drawings need matplotlib (pip install 'fewstep[train]'), the sheets a model and its teacher.
+
+    Args:
+        out: The directory to write them to.
+        model: The few-step model of the sheets.
+        teacher: The diffusion model it was distilled from.
+        seed: Of all noise.
+        only: Make just these: trajectories, paths, estimates, renoising, guidance, same-seed, teacher-steps.
+    """
+    unknown = [name for name in only if name not in PLANE + SHEETS]
+    if unknown:
+        raise ValueError(f"no picture is called '{unknown[0]}': choose from {', '.join(PLANE + SHEETS)}")
+    if not out.is_dir():
+        raise NotADirectoryError(f"--out '{out}' is not a directory: give one that exists")
+    wanted = [name for name in PLANE + SHEETS if not only or name in only]
+    files = {name: check_writable(out / f"{name}.png") for name in wanted}
+    _sheets({name: file for name, file in files.items() if name in SHEETS}, model, teacher, seed)
+    _drawings({name: file for name, file in files.items() if name in PLANE}, seed)
+    return 0
+
+
+def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None:
+    if not files:
+        return
+    from fewstep.evaluation import sheets
+    from fewstep.generation import load
+
+    slow = load(teacher)
+    for name, file in files.items():
+        page = sheets.same_seed(load(model), slow, seed) if name == "same-seed" else sheets.estimates(slow, seed)
+        page.quantize(256).save(file, optimize=True)
+        say(str(file))
+
+
+def _drawings(files: dict[str, Path], seed: int) -> None:
+    if not files:
+        return
+    from fewstep.evaluation import plane
+
+    with plane.style():
+        for name, file in files.items():
+            plane.save(plane.DRAWINGS[name](seed), file)
+            say(str(file))

@@ -1,0 +1,101 @@
+"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, and a sampler's estimates on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from fewstep.generation import Model, Request
+from fewstep.generation.images import to_image
+
+PROMPTS = ("red apple", "cat face", "rocket", "octopus", "sunflower", "sailboat")
+CELL, GAP, LEFT, FONT = 112, 8, 132, 14
+INK, SOFT = "#222222", "#666666"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Images side by side, with a title and a line below it."""
+
+    title: str
+    note: str
+    images: Sequence[Image.Image]
+
+
+def same_seed(model: Model, teacher: Model, seed: int) -> Image.Image:
+    """Some prompts, one seed: the model in 1, 2 and 4 steps, its teacher in the steps it was made for."""
+    rows = []
+    for used, steps in ((model, 1), (model, 2), (model, 4), (teacher, teacher.spec.steps)):
+        images = [used.generate_all(request)[0] for request in _requests(used, seed, steps)]
+        evaluations = images[0].record.network_evaluations
+        title = f"{steps} step{'s' if steps > 1 else ''}" if used is model else "teacher"
+        rows.append(Row(title, f"{evaluations} evaluation{'s' if evaluations > 1 else ''}", images))
+    return sheet(rows, _names(model))
+
+
+def estimates(teacher: Model, seed: int, prompts: int = 2, columns: int = 9) -> Image.Image:
+    """What the teacher believes the picture to be at each of its steps: from a blur to the picture.
+
+    A row is half of the steps of one prompt; under each image stands the σ/α of the state it was estimated from.
+    """
+    steps = teacher.spec.steps
+    rows, ratios = [], [float(ratio) for ratio in teacher.spec.grid(steps).ratio[:-1]]
+    for request, name in list(zip(_requests(teacher, seed, steps), _names(teacher), strict=True))[:prompts]:
+        images = [
+            to_image(progress.previews[0], teacher.spec.pixel_format, "white")
+            for progress in teacher.run(teacher.plan(request))
+        ]
+        for first in range(0, steps, columns):
+            last = min(first + columns, steps)
+            rows.append(Row(name if first == 0 else "", f"steps {first + 1}–{last}", images[first:last]))
+    return sheet(
+        rows, below=[[f"{ratio:.2g}" for ratio in ratios[i : i + columns]] for i in range(0, steps, columns)]
+    )
+
+
+def sheet(rows: Sequence[Row], above: Sequence[str] = (), below: Sequence[Sequence[str]] = ()) -> Image.Image:
+    """Rows of images on white.
+
+    Args:
+        rows: from top to bottom.
+        above: a heading for each column.
+        below: texts under the images of each row; rows take them in turn.
+    """
+    font, bold = ImageFont.load_default(FONT - 2), ImageFont.load_default(FONT + 1)
+    head, foot = (FONT + 12 if above else GAP), (FONT + 6 if below else 0)
+    cell = min(CELL, 1010 // max(len(row.images) for row in rows))
+    scale = max(1, cell // rows[0].images[0].width)
+    side = scale * rows[0].images[0].width
+    across = max(len(row.images) for row in rows)
+    page = Image.new("RGB", (LEFT + across * (side + GAP), head + len(rows) * (side + GAP + foot)), "white")
+    draw = ImageDraw.Draw(page)
+    for column, text in enumerate(above):
+        draw.text((LEFT + column * (side + GAP) + side / 2, head / 2), text, fill=INK, font=font, anchor="mm")
+    for number, row in enumerate(rows):
+        top = head + number * (side + GAP + foot)
+        draw.text((GAP, top + side / 2 - 18), row.title, fill=INK, font=bold)
+        draw.text((GAP, top + side / 2 + 4), row.note, fill=SOFT, font=font)
+        for column, image in enumerate(row.images):
+            left = LEFT + column * (side + GAP)
+            page.paste(image.convert("RGB").resize((side, side), Image.Resampling.NEAREST), (left, top))
+            if below:
+                text = below[number % len(below)][column]
+                draw.text((left + side / 2, top + side + 9), text, fill=SOFT, font=font, anchor="mm")
+    return page
+
+
+def _requests(model: Model, seed: int, steps: int) -> list[Request]:
+    background = "white" if model.spec.pixel_format == "rgba_premultiplied" else None
+    if model.spec.conditioning.text_length:
+        return [Request(prompt, seed=seed, steps=steps, background=background) for prompt in PROMPTS]
+    labels = range(min(len(PROMPTS), model.spec.conditioning.classes)) or [None]
+    return [Request(label=label, seed=seed, steps=steps, background=background) for label in labels]
+
+
+def _names(model: Model) -> list[str]:
+    """What the columns show: prompts, or classes of a model without text."""
+    if model.spec.conditioning.text_length:
+        return list(PROMPTS)
+    return [f"class {label}" for label in range(min(len(PROMPTS), model.spec.conditioning.classes))] or ["any"]
