@@ -65,6 +65,8 @@ def test_a_unet_with_all_conditions_and_dropout() -> None:
             depths=(1, 1),
             attention=(False, True),
             embedding=32,
+            canvas=(2, 0),
+            size=8,
             text=5,
             text_length=4,
             text_width=32,

@@ -70,6 +70,10 @@ def test_dropout_belongs_to_a_key_not_to_a_place_in_the_batch() -> None:
     torch.testing.assert_close(output, network(x, at, to, cond))
 
 
+def test_each_layer_drops_by_its_own_mask() -> None:
+    assert [block.layer for block in perceptron(depth=4).blocks] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["dims", "width", "depth", "embedding"])
 def test_a_shape_that_cannot_be_is_refused(name: str) -> None:
     settings: dict[str, Any] = {name: 0}

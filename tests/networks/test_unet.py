@@ -22,6 +22,8 @@ CONFIG = UNetConfig(
     depths=(1, 1),
     attention=(False, True),
     embedding=32,
+    canvas=(2, 3),
+    size=8,
     text=5,
     text_length=4,
     text_width=32,
@@ -100,6 +102,14 @@ def test_a_network_that_never_saw_a_target_ignores_it_and_learns_to_see_it() -> 
     assert differs(unet()(x, at, to, conditions()), unet()(x, at, at, conditions()))
 
 
+def test_a_target_equal_to_the_level_adds_nothing_whatever_was_learned() -> None:
+    network, other = unet(), unet()
+    with torch.no_grad():
+        other.embedding.to_target.weight.mul_(3.0)
+    x, at, _ = inputs()
+    torch.testing.assert_close(other(x, at, at, {}), network(x, at, at, {}), rtol=0, atol=0)
+
+
 def test_the_target_part_of_a_new_network_is_zero() -> None:
     assert not unet(moved=False).embedding.to_target.weight.any()
 
@@ -175,6 +185,25 @@ def test_the_guidance_scale_is_felt_and_finite_from_0_on() -> None:
     assert all(differs(a, b) for a, b in pairwise(outputs))
 
 
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_the_prompt_draws_on_each_canvas_a_different_thing_at_each_place(level: str) -> None:
+    network, cond = unet(dtype=torch.float64), conditions(dtype=torch.float64)
+    with torch.no_grad():
+        embedded = torch.randn(1, 32, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        drawn = network.canvas[level](embedded)
+        assert drawn.shape == ((1, 32, 8, 8) if level == "0" else (1, 64, 4, 4))
+        assert float(drawn.std(dim=(2, 3)).min()) > 1e-3
+        before = network(*inputs(dtype=torch.float64), cond)
+        network.canvas[level].spread.weight.zero_()
+        after = network(*inputs(dtype=torch.float64), cond)
+    assert differs(after, before)
+
+
+def test_a_canvas_may_be_missing_at_a_resolution() -> None:
+    assert list(unet(canvas=(0, 3)).canvas) == ["1"]
+    assert not unet(canvas=(), size=0).canvas
+
+
 def test_a_network_without_a_condition_ignores_it() -> None:
     network = unet(control=0, text=0, classes=0, guidance=False, dropout=0.0)
     torch.testing.assert_close(network(*inputs(), conditions()), network(*inputs(), {}), rtol=0, atol=0)
@@ -213,8 +242,10 @@ def test_each_layer_drops_by_its_own_mask() -> None:
     ("settings", "message"),
     [
         ({"widths": (32, 64, 96)}, "one entry for each resolution, got 3, 2 and 2"),
-        ({"widths": (), "depths": (), "attention": ()}, "one entry for each resolution, got 0"),
+        ({"widths": (), "depths": (), "attention": (), "canvas": ()}, "one entry for each resolution, got 0"),
         ({"widths": (32, 48)}, r"multiples of 32, got \(32, 48\)"),
+        ({"canvas": (2,)}, r"one entry for each of 2 resolutions.*got \(2,\)"),
+        ({"size": 1}, "a canvas needs.*size of the input, got .* size 1"),
         ({"text_width": 30}, "text_width must be a multiple of 4.*30"),
     ],
 )

@@ -21,6 +21,7 @@ from fewstep.objectives import Batch, Diffusion, Loss, Objective
 from fewstep.objectives.objective import mean_loss
 from fewstep.training import checkpoints
 from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, TrainingDiverged, train
+from fewstep.training.optimizers import Muon
 from students import CPU, perceptron
 from training_runs import CONFIG, Rows, everything, small_mlp, small_unet, weights
 
@@ -156,6 +157,30 @@ def test_events_are_written_for_tensorboard(tmp_path: Path) -> None:
     assert {"loss", "gradient_norm", "rate", "images_per_second"} <= names
     assert [event.step for event in events.Scalars("loss")] == [5, 10]
     assert all(math.isfinite(event.value) for event in events.Scalars("loss"))
+
+
+def test_rates_rise_and_fall_as_configured_for_every_optimiser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: dict[str, list[float]] = {"muon": [], "adamw": []}
+    norms: list[float] = []
+    for name, kind in (("muon", Muon), ("adamw", torch.optim.AdamW)):
+
+        def recording(self: Any, *args: Any, name: str = name, real: Any = kind.step) -> Any:
+            rates[name].append(self.param_groups[0]["lr"])
+            gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+            return real(self, *args)
+
+        monkeypatch.setattr(kind, "step", recording)
+    _train(tmp_path, clip=0.01)
+    # 10 steps: a rise over 3, then from half of the way on half a cosine
+    falls = [1 if k <= 5 else 0.5 + 0.5 * math.cos(math.pi * (k / 10 - 0.5) / 0.5) for k in range(10)]
+    factors = [min(1, (k + 1) / 3) * fall for k, fall in enumerate(falls)]
+    assert rates["muon"] == pytest.approx([0.02 * factor for factor in factors])
+    assert rates["adamw"] == pytest.approx([0.001 * factor for factor in factors])
+    total = [math.hypot(a, b) for a, b in zip(norms[::2], norms[1::2], strict=True)]
+    assert total == pytest.approx([0.01] * 10, rel=1e-3)
 
 
 def test_the_average_is_not_the_network_and_needs_no_gradient(tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_muon_leaves_parameters_without_a_gradient_alone() -> None:
 
 def _everywhere() -> UNet:
     config = UNetConfig(
-        channels=3, control=3, widths=(32, 32), depths=(1, 1), attention=(False, True), embedding=32, text=5,
-        text_length=4, text_width=32, classes=3, guidance=True,
+        channels=3, control=3, widths=(32, 32), depths=(1, 1), attention=(False, True), embedding=32,
+        canvas=(2, 2), size=8, text=5, text_length=4, text_width=32, classes=3, guidance=True,
     )  # fmt: skip
     return UNet(config)
 

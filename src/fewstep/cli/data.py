@@ -15,19 +15,32 @@ if TYPE_CHECKING:
     from fewstep.data import Dataset
 
 
-def emoji(size: int = 32, json: str | None = None) -> int:
+def emoji(
+    size: int = 32,
+    people: bool = False,
+    skin_tones: bool = False,
+    symbols: bool = False,
+    clocks: bool = False,
+    flags: bool = False,
+    json: str | None = None,
+) -> int:
     """Describe the emoji data: how many glyphs of which groups, and the channels' mean and deviation.
 
     Args:
         size: Pixels a side.
+        people: Take persons and families too.
+        skin_tones: Take every skin tone too.
+        symbols: Take signs, arrows and letters too.
+        clocks: Take every clock face too.
+        flags: Take flags too.
         json: Write it as JSON to this file, or to standard output with -.
     """
     import numpy as np
 
-    from fewstep.data.emoji import PLAIN, Emoji
+    from fewstep.data.emoji import PLAIN, Emoji, Selection
 
     check_json(json)
-    dataset = Emoji(size, PLAIN)
+    dataset = Emoji(size, PLAIN, Selection(people, skin_tones, symbols, clocks, flags))
     pictures = np.stack([dataset.picture(i) for i in range(len(dataset))])
     facts = {
         "glyphs": len(dataset),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 RECIPES: dict[str, tuple[str, str]] = {
     "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
+    "emoji-64": ("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
     "digits": ("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
     "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, a minute on a CPU"),
     "recogniser": ("fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses"),
@@ -32,15 +33,15 @@ def train(args: list[str]) -> int:
 
     target, text = RECIPES[name]
     module, _, attribute = target.partition(":")
-    recipe_type: Any = getattr(__import__(module, fromlist=[attribute]), attribute)
+    default: Any = getattr(__import__(module, fromlist=[attribute]), attribute)()
 
     def command(out: Path, recipe: Any) -> tuple[Path, Any]:
         return out, recipe
 
     # the recipe's type is known only now, and its settings become options without a prefix
-    unprefixed = Annotated[recipe_type, tyro.conf.arg(name="")]
-    command.__annotations__ = {"out": Path, "recipe": unprefixed}
-    command.__defaults__ = (recipe_type(),)
+    kind: Any = type(default)
+    command.__annotations__ = {"out": Path, "recipe": Annotated[kind, tyro.conf.arg(name="")]}
+    command.__defaults__ = (default,)
     command.__doc__ = f"""Train {text}.
 
     Args:

@@ -86,7 +86,7 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporter's progress and its warnings about its own internals off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

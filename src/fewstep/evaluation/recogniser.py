@@ -50,9 +50,9 @@ class RecogniserConfig:
     widths: tuple[int, int, int] = (40, 80, 128)
     features: int = 128
     draws: int = 48
-    images: int = 500_000
-    batch: int = 256
-    lr: float = 4e-3
+    images: int = 320_000
+    batch: int = 128
+    lr: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
 
@@ -139,7 +139,8 @@ def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
 def train_recogniser(pool: Pool, glyphs: int, config: RecogniserConfig) -> RecogniserNetwork:
     """Train on a pool of pictures."""
     torch.manual_seed(config.seed)
-    network = RecogniserNetwork(glyphs, config).train().to(memory_format=torch.channels_last)
+    network = RecogniserNetwork(glyphs, config).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=0.2)
@@ -234,7 +235,8 @@ def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: t
 
 def _folded(network: RecogniserNetwork) -> RecogniserNetwork:
     """The same function without batch norms."""
-    folded = deepcopy(network).to(memory_format=torch.contiguous_format).eval()
+    folded = deepcopy(network).eval()
+    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for module in folded.modules():
         if isinstance(module, _ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
             module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()

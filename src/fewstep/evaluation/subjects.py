@@ -138,8 +138,8 @@ class EmojiSubject:
             words = [word for word in WORDS[kind] if self.dataset.is_held_out(i, word)]
             if words and len(asks) < n:
                 word = words[derive(kind, seed, i) % len(words)]
-                prompt = self.dataset.caption(i, **{kind: word})
-                asks.append(replace(Ask(i, name, prompt), **{kind: word}))
+                colour, style = (word, "") if kind == "colour" else ("", word)
+                asks.append(Ask(i, name, self.dataset.caption(i, colour, style), colour=colour, style=style))
         return asks
 
     def real(self, asks: Sequence[Ask], draw: int) -> Any:

@@ -29,6 +29,9 @@ class UNetConfig:
         depths: residual blocks at each resolution, on the way down and again on the way up.
         attention: at each resolution, whether its blocks attend.
         embedding: numbers in the embedding of times and summaries.
+        canvas: at each resolution, channels of a canvas that the embedding alone draws on, or 0; () for none. It
+            lets a prompt place shapes where x is noise, and fixes the size of the network's input.
+        size: positions a side of the input, needed for a canvas.
         text: numbers in a token's vector, or 0 for no text.
         text_length: tokens a prompt may have.
         text_width, text_layers: of the text's transformer.
@@ -43,6 +46,8 @@ class UNetConfig:
     depths: tuple[int, ...] = (2, 2, 2)
     attention: tuple[bool, ...] = (False, True, True)
     embedding: int = 256
+    canvas: tuple[int, ...] = ()
+    size: int = 0
     text: int = 0
     text_length: int = 16
     text_width: int = 192
@@ -56,6 +61,11 @@ class UNetConfig:
             raise ValueError(
                 "widths, depths and attention must have one entry for each resolution, "
                 f"got {len(self.widths)}, {len(self.depths)} and {len(self.attention)}"
+            )
+        if self.canvas and (len(self.canvas) != len(self.widths) or self.size < 2 ** (len(self.widths) - 1)):
+            raise ValueError(
+                f"a canvas needs one entry for each of {len(self.widths)} resolutions and the size of the input, "
+                f"got {self.canvas} and size {self.size}"
             )
         if any(width % 32 for width in self.widths):
             raise ValueError(f"widths must be multiples of 32, got {self.widths}")
@@ -80,6 +90,13 @@ class UNet(nn.Module):
         self.embedding = Embedding(config.embedding, config.classes, config.guidance, summary)
         self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
+        self.canvas = nn.ModuleDict(
+            {
+                str(level): Canvas(config.embedding, channels, config.widths[level], config.size >> level)
+                for level, channels in enumerate(config.canvas)
+                if channels
+            }
+        )
         layer = 0
         for level, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             for i in range(depth):
@@ -111,6 +128,8 @@ class UNet(nn.Module):
         h = self.stem(self._with_control(x, cond))
         kept: list[Tensor] = []
         for level, depth in enumerate(self.config.depths):
+            if str(level) in self.canvas:
+                h = h + self.canvas[str(level)](embedding)
             for i in range(depth):
                 h = self.down[f"{level}_{i}"](h, embedding, tokens, bias, keys)
                 kept.append(h)
@@ -159,6 +178,21 @@ def _block(config: UNetConfig, level: int, inputs: int, layer: int) -> Block:
         attention=config.attention[level],
         tokens=config.text_width if config.text else 0,
     )
+
+
+class Canvas(nn.Module):
+    """Features at every position from the embedding alone: what a prompt says of where things are."""
+
+    def __init__(self, embedding: int, channels: int, width: int, side: int) -> None:
+        super().__init__()
+        self.draw = nn.Linear(embedding, channels * side * side)
+        self.spread = nn.Conv2d(channels, width, 1)
+        self.channels, self.side = channels, side
+
+    def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b w s s"]:
+        drawn = self.draw(embedding).reshape(-1, self.channels, self.side, self.side)
+        features: Tensor = self.spread(F.silu(drawn))
+        return features
 
 
 class Block(nn.Module):
