@@ -1,4 +1,4 @@
-"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, and a sampler's estimates."""
+"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, estimates on the way."""
 
 from __future__ import annotations
 
