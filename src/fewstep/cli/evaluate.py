@@ -57,10 +57,11 @@ def evaluate(
 
     check_json(json)
     settings = Settings(n, batch, seed, held_out)
-    loaded = load(model, threads=threads)
-    numbers = parse_steps(steps) if steps else [loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2]
-    for number in numbers:
+    asked = None if steps is None else parse_steps(steps)
+    for number in asked or ():
         check_steps(number, MAX_STEPS)
+    loaded = load(model, threads=threads)
+    numbers = asked or ([loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2])
     if teacher is None:
         other = teacher_of(loaded, threads)
     else:

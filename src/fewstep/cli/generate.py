@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,8 +77,7 @@ def generate(
         )
         for text in prompt
     ]
-    if out is not None and not out.is_dir():
-        image_paths(out, ["x"] * (n * len(prompt)))
+    image_paths(out, ["x"] * (n * len(prompt)))
     loaded = load(model, engine, device)
     images = [image for request in requests for image in loaded.generate_all(request)]
     paths = image_paths(out, [f"{slug(i.record.prompt)}-{i.record.seed}" for i in images])
@@ -96,15 +96,21 @@ def generate(
         if found.unknown_words:
             nearest = ", ".join(f"{caption} ({similarity:.2f})" for caption, similarity in found.nearest_captions)
             say(f"'{text}': the model never saw {', '.join(found.unknown_words)}; nearest it knows: {nearest}", json)
+        about = loaded.report(text)
+        if about is not None and about.truncated:
+            most = loaded.spec.conditioning.text_length
+            say(f"'{slug(text)}…': too long, the model read its first {most} tokens", json)
     write_json(json, report)
     return 0
 
 
 def _open(path: Path) -> object:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no control image '{path}'")
     try:
         with Image.open(path) as image:
             return image.convert("RGBA")
-    except UnidentifiedImageError:
-        raise ValueError(f"'{path}' is no image that can be read") from None
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"'{path}' is no image that can be read: {error}") from None

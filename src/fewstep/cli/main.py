@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -70,10 +73,37 @@ def run(args: list[str]) -> int:
     function = _import(target)
     if name == "train":
         return int(function(rest) or 0)
+    return int(call(function, name, rest) or 0)
+
+
+def call(function: Callable[..., Any], name: str, args: Sequence[str]) -> Any:
+    """Call a function with the options in `args`; tyro's boxed complaint about a wrong one becomes one line."""
     import tyro
 
-    result = tyro.cli(function, prog=f"{PROGRAM} {name}", args=rest)
-    return int(result or 0)
+    terminal, complaint = sys.stderr, io.StringIO()
+
+    @functools.wraps(function)
+    def understood(*values: Any, **options: Any) -> Any:
+        sys.stderr = terminal
+        return function(*values, **options)
+
+    sys.stderr = complaint
+    try:
+        return tyro.cli(understood, prog=f"{PROGRAM} {name}", args=args)
+    except SystemExit as stop:
+        sys.stderr = terminal
+        if stop.code == 2 and complaint.getvalue():
+            print(f"{PROGRAM}: {_unboxed(complaint.getvalue())}; see {PROGRAM} {name} --help", file=terminal)
+        raise
+    finally:
+        sys.stderr = terminal
+
+
+def _unboxed(text: str) -> str:
+    """The complaint's first section without its box, its title and what tyro tried inside."""
+    inside = re.split(r"\n│ ─+ │", text)[0].split("\n", 1)[-1]
+    words = " ".join(re.sub(r"[│╭╮╰╯]|─{2,}", " ", inside).split())
+    return words.split(" Got errors:")[0].rstrip(". ")
 
 
 def _command(args: list[str]) -> tuple[str | None, list[str]]:

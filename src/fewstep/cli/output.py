@@ -36,10 +36,19 @@ def image_paths(out: Path | None, names: Sequence[str]) -> list[Path]:
     """Where images go: beside each other in the current or given directory by name, or numbered after `out`."""
     if out is None or out.is_dir():
         folder = out or Path()
-        return [check_picture(folder / f"{name}.png") for name in names]
+        return [check_picture(folder / f"{name}.png") for name in _distinct(names)]
     if len(names) == 1:
         return [check_picture(out)]
     return [check_picture(out.with_name(f"{out.stem}-{i + 1}{out.suffix}")) for i in range(len(names))]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, a number behind each that came before: two prompts may give one name."""
+    found: list[str] = []
+    for name in names:
+        tries = (name, *(f"{name}-{i}" for i in range(2, len(names) + 1)))
+        found.append(next(one for one in tries if one not in found))
+    return found
 
 
 def slug(text: str, most: int = 40) -> str:

@@ -31,6 +31,8 @@ def train(args: list[str]) -> int:
         raise ImportError("training needs PyTorch: pip install 'fewstep[train]'") from error
     import tyro
 
+    from fewstep.cli.main import call
+
     target, text = RECIPES[name]
     module, _, attribute = target.partition(":")
     default: Any = getattr(__import__(module, fromlist=[attribute]), attribute)()
@@ -48,7 +50,7 @@ def train(args: list[str]) -> int:
         out: A directory for this run alone; an unfinished run of the same settings in it goes on.
         recipe: The recipe's settings.
     """
-    out, recipe = tyro.cli(command, prog=f"fewstep train {name}", args=rest)
+    out, recipe = call(command, f"train {name}", rest)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
     out.mkdir(parents=True, exist_ok=True)

@@ -45,4 +45,5 @@ class EagerNetwork:
         return output.cpu().numpy()
 
     def _tensor(self, values: Array) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        # times and levels may be broadcast views, which are read-only; torch wants writable memory
+        return torch.from_numpy(np.require(values, requirements=("C", "W"))).to(self._device)

@@ -60,7 +60,9 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
         *(torch.as_tensor(cond[n]) for n in names),
     )
     batch = torch.export.Dim("batch", min=1, max=65536)
-    shapes = ({0: batch}, {0: batch}, {0: batch}, tuple({0: batch} for _ in names))
+    # the conditions are one argument of the signature, and none at all where a network takes none
+    conditions = (tuple({0: batch} for _ in names),) if names else ()
+    shapes = ({0: batch}, {0: batch}, {0: batch}, *conditions)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Positional(network.cpu().eval(), names),

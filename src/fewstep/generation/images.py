@@ -18,8 +18,14 @@ class GeneratedImage(Image.Image):
 
     record: Record
 
+    def copy(self) -> GeneratedImage:
+        """The same picture with the same record."""
+        return GeneratedImage.of(Image.Image.copy(self), self.record)
+
+    __copy__ = copy
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles keep the record."""
+        """Pickles and deep copies keep the record."""
         return GeneratedImage.of, (Image.Image.copy(self), self.record)
 
     @classmethod

@@ -1,0 +1,149 @@
+"""Every mistake of a user's is one line on stderr, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewstep.cli.main import COMMANDS, is_users, one_line
+from fewstep.models.text import PromptError
+from tiny_models import TinyModels
+
+COMMANDS_WITH_JSON = [
+    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start", "record"
+]  # fmt: skip
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    "no such command": ("draw", "unknown command 'draw': one of bench, data"),
+    "steps 0": ("generate x --model {model} --steps 0", "steps must be a whole number between 1 and 1000, got 0"),
+    "steps in words": ("generate x --model {model} --steps two", "Error parsing --steps"),
+    "unknown option": ("generate x --model {model} --stesp 2", "--stesp"),
+    "seed -1": ("generate x --model {model} --seed -1", "seed must be a whole number between 0 and"),
+    "n 0": ("generate x --model {model} --n 0", "images must be a whole number between 1 and 64, got 0"),
+    "size": ("generate x --model {model} --size large", "size must be like 64x64, got 'large'"),
+    "background": ("generate x --model {model} --background mauve", "background must be transparent, white"),
+    "guidance": ("generate x --model {model} --guidance 5", "must be between 1 and 4, got 5"),
+    "sampler": ("generate x --model {model} --sampler heun", "the sampler 'heun' needs"),
+    "unknown sampler": ("generate x --model {model} --sampler magic", "sampler must be one of"),
+    "label": ("generate x --model {model} --label 1", "this model has no classes"),
+    "negative prompt": ("generate x --model {model} --negative-prompt dog", "takes no negative prompt"),
+    "second prompt too long": ("generate x {long} --model {model}", "at most 32000 characters"),
+    "no such model": ("generate x --model nothing", "no model 'nothing': give one of the built-in models"),
+    "empty model": ("generate x --model=", "a model's name must not be empty"),
+    "unknown engine": ("generate x --model {model} --engine tpu", "'tpu'"),
+    "unknown device": ("generate x --model {model} --engine eager --device banana", "device 'banana'"),
+    "out in a missing directory": ("generate x --model {model} --out no/x.png", "directory 'no' does not exist"),
+    "out of a wrong kind": ("generate x --model {model} --out x.bmp", "must end in .png, .jpg, .jpeg, .webp"),
+    "out without a suffix": ("generate x --model {model} --out pictures", "must end in .png"),
+    "out in a locked directory": ("generate x --model {model} --out locked", "permission denied"),
+    "json is a directory": ("generate x --model {model} --json .", "is a directory: give a file's name"),
+    "no control image": ("generate x --model {model} --control no.png", "there is no control image 'no.png'"),
+    "control image in words": ("generate x --model {model} --control notes.txt", "'notes.txt' is no image"),
+    "half a control image": ("generate x --model {model} --control half.png", "'half.png' is no image"),
+    "evaluate steps in words": ("evaluate {model} --steps 1,two", "steps must be whole numbers like 1,2,4"),
+    "evaluate steps empty": ("evaluate {model} --steps=", "steps must be whole numbers like 1,2,4, got ''"),
+    "evaluate steps 0": ("evaluate {model} --steps 1,0", "steps must be a whole number between 1 and 1000, got 0"),
+    "evaluate nothing": ("evaluate {model} --n 0", "n must be"),
+    "evaluate no model": ("evaluate nothing", "no model 'nothing'"),
+    "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, digits"),
+    "unknown setting": ("train toy --out runs --speed 9", "--speed"),
+    "no place to train": ("train toy", "--out"),
+    "train into a file": ("train toy --out notes.txt", "'notes.txt' is a file: give a directory"),
+    "show no model": ("models show nothing", "no model 'nothing'"),
+    "show a pickle": ("models show model.ckpt", "'model.ckpt' is a pickle, which fewstep does not load"),
+    "preview to a wrong kind": ("data preview digits --out x.txt", "must end in .png"),
+    "preview of none": ("data preview digits --n 0", "n must be at least 1, got 0"),
+    "preview of an empty folder": ("data preview locked", "locked"),
+    "record of no file": ("record no.png", "no.png"),
+    "record of words": ("record notes.txt", "notes.txt"),
+    "record of an image without one": ("record plain.png", "'plain.png' holds no record"),
+    "demo in a missing directory": ("demo --out no/demo.png", "directory 'no' does not exist"),
+    "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
+    "pictures to nowhere": ("pictures --out no", "'no' is not a directory"),
+    "bench of nothing": ("bench start --rounds 0", "rounds must be at least 1, got 0"),
+    **{f"json of {name}": (f"{name}{' x' * (name.split()[-1] in ('show', 'record'))} --json no/x.json", "'no'")
+       for name in COMMANDS_WITH_JSON},
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with things to stumble over; `locked` refuses writing, for root too."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEWSTEP_TRACEBACK", raising=False)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "model.ckpt").write_bytes(b"\x80")
+    (tmp_path / "locked").mkdir()
+    picture = Image.effect_noise((64, 64), 90)
+    picture.save(tmp_path / "plain.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "plain.png").read_bytes()[:900])
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(name: str, run: Any, place: Path, tiny: TinyModels) -> None:
+    words, complaint = MISTAKES[name]
+    before = sorted(place.rglob("*"))
+    filled = [word.format(model=tiny.student.directory, long="x" * 32_001) for word in words.split()]
+    ran = run(*filled)
+    assert ran.code == 2, ran
+    assert ran.err.count("\n") == 1, ran.err
+    assert ran.err.startswith("fewstep: ")
+    assert complaint in ran.err
+    assert ran.out == ""
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_mistake_in_a_real_process_has_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from fewstep.cli.main import main; main()"]
+    done = subprocess.run(
+        [*command, "generate", "x", "--steps", "0", "--json", "-"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fewstep: steps must be a whole number between 1 and 1000, got 0\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:
+    for defect in (KeyError("x"), AttributeError("y"), NotImplementedError("later"), ImportError("no module")):
+        assert not is_users(defect)
+    try:
+        int("x")  # raised here, not on purpose by fewstep
+    except ValueError as error:
+        assert not is_users(error)
+    try:
+        from fewstep.models.text import check_prompt
+
+        check_prompt("x" * 32_001)
+    except PromptError as error:
+        assert is_users(error)
+    assert is_users(FileNotFoundError("x"))
+    assert is_users(ImportError("pip install 'fewstep[train]'"))
+
+
+def test_an_error_without_words_still_says_its_name() -> None:
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(ValueError("two\n  lines")) == "two lines"
+
+
+def test_ctrl_c_is_one_word(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(json: str | None = None) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewstep.cli.models.list_models", interrupted)
+    ran = run("models", "list")
+    assert (ran.code, ran.err) == (130, "stopped\n")
+
+
+def test_every_command_that_reports_takes_json(run: Any) -> None:
+    with_json = [name for name in COMMANDS if "--json" in run(*name.split(), "--help").out]
+    assert sorted(with_json) == sorted(COMMANDS_WITH_JSON)

@@ -1,0 +1,152 @@
+"""Pictures carry their record, in memory and in files."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fewstep
+from fewstep import provenance
+from fewstep.generation import GeneratedImage, RequestError
+from fewstep.generation.images import from_image, to_image
+from tiny_models import SIDE, TinyModels, onnx
+
+SUFFIXES = [".png", ".jpg", ".jpeg", ".webp"]
+
+
+@pytest.fixture(scope="module")
+def image(tiny: TinyModels) -> GeneratedImage:
+    return onnx(tiny.student).generate("a blue cat 🐱", seed=7, steps=2)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_saved_image_holds_its_record(image: GeneratedImage, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"cat{suffix}"
+    image.save(file)
+    assert provenance.read_record(file) == image.record
+    assert Image.open(file).size == image.size
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_without_metadata_a_file_holds_none(image: GeneratedImage, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"cat{suffix}"
+    image.save(str(file), metadata=False)
+    assert provenance.read_record(file) is None
+    content = file.read_bytes()
+    for trace in (b"cat", b"fewstep", b"Steps", b"trainedAlgorithmicMedia", image.record.id.encode()):
+        assert trace not in content
+
+
+def test_a_png_is_the_image_to_the_bit_in_a_file_or_in_memory(image: GeneratedImage, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    image.save(tmp_path / "cat.png")
+    assert buffer.getvalue() == (tmp_path / "cat.png").read_bytes()
+    np.testing.assert_array_equal(np.asarray(Image.open(buffer)), np.asarray(image))
+
+
+def test_copies_and_pickles_keep_the_record(image: GeneratedImage) -> None:
+    for other in (copy.copy(image), copy.deepcopy(image), pickle.loads(pickle.dumps(image))):
+        assert isinstance(other, GeneratedImage)
+        assert other.record == image.record
+        np.testing.assert_array_equal(np.asarray(other), np.asarray(image))
+
+
+def test_a_format_without_a_place_for_the_record_is_refused(image: GeneratedImage, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in \.png"):
+        image.save(tmp_path / "cat.bmp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def rgba(*values: float) -> Any:
+    return np.full((4, 2, 3), 0.0, dtype=np.float32) + np.float32(values)[:, None, None]
+
+
+def test_premultiplied_pixels_become_straight_ones() -> None:
+    assert to_image(rgba(0.5, 0.25, 0.0, 0.5), "rgba_premultiplied").getpixel((0, 0)) == (255, 128, 0, 128)
+    assert to_image(rgba(0.9, 0.9, 0.9, 0.0), "rgba_premultiplied").getpixel((0, 0)) == (0, 0, 0, 0)
+
+
+def test_pixels_out_of_range_are_clipped() -> None:
+    assert to_image(rgba(2.0, -1.0, 0.5, 1.5), "rgba_premultiplied").getpixel((0, 0)) == (255, 0, 128, 255)
+    assert to_image(np.float32([[[-0.5, 1.5]]]), "grey").tobytes() == b"\x00\xff"
+
+
+def test_a_background_shows_through_in_proportion() -> None:
+    laid = to_image(rgba(0.5, 0.0, 0.0, 0.5), "rgba_premultiplied", "#0000ff")
+    assert (laid.mode, laid.getpixel((0, 0))) == ("RGB", (128, 0, 128))
+
+
+@pytest.mark.parametrize(("pixel_format", "mode", "channels"), [("grey", "L", 1), ("rgb", "RGB", 3)])
+def test_opaque_formats_survive_there_and_back(pixel_format: Any, mode: str, channels: int) -> None:
+    pixels = np.random.default_rng(0).random((channels, 8, 6), dtype=np.float32)
+    picture = to_image(pixels, pixel_format)
+    assert (picture.mode, picture.size) == (mode, (6, 8))
+    np.testing.assert_allclose(from_image(picture, pixels.shape, pixel_format), pixels, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "LA", "P", "1", "CMYK"])
+def test_a_control_image_of_any_mode_and_size_fits_the_model(mode: str) -> None:
+    control = from_image(Image.new(mode, (37, 5)), (4, SIDE, SIDE), "rgba_premultiplied")
+    assert (control.shape, control.dtype) == ((4, SIDE, SIDE), np.float32)
+    assert 0 <= control.min() <= control.max() <= 1
+    assert (control[:3] <= control[3:] + 1e-6).all()
+
+
+def test_transparent_parts_of_a_control_image_hide_their_colour() -> None:
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (0, 0, 8, 16))
+    control = from_image(picture, (4, 8, 8), "rgba_premultiplied")
+    assert control[0].max() < 0.01  # red nowhere, not at the border either
+    assert control[2, :, :3].min() > 0.95
+
+
+def test_points_are_no_picture() -> None:
+    with pytest.raises(ValueError, match="'points' are no picture"):
+        to_image(np.zeros((2, 2, 2)), "points")
+
+
+def test_an_opaque_model_refuses_transparency_and_records_no_background(tiny: TinyModels) -> None:
+    from dataclasses import replace
+
+    from fewstep.generation import Model
+    from fewstep.models.conditioning import Conditioning
+
+    spec = replace(
+        tiny.teacher.spec, pixels=(1, SIDE, SIDE), pixel_format="grey", conditioning=Conditioning(), guidance=None
+    )
+    grey = Model(replace(tiny.teacher, spec=spec), lambda x, at, to, cond: 0 * x, "fake")
+    with pytest.raises(RequestError, match="makes opaque pictures"):
+        grey.generate(background="transparent")
+    image = grey.generate(background="white", seed=0)
+    assert (image.mode, image.record.background) == ("L", None)
+
+
+def test_the_public_names_are_the_generation_services() -> None:
+    from fewstep import generation
+
+    assert fewstep.load is generation.load
+    assert fewstep.Request is generation.Request
+    with pytest.raises(AttributeError, match="no attribute 'draw'"):
+        fewstep.draw  # noqa: B018
+
+
+def test_loading_and_drawing_never_import_torch(tiny: TinyModels, tmp_path: Path) -> None:
+    script = f"""
+import sys, fewstep
+image = fewstep.load({str(tiny.student.directory)!r}, threads=1).generate("red apple", seed=7)
+image.save({str(tmp_path / "apple.png")!r})
+print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"torch", "jaxtyping", "sklearn", "onnx", "scipy"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert provenance.read_record(tmp_path / "apple.png") is not None

@@ -1,0 +1,133 @@
+"""A request is checked before anything runs, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fewstep.core.randomness import MAX_SEED
+from fewstep.generation import Request, RequestError
+from fewstep.generation.request import MAX_IMAGES, MAX_SIDE, MAX_STEPS, parse_size
+
+WRONG: list[tuple[str, Any]] = [
+    ("prompt", None),
+    ("prompt", "x" * 32_001),
+    ("prompt", "\udcff"),
+    ("negative_prompt", 3),
+    ("seed", -1),
+    ("seed", MAX_SEED + 1),
+    ("seed", 1.0),
+    ("seed", True),
+    ("seed", "7"),
+    ("steps", 0),
+    ("steps", MAX_STEPS + 1),
+    ("steps", 1.5),
+    ("steps", True),
+    ("images", 0),
+    ("images", MAX_IMAGES + 1),
+    ("images", 2.0),
+    ("guidance", 0.5),
+    ("guidance", 21),
+    ("guidance", float("nan")),
+    ("guidance", "strong"),
+    ("gamma", -0.1),
+    ("gamma", 1.1),
+    ("gamma", float("nan")),
+    ("size", 64),
+    ("size", "64x64"),
+    ("size", (64,)),
+    ("size", (7, 64)),
+    ("size", (64, MAX_SIDE + 1)),
+    ("size", (64.0, 64)),
+    ("background", "blue"),
+    ("background", "#ffcc0"),
+    ("background", "#ffcc00\n"),
+    ("background", 0),
+    ("sampler", ["heun"]),
+    ("label", "3"),
+    ("label", 1.5),
+    ("label", True),
+    ("control", "sketch.png"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG, ids=lambda v: repr(v)[:20])
+def test_a_wrong_choice_is_an_error_that_names_its_field(field: str, value: Any) -> None:
+    with pytest.raises(RequestError) as error:
+        Request(**{field: value})
+    assert error.value.field == field
+    assert field.split("_")[-1] in str(error.value)
+    assert "\n" not in str(error.value).replace(str(value), "")
+
+
+def test_the_last_image_of_a_request_has_a_seed_too() -> None:
+    assert Request(seed=MAX_SEED, images=1).seed == MAX_SEED
+    for last in (MAX_SEED, np.int64(MAX_SEED)):
+        with pytest.raises(RequestError, match="seed plus images"):
+            Request(seed=last, images=2)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_become_plain() -> None:
+    request = Request(seed=np.uint64(7), steps=np.int32(2))  # type: ignore[arg-type]
+    assert (type(request.seed), type(request.steps)) == (int, int)
+
+
+PLAIN = st.text(st.characters(codec="utf-8"), max_size=50)
+RIGHT = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt": PLAIN,
+        "negative_prompt": PLAIN,
+        "seed": st.none() | st.integers(0, MAX_SEED - MAX_IMAGES),
+        "steps": st.none() | st.integers(1, MAX_STEPS),
+        "images": st.integers(1, MAX_IMAGES),
+        "guidance": st.none() | st.floats(1, 20),
+        "gamma": st.floats(0, 1),
+        "size": st.none() | st.tuples(st.integers(8, MAX_SIDE), st.integers(8, MAX_SIDE)),
+        "background": st.none()
+        | st.sampled_from(["transparent", "white", "black"])
+        | st.from_regex(r"#[0-9a-fA-F]{6}", fullmatch=True),
+        "label": st.none() | st.integers(0, 9),
+        "control": st.none() | st.just(Image.new("RGB", (8, 8))),
+    },
+)
+
+
+@given(RIGHT)
+def test_every_choice_in_range_is_taken_as_it_is(choices: dict[str, Any]) -> None:
+    request = Request(**choices)
+    assert {name: getattr(request, name) for name in choices} == choices
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=3)
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Request.__dataclass_fields__)), ANYTHING, max_size=4))
+def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict[str, Any]) -> None:
+    try:
+        request = Request(**choices)
+    except RequestError as error:
+        assert error.field in Request.__dataclass_fields__
+    else:
+        assert request.seed is None or 0 <= request.seed <= MAX_SEED
+        assert 1 <= request.images <= MAX_IMAGES
+        assert 0 <= request.gamma <= 1
+
+
+@given(st.integers(0, 99_999), st.integers(0, 99_999))
+def test_a_size_is_read_as_people_write_it(width: int, height: int) -> None:
+    assert parse_size(f"{width}x{height}") == parse_size(f" {width}×{height} ") == (width, height)
+    assert parse_size(str(width)) == (width, width)
+
+
+@pytest.mark.parametrize("text", ["", "x", "64x", "64x64x64", "-64x64", "6.4x64", "big", "999999x1"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="size must be like 64x64"):
+        parse_size(text)

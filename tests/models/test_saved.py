@@ -1,0 +1,213 @@
+"""Reading a model: whatever is wrong with it is one ModelError that names the file."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewstep.models import saved
+from fewstep.models.parts import ModelError
+from fewstep.models.saved import find, read
+from fewstep.models.writing import write
+from models_spec import WEIGHTS, spec
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small model to damage."""
+    return write(spec(), WEIGHTS, tmp_path / "model").directory
+
+
+def describe(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what model.json says."""
+    file = directory / "model.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+def test_missing_weights(model: Path) -> None:
+    (model / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"weights\.safetensors' is missing"):
+        read(model)
+
+
+@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b[:-1] + b"\x77", lambda b: b""])
+def test_damaged_weights(model: Path, harm: Callable[[bytes], bytes]) -> None:
+    file = model / "weights.safetensors"
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(ModelError, match=r"weights\.safetensors' is damaged or was changed"):
+        read(model)
+
+
+def test_weights_that_the_description_does_not_mention(model: Path) -> None:
+    describe(model, lambda values: values["files"].clear())
+    with pytest.raises(ModelError, match=r"model\.json' names no weights\.safetensors"):
+        read(model)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"hello"])
+def test_a_description_that_is_not_json(model: Path, text: bytes) -> None:
+    (model / "model.json").write_bytes(text)
+    with pytest.raises(ModelError, match=r"model\.json' is not JSON"):
+        read(model)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": "1"}', '{"format": null}'])
+def test_json_that_describes_no_model(model: Path, text: str) -> None:
+    (model / "model.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.json' is no model description"):
+        read(model)
+
+
+def test_a_future_format(model: Path) -> None:
+    describe(model, lambda values: values.update(format=99, surprise=1))
+    with pytest.raises(ModelError, match="has format 99, this version reads up to 1: update fewstep"):
+        read(model)
+
+
+def test_settings_that_this_version_does_not_know(model: Path) -> None:
+    describe(model, lambda values: values.update(colour="red"))
+    with pytest.raises(ModelError, match="unknown settings: colour"):
+        read(model)
+
+
+def test_a_part_that_this_version_does_not_know(model: Path) -> None:
+    describe(model, lambda values: values["parameterisation"].update(kind="magic"))
+    with pytest.raises(ModelError, match="unknown part 'magic': this version knows .*edm"):
+        read(model)
+
+
+def test_a_setting_that_a_part_does_not_know(model: Path) -> None:
+    describe(model, lambda values: values["parameterisation"].update(magic=1))
+    with pytest.raises(ModelError, match="part 'edm' has unknown settings: magic"):
+        read(model)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("targets", "everywhere"),
+        ("pixels", 3),
+        ("pixels", []),
+        ("pixels", ["a"]),
+        ("pixels", [4, -8, 8]),
+        ("pixel_format", "cmyk"),
+        ("levels", [1]),
+        ("levels", {"2": [1.0, 5.0]}),
+        ("levels", {"two": [1.0]}),
+        ("steps", 0),
+        ("steps", "1"),
+        ("sigma_max", -1),
+        ("conditioning", {"kind": "edm"}),
+        ("conditioning", None),
+        ("parameterisation", {"kind": "identity"}),
+        ("files", ["weights.safetensors"]),
+        ("files", {"weights.safetensors": 3}),
+        ("network", "mlp"),
+        ("recipe", "mine"),
+        ("sampler", 3),
+        ("name", ""),
+        ("name", "/etc/passwd"),
+        ("name", "two\nlines"),
+        ("name", 7),
+    ],
+)
+def test_a_wrong_value_is_found_when_reading(model: Path, field: str, value: object) -> None:
+    describe(model, lambda values: values.update({field: value}))
+    with pytest.raises(ModelError, match=r"model\.json'"):
+        read(model)
+
+
+@pytest.mark.parametrize("field", ["name", "targets", "parameterisation", "network"])
+def test_a_missing_setting_is_named(model: Path, field: str) -> None:
+    describe(model, lambda values: values.pop(field))
+    with pytest.raises(ModelError, match=rf"model\.json' cannot be read: .*{field}"):
+        read(model)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "..\\outside", ".hidden", "sub/file"])
+def test_files_outside_the_directory_are_refused(model: Path, name: str) -> None:
+    (model.parent / "outside").write_bytes(b"secret")
+    digest = saved.sha256(model.parent / "outside")
+    describe(model, lambda values: values["files"].update({name: digest}))
+    with pytest.raises(ModelError, match="only plain names beside it are allowed"):
+        read(model)
+
+
+def test_another_token_table(model: Path) -> None:
+    describe(model, lambda values: values.update(text_table="ab" * 32))
+    with pytest.raises(ModelError, match="trained with another token table"):
+        read(model)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".pkl", ".bin"])
+def test_a_pickle_is_refused_by_name_and_not_opened(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(pickle.dumps(np.zeros(2)))
+    for path in (file, tmp_path):
+        with pytest.raises(ModelError, match=rf"'model{suffix}' is a pickle, which fewstep does not load"):
+            find(path)
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"weights\.safetensors' is a file, a model is a directory"):
+        find(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "no such model", "~nobody-by-this-name/x y", "a" * 5000, "nul\0byte", "a/b/c"])
+def test_a_name_that_is_none_says_what_would_be_one(name: str) -> None:
+    with pytest.raises(ModelError, match=r"^(no model '|a model's name must not be empty)"):
+        find(name)
+
+
+def test_a_directory_is_found_by_path_or_text(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert find(str(model)).hash == find(model).hash == find("model").hash
+
+
+def test_a_built_in_model_is_found_by_name_even_beside_a_directory_of_that_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = write(spec(name="inside"), WEIGHTS, tmp_path / "package" / "model")
+    monkeypatch.setattr(saved, "BUILT_IN", tmp_path / "package")
+    monkeypatch.chdir(model.parent)
+    assert saved.built_in() == ["model"]
+    assert find("model").hash == inside.hash != read(model).hash
+
+
+def test_a_hub_name_goes_to_the_hub_and_asks_for_the_files_of_a_model_only(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, sorted(allow_patterns)))
+        return str(model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find("some-user/a.model_1").hash == read(model).hash
+    files = ["captions.txt", "model.json", "network.onnx", "recogniser.onnx", "weights.safetensors"]
+    assert asked == [("some-user/a.model_1", files)]
+
+
+@pytest.mark.parametrize("name", ["user/model", "user/a--b", "user/.."])
+def test_a_hub_that_does_not_answer_is_one_clear_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=f"^no directory '{name}', and the hub did not give a model") as error:
+        find(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_repository_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    with pytest.raises(ModelError, match=r"model\.json is missing"):
+        find("user/model")

@@ -1,0 +1,155 @@
+"""A model is written whole or not at all, and what is read back is what was written."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewstep.core.codecs import Identity, SpaceToDepth
+from fewstep.core.levels import VE, VP, Linear, Trig
+from fewstep.core.parameterisations import Edm, Epsilon, Targets, V, Velocity
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.parts import PARTS, ModelError, from_plain, to_plain
+from fewstep.models.saved import read, sha256
+from fewstep.models.writing import write
+from models_spec import WEIGHTS, spec
+from tiny_models import TinyModels
+
+EVERY_PART: list[Any] = [
+    Edm(0.7, 0.002, "quarter_log"),
+    Epsilon(),
+    V(),
+    Velocity(),
+    Identity(),
+    SpaceToDepth(4, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 1.0),
+    VE(),
+    Linear(),
+    Trig(0.8),
+    VP.cosine(),
+    Conditioning(SpaceToDepth(2), 7, 3, True, (1.0, 5.0)),
+]
+
+
+@pytest.mark.parametrize("part", EVERY_PART, ids=lambda part: type(part).__name__)
+def test_every_part_survives_json(part: Any) -> None:
+    assert from_plain(json.loads(json.dumps(to_plain(part)))) == part
+
+
+def test_every_kind_of_part_is_tested_here() -> None:
+    assert {type(part) for part in EVERY_PART} == set(PARTS.values())
+
+
+def test_a_description_survives_writing_and_reading(tmp_path: Path) -> None:
+    written = spec(
+        parameterisation=Velocity(),
+        targets=Targets.ANY,
+        guidance=1.5,
+        levels={1: (math.inf,), 3: (80.0, 2.5, 0.5)},
+        sigma_max=60.0,
+        licence="CC0-1.0",
+        recipe={"name": "r", "settings": {"lr": 0.1, "widths": [1, 2]}},
+        lineage=[{"teacher": "t", "hash": "00"}],
+    )
+    saved = write(written, WEIGHTS, tmp_path / "m")
+    found = read(tmp_path / "m").spec
+    assert found == replace(written, files=found.files)
+    assert saved == read(tmp_path / "m")
+    assert list(found.files) == ["weights.safetensors"]
+
+
+def test_weights_keep_their_names_shapes_and_precision(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(write(spec(), WEIGHTS, tmp_path / "m").weights)
+    assert {n: (v.dtype, v.tolist()) for n, v in arrays.items()} == {
+        n: (v.dtype, v.tolist()) for n, v in WEIGHTS.items()
+    }
+
+
+def test_captions_survive_in_order_with_line_breaks_made_spaces(tmp_path: Path) -> None:
+    conditioning = Conditioning(Identity(), text_length=4)
+    captions = ["zebra", "", "two\nlines\u2028here", "  ", "été 🍎"]
+    saved = write(spec(conditioning=conditioning), WEIGHTS, tmp_path / "m", captions, ["red", "blue", "red"])
+    assert saved.captions is not None
+    assert saved.captions.captions == ["zebra", "two lines here", "été 🍎"]
+    assert saved.captions.other_words == ["blue", "red"]
+
+
+def test_a_model_without_text_has_no_captions(tmp_path: Path) -> None:
+    assert write(spec(), WEIGHTS, tmp_path / "m", ["cat"]).captions is None
+
+
+def test_a_model_with_text_names_its_token_table(tiny: TinyModels) -> None:
+    assert tiny.student.spec.text_table is not None
+    assert tiny.points.spec.text_table is None
+
+
+def test_the_same_model_has_the_same_hash_and_any_change_another(tmp_path: Path) -> None:
+    def add(content: bytes) -> Any:
+        return lambda scratch: (scratch / "network.onnx").write_bytes(content)
+
+    conditioning = Conditioning(Identity(), text_length=4)
+    base = spec(conditioning=conditioning)
+    ways = [
+        (base, WEIGHTS, ["cat"], add(b"a")),
+        (base, {**WEIGHTS, "b": np.float32([1.6])}, ["cat"], add(b"a")),
+        (base, WEIGHTS, ["dog"], add(b"a")),
+        (base, WEIGHTS, ["cat"], add(b"b")),
+        (base, WEIGHTS, ["cat"], None),
+        (replace(base, steps=2), WEIGHTS, ["cat"], add(b"a")),
+    ]
+    hashes = [write(s, w, tmp_path / "m", c, complete=f).hash for s, w, c, f in ways]
+    assert len(set(hashes)) == len(ways)
+    assert write(base, WEIGHTS, tmp_path / "elsewhere", ["cat"], complete=add(b"a")).hash == hashes[0]
+
+
+def test_a_failure_while_writing_leaves_the_old_model_whole_and_nothing_beside_it(tmp_path: Path) -> None:
+    old = write(spec(), WEIGHTS, tmp_path / "m")
+
+    def fail(scratch: Path) -> None:
+        (scratch / "network.onnx").write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write(spec(steps=2), WEIGHTS, tmp_path / "m", complete=fail)
+    assert read(tmp_path / "m") == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_description_that_could_not_be_read_back_replaces_nothing(tmp_path: Path) -> None:
+    old = write(spec(), WEIGHTS, tmp_path / "m")
+    with pytest.raises(ModelError, match="steps must be"):
+        write(spec(steps=0), WEIGHTS, tmp_path / "m")
+    assert read(tmp_path / "m") == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_the_old_model_stays_until_the_new_one_can_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = write(spec(), WEIGHTS, tmp_path / "m")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == ".m.writing":
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
+        write(spec(steps=2), WEIGHTS, tmp_path / "m")
+    assert read(tmp_path / "m") == old
+
+
+def test_a_new_model_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> None:
+    write(spec(), WEIGHTS, tmp_path / "m", complete=lambda scratch: (scratch / "network.onnx").write_bytes(b"x"))
+    saved = write(spec(steps=2), WEIGHTS, tmp_path / "m")
+    assert read(tmp_path / "m").spec.steps == 2
+    assert sorted(f.name for f in saved.directory.iterdir()) == ["model.json", "weights.safetensors"]
+    assert saved.spec.files["weights.safetensors"] == sha256(saved.weights)
