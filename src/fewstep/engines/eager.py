@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from fewstep.core.arrays import Array, Condition
+from fewstep.engines.errors import EngineError
 from fewstep.models.saved import SavedModel
 from fewstep.networks.registry import build, load_weights
 
@@ -24,10 +26,16 @@ class EagerNetwork:
     precision = "float32"
 
     def __init__(self, model: SavedModel, device: str = "cpu") -> None:
-        self._device = torch.device(device)
-        network = build(model.spec.network)
-        load_weights(network, model.weights)
-        self.network = network.to(self._device).eval().requires_grad_(False)
+        try:
+            network = build(model.spec.network)
+            load_weights(network, model.weights)
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise EngineError(f"'{model.weights}' does not fit the network of its model.json: {error}") from error
+        try:
+            self._device = torch.device(device)
+            self.network = network.to(self._device).eval().requires_grad_(False)
+        except (RuntimeError, AssertionError) as error:  # a device that torch does not know, or was built without
+            raise EngineError(f"the device '{device}' cannot be used here: {error}") from error
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         with torch.inference_mode():

@@ -29,8 +29,10 @@ class OnnxNetwork:
             raise EngineError(
                 f"the engine 'onnx' needs '{file.name}' in the model's directory: export the model first"
             )
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or _cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # waiting threads that spin would take the cores from everything else in the process
@@ -50,3 +52,8 @@ class OnnxNetwork:
         arrays = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
         (output,) = self._session.run([self._output], arrays)
         return output
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

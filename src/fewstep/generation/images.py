@@ -18,6 +18,10 @@ class GeneratedImage(Image.Image):
 
     record: Record
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles keep the record."""
+        return GeneratedImage.of, (Image.Image.copy(self), self.record)
+
     @classmethod
     def of(cls, image: Image.Image, record: Record) -> GeneratedImage:
         """The same picture with its record."""

@@ -142,6 +142,8 @@ class Model:
         Raises:
             RequestError: as for `generate`.
         """
+        if self.spec.pixel_format == "points":
+            raise RequestError("model", f"the model '{self.name}' makes points, not pictures: use plan and run")
         plan = self.plan(request)
         last: Progress | None = None
         for progress in self.run(plan):
@@ -164,8 +166,11 @@ class Model:
             raise RequestError("label", f"label must be {allowed}, got {request.label}")
         if request.control is not None and not spec.conditioning.control:
             raise RequestError("control", f"the model '{self.name}' takes no control image")
-        if request.prompt and not spec.conditioning.text_length:
-            raise RequestError("prompt", f"the model '{self.name}' takes no prompt: leave it empty")
+        for name in ("prompt", "negative_prompt"):
+            if getattr(request, name) and not spec.conditioning.text_length:
+                raise RequestError(name, f"the model '{self.name}' takes no prompt: leave {name} empty")
+        if request.background == "transparent" and spec.pixel_format != "rgba_premultiplied":
+            raise RequestError("background", f"the model '{self.name}' makes opaque pictures: none is transparent")
         count = request.images
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
@@ -186,7 +191,8 @@ class Model:
         chosen = self.spec.guidance if request.guidance is None else float(request.guidance)
         if distilled is not None:
             low, high = distilled
-            if chosen is not None and not low <= chosen <= high:
+            chosen = low if chosen is None else chosen
+            if not low <= chosen <= high:
                 raise RequestError(
                     "guidance",
                     f"guidance of the model '{self.name}' must be between {low:g} and {high:g}, got {chosen:g}",
@@ -242,7 +248,7 @@ class Model:
         start = time.perf_counter()
         pixels = self.spec.conditioning.codec.decode(last.jump.x)
         transparent = self.spec.pixel_format == "rgba_premultiplied"
-        background = request.background or ("transparent" if transparent else None)
+        background = (request.background or "transparent") if transparent else None
         pictures = [to_image(image, self.spec.pixel_format, background or "transparent") for image in pixels]
         size = request.size or self.native_size
         if size != self.native_size:

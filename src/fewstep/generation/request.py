@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from fewstep.core.grids import check_steps
 from fewstep.core.randomness import MAX_SEED, check_seed
 from fewstep.models.text import PromptError, check_prompt
@@ -13,7 +15,7 @@ from fewstep.models.text import PromptError, check_prompt
 MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 2048
-_COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class RequestError(ValueError):
@@ -66,8 +68,10 @@ class Request:
             _checked(field, check_prompt, text)
         if self.seed is not None:
             _checked("seed", check_seed, self.seed)
+            object.__setattr__(self, "seed", int(self.seed))  # NumPy's whole numbers would overflow below
         if self.steps is not None:
             _checked("steps", lambda n: check_steps(n, MAX_STEPS), self.steps)
+            object.__setattr__(self, "steps", int(self.steps))
         _whole("images", self.images, 1, MAX_IMAGES)
         if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
             raise RequestError("seed", f"seed plus images must stay at most {MAX_SEED}, got {self.seed}")
@@ -75,12 +79,19 @@ class Request:
             _real("guidance", self.guidance, 1.0, 20.0)
         _real("gamma", self.gamma, 0.0, 1.0)
         if self.size is not None:
-            if len(self.size) != 2:
+            if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
                 raise RequestError("size", f"size must be a width and a height, got {self.size!r}")
             for side in self.size:
                 _whole("size", side, 8, MAX_SIDE)
+            object.__setattr__(self, "size", tuple(self.size))
         if self.background is not None:
             check_background(self.background)
+        if self.sampler is not None and not isinstance(self.sampler, str):
+            raise RequestError("sampler", f"sampler must be a name, got {self.sampler!r}")
+        if self.label is not None and (isinstance(self.label, bool) or not isinstance(self.label, int)):
+            raise RequestError("label", f"label must be a whole number, got {self.label!r}")
+        if self.control is not None and not isinstance(self.control, Image.Image):
+            raise RequestError("control", f"control must be a Pillow image, got a {type(self.control).__name__}")
 
 
 def _checked(field: str, check: Any, value: Any) -> None:
@@ -102,7 +113,7 @@ def _real(field: str, value: Any, low: float, high: float) -> None:
 
 def check_background(background: str) -> None:
     """Raise RequestError unless this names a background."""
-    if background not in {"transparent", "white", "black"} and not _COLOUR.match(str(background)):
+    if background not in {"transparent", "white", "black"} and not _COLOUR.fullmatch(str(background)):
         raise RequestError(
             "background", f"background must be transparent, white, black or like #ffcc00, got '{background}'"
         )

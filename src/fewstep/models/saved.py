@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fewstep.core import grids
 from fewstep.core.levels import Level
@@ -132,6 +133,8 @@ def read(directory: Path) -> SavedModel:
         ModelError: a file is missing, damaged, a pickle, or of a newer format; the message names it.
     """
     file = directory / DESCRIPTION
+    if directory.is_file():
+        raise ModelError(f"'{directory}' is a file, a model is a directory{_pickle_hint(directory)}")
     if not file.is_file():
         raise ModelError(f"no model in '{directory}': {DESCRIPTION} is missing{_pickle_hint(directory)}")
     text = file.read_bytes()
@@ -140,6 +143,8 @@ def read(directory: Path) -> SavedModel:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"'{file}' is not JSON: {error}") from error
     spec = _parse(values, file)
+    if WEIGHTS not in spec.files:
+        raise ModelError(f"'{file}' names no {WEIGHTS} among its files")
     for name, expected in spec.files.items():
         if "/" in name or "\\" in name or name.startswith("."):
             raise ModelError(f"'{file}' names the file '{name}': only plain names beside it are allowed")
@@ -159,7 +164,7 @@ def _parse(values: Any, file: Path) -> ModelSpec:
     if unknown:
         raise ModelError(f"'{file}' has unknown settings: {', '.join(unknown)}")
     try:
-        return ModelSpec(
+        spec = ModelSpec(
             **{
                 **fields,
                 "parameterisation": from_plain(fields["parameterisation"]),
@@ -169,8 +174,34 @@ def _parse(values: Any, file: Path) -> ModelSpec:
                 "levels": {int(k): tuple(v) for k, v in fields.get("levels", {}).items()},
             }
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_types(spec)
+    except KeyError as error:
+        raise ModelError(f"'{file}' cannot be read: {error} is missing") from error
+    except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"'{file}' cannot be read: {error}") from error
+    return spec
+
+
+def _check_types(spec: ModelSpec) -> None:
+    """Raise ValueError for a value that would fail only later, in the middle of a request."""
+    if not isinstance(spec.name, str) or not re.fullmatch(r"\w[\w. +-]{0,99}", spec.name):
+        raise ValueError(f"name must be letters, digits, spaces and . _ + - only, got {spec.name!r}")
+    if not isinstance(spec.conditioning, Conditioning):
+        raise ValueError(f"conditioning must be a part of that kind, got {spec.conditioning!r}")
+    if not hasattr(spec.parameterisation, "estimate"):
+        raise ValueError(f"parameterisation must be a part of that kind, got {spec.parameterisation!r}")
+    if not spec.pixels or not all(type(side) is int and side > 0 for side in spec.pixels):
+        raise ValueError(f"pixels must be whole numbers above 0, got {list(spec.pixels)}")
+    if spec.pixel_format not in get_args(PixelFormat):
+        raise ValueError(f"pixel_format must be one of {', '.join(get_args(PixelFormat))}, got {spec.pixel_format!r}")
+    for name, kind in (("network", Mapping), ("recipe", Mapping), ("files", Mapping), ("sampler", str)):
+        if not isinstance(getattr(spec, name), kind):
+            raise ValueError(f"{name} must be a {kind.__name__.lower()}, got {getattr(spec, name)!r}")
+    if not all(isinstance(digest, str) for digest in spec.files.values()):
+        raise ValueError("files must map names to SHA-256 digests")
+    spec.conditioning.codec.shape(spec.pixels)
+    for steps in (spec.steps, *spec.levels):
+        spec.grid(steps)
 
 
 def _check(file: Path, expected: str) -> None:
@@ -206,7 +237,7 @@ def built_in() -> list[str]:
     return sorted(p.parent.name for p in BUILT_IN.glob(f"*/{DESCRIPTION}"))
 
 
-_HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 def find(name: str | Path) -> SavedModel:
@@ -216,12 +247,14 @@ def find(name: str | Path) -> SavedModel:
         ModelError: nothing by that name; the message lists what there is.
     """
     text = str(name)
+    if not text.strip() or "\0" in text:
+        raise ModelError(f"a model's name must not be empty or hold a zero byte, got {text!r}")
     if text in built_in():
         return read(BUILT_IN / text)
-    path = Path(name).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  pathlib's raises for an unknown user
+    if os.path.exists(path):  # noqa: PTH110  pathlib's raises for a name too long for the file system
         return read(path)
-    if _HUB_NAME.match(text):
+    if _HUB_NAME.fullmatch(text):
         return read(_download(text))
     raise ModelError(
         f"no model '{text}': give one of the built-in models ({', '.join(built_in()) or 'none'}), "
@@ -231,11 +264,11 @@ def find(name: str | Path) -> SavedModel:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = [DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"no directory '{name}', and the hub did not give a model by that name: {reason}") from error

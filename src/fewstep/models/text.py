@@ -106,6 +106,10 @@ def check_prompt(prompt: str) -> str:
         raise PromptError(f"a prompt must be text, got {type(prompt).__name__}")
     if len(prompt) > MAX_PROMPT:
         raise PromptError(f"a prompt must have at most {MAX_PROMPT} characters, got {len(prompt)}")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair: what undecodable bytes become
+        raise PromptError(f"a prompt must be valid Unicode, got {prompt[error.start]!r} at {error.start}") from None
     return prompt
 
 

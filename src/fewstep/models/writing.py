@@ -38,9 +38,28 @@ def write(
     scratch = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    try:
+        _fill(scratch, spec, weights, captions, other_words, complete)
+        read(scratch)
+        _replace(directory, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return read(directory)
+
+
+def _fill(
+    scratch: Path,
+    spec: ModelSpec,
+    weights: Mapping[str, Any],
+    captions: Sequence[str],
+    other_words: Sequence[str],
+    complete: Callable[[Path], object] | None,
+) -> None:
     save_file({name: np.ascontiguousarray(values) for name, values in weights.items()}, scratch / WEIGHTS)
-    if captions:
-        text = "\n".join(captions) + "\n\n" + " ".join(sorted(set(other_words))) + "\n"
+    # one caption a line, none empty: an empty line ends them in the file
+    lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
+    if lines:
+        text = "\n".join(lines) + "\n\n" + " ".join(sorted(set(other_words))) + "\n"
         (scratch / CAPTIONS).write_text(text, encoding="utf-8")
     if complete is not None:
         complete(scratch)
@@ -49,8 +68,18 @@ def write(
     (scratch / DESCRIPTION).write_text(replace(spec, files=files, text_table=text_table).to_json(), encoding="utf-8")
     for file in scratch.iterdir():
         file.chmod(0o644)
-    read(scratch)
+
+
+def _replace(directory: Path, scratch: Path) -> None:
+    """Put the new model where the old one stood, which goes only once it is there."""
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
-        shutil.rmtree(directory)
-    scratch.rename(directory)
-    return read(directory)
+        directory.rename(old)
+    try:
+        scratch.rename(directory)
+    except OSError:
+        if old.exists():
+            old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
