@@ -81,9 +81,18 @@ def test_one_prompt_goes_to_the_file_that_was_named(run: Any, student: Path, tmp
 
 def test_several_prompts_and_images_are_named_by_prompt_and_seed(run: Any, student: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    ran = run("generate", "red apple", "Cat: face!", "", "--model", student, "--n", 2, "--seed", 3, "--out", "pictures")
+    ran = run(
+        "generate", "red apple", "Cat: face!", "", "--model", student, "--n", 2, "--seed", 3, "--out", "pictures"
+    )
     assert ran.code == 0
-    expected = ["cat-face-3.png", "cat-face-4.png", "image-3.png", "image-4.png", "red-apple-3.png", "red-apple-4.png"]
+    expected = [
+        "cat-face-3.png",
+        "cat-face-4.png",
+        "image-3.png",
+        "image-4.png",
+        "red-apple-3.png",
+        "red-apple-4.png",
+    ]
     assert names(tmp_path / "pictures") == expected
     record = provenance.read_record(tmp_path / "pictures" / "cat-face-4.png")
     assert record is not None
@@ -102,9 +111,7 @@ def test_several_images_are_numbered_after_the_file_that_was_named(run: Any, stu
     assert [(r.prompt, r.seed) for r in records if r] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
-def test_prompts_that_would_share_a_name_do_not_overwrite_each_other(
-    run: Any, student: Path, tmp_path: Path
-) -> None:
+def test_prompts_that_would_share_a_name_do_not_overwrite_each_other(run: Any, student: Path, tmp_path: Path) -> None:
     assert run("generate", "red apple", "Red apple!", "red-apple", "--model", student, "--seed", 1).code == 0
     assert names(tmp_path) == ["red-apple-1-2.png", "red-apple-1-3.png", "red-apple-1.png"]
     prompts = {provenance.read_record(file).prompt for file in tmp_path.iterdir()}  # type: ignore[union-attr]
@@ -188,7 +195,11 @@ def test_models_list_is_json_too(run: Any, tiny: TinyModels, monkeypatch: pytest
     monkeypatch.setattr("fewstep.models.saved.BUILT_IN", tiny.student.directory.parent)
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json", "-").out)}
     assert set(rows) == {"tiny", "tiny-teacher", "tiny-points"}
-    assert (rows["tiny"]["targets"], rows["tiny"]["size"], rows["tiny-teacher"]["steps"]) == ("clean", [SIDE, SIDE], 3)
+    assert (rows["tiny"]["targets"], rows["tiny"]["size"], rows["tiny-teacher"]["steps"]) == (
+        "clean",
+        [SIDE, SIDE],
+        3,
+    )
     plain = run("models", "list").out
     assert len(plain.splitlines()) == 3
     assert "16×16" in plain

@@ -80,7 +80,7 @@ def test_settings_that_this_version_does_not_know(model: Path) -> None:
 
 def test_a_part_that_this_version_does_not_know(model: Path) -> None:
     describe(model, lambda values: values["parameterisation"].update(kind="magic"))
-    with pytest.raises(ModelError, match="unknown part 'magic': this version knows .*edm"):
+    with pytest.raises(ModelError, match=r"unknown part 'magic': this version knows .*edm"):
         read(model)
 
 
@@ -162,7 +162,9 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
         find(tmp_path / "weights.safetensors")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "no such model", "~nobody-by-this-name/x y", "a" * 5000, "nul\0byte", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["", "  ", "no such model", "~nobody-by-this-name/x y", "a" * 5000, "nul\0byte", "a/b/c"]
+)
 def test_a_name_that_is_none_says_what_would_be_one(name: str) -> None:
     with pytest.raises(ModelError, match=r"^(no model '|a model's name must not be empty)"):
         find(name)

@@ -52,7 +52,9 @@ def test_a_prompt_does_not_see_its_neighbours() -> None:
             np.testing.assert_array_equal(values[0], together[name][row])
 
 
-@pytest.mark.parametrize("prompt", ["🍎🐱", "é à ü", "猫", "line\nbreak\r\ttab", "a\0b", "\u202eright to left", "x" * 9999])
+@pytest.mark.parametrize(
+    "prompt", ["🍎🐱", "é à ü", "猫", "line\nbreak\r\ttab", "a\0b", "\u202eright to left", "x" * 9999]
+)
 def test_any_text_is_a_prompt(prompt: str) -> None:
     encoded = table().encode([prompt], LENGTH)
     assert np.isfinite(encoded["text"]).all()
