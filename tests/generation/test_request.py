@@ -112,13 +112,15 @@ ANYTHING = st.one_of(
 @given(st.dictionaries(st.sampled_from(sorted(Request.__dataclass_fields__)), ANYTHING, max_size=4))
 def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict[str, Any]) -> None:
     try:
-        request = Request(**choices)
-    except RequestError as error:
-        assert error.field in Request.__dataclass_fields__
-    else:
-        assert request.seed is None or 0 <= request.seed <= MAX_SEED
-        assert 1 <= request.images <= MAX_IMAGES
-        assert 0 <= request.gamma <= 1
+        request: Request | RequestError = Request(**choices)
+    except RequestError as refusal:
+        request = refusal
+    if isinstance(request, RequestError):
+        assert request.field in Request.__dataclass_fields__
+        return
+    assert request.seed is None or 0 <= request.seed <= MAX_SEED
+    assert 1 <= request.images <= MAX_IMAGES
+    assert 0 <= request.gamma <= 1
 
 
 @given(st.integers(0, 99_999), st.integers(0, 99_999))
