@@ -49,7 +49,7 @@ def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None
     slow = load(teacher)
     for name, file in files.items():
         page = sheets.same_seed(load(model), slow, seed) if name == "same-seed" else sheets.estimates(slow, seed)
-        page.quantize(256).save(file, optimize=True)
+        page.save(file, optimize=True)
         say(str(file))
 
 

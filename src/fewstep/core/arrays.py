@@ -19,10 +19,10 @@ Condition: TypeAlias = Mapping[str, Array]
 
 
 def namespace(*arrays: Array) -> Any:
-    """Return the Array API namespace of `arrays`; plain Python numbers count as NumPy."""
-    real = [a for a in arrays if not isinstance(a, (int, float))]
-    torch_arrays = [a for a in real if is_torch_array(a)]
-    return array_namespace(*(torch_arrays or real or [np.float64(0.0)]))
+    """Return the Array API namespace of `arrays`: that of the tensors among them, else NumPy."""
+    torch_arrays = [a for a in arrays if is_torch_array(a)]
+    # NumPy speaks the standard itself since 2.1; its wrapper would import half of NumPy's submodules
+    return array_namespace(*torch_arrays) if torch_arrays else np
 
 
 def like(values: Array, reference: Array) -> Array:

@@ -34,7 +34,7 @@ BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#8
 
 TRIG = Trig()
 NOISE = TRIG.level(TRIG.noisiest)
-STYLE = {
+STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.titlelocation": "left",
@@ -47,6 +47,9 @@ STYLE = {
     "text.color": INK,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.wspace": 0.03,
     "savefig.dpi": 100,
 }
 
@@ -80,7 +83,7 @@ def trajectories(seed: int = 7, count: int = 16) -> Figure:
     steps = [start, *(j.x for j in euler(denoiser, start, grids.uniform(TRIG, 3), {}))]
     straight = np.stack(steps)
     (one,) = consistency(exact, start, grids.uniform(TRIG, 1), {}, _no_noise)
-    figure, axes = _figure(1, 3, width=11.4, height=4.1)
+    figure, axes = _figure(3, height=4.1)
     for ax in axes:
         _plane(ax, exact.mixture)
     _curves(axes[0], curves, BLUE)
@@ -107,16 +110,18 @@ def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
         ("Linear", "t", Linear(), grids.uniform(Linear(), steps)),
         ("Trig", "t", TRIG, grids.uniform(TRIG, steps)),
     ]
-    figure, axes = _figure(2, 3, width=11.4, height=7.0, heights=(1, 1.25))
-    for ax in axes[3:]:
-        ax.remove()
-    common = figure.add_subplot(axes[3].get_gridspec()[1, :])
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.4, 7.0))
+    rooms = figure.subplot_mosaic([["VE", "Linear", "Trig"], ["common"] * 3], height_ratios=(1, 1.25))
+    common = rooms["common"]
     looks: list[dict[str, Any]] = [
         {"color": BLUE, "lw": 7, "alpha": 0.3, "solid_capstyle": "round"},
         {"color": ORANGE, "lw": 2.2},
         {"color": INK, "lw": 0, "marker": "o", "ms": 3.6, "mec": "none", "markevery": 0.035},
     ]
-    for ax, (name, letter, path, levels), look in zip(axes, drawn, looks, strict=False):
+    for (name, letter, path, levels), look in zip(drawn, looks, strict=True):
+        ax = rooms[name]
         x = noise * float(levels.sigma[0])
         states = np.stack([x, *(j.x for j in heun(denoiser, x, levels, {}))])
         times = np.array([float(path.time(levels[i])) for i in range(steps + 1)])
@@ -134,7 +139,7 @@ def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
         y = states[seen] / np.asarray(levels.sigma[seen])[:, None, None]
         lines = common.plot(levels.clock[seen], y[..., 0], **look)
         lines[0].set_label(name)
-    axes[0].set_ylabel("x, first coordinate")
+    rooms["VE"].set_ylabel("x, first coordinate")
     common.set_title("All three over one clock:  dy/dκ = D")
     common.set_xlabel("κ = α/σ:  pure noise at 0, clean at ∞")
     common.set_ylabel("y = x/σ")
@@ -156,7 +161,7 @@ def estimates(seed: int = 7) -> Figure:
         ("flow map: to = r", BLUE, exact(states[: there + 1], along[: there + 1], r[: there + 1], {}), r),
         ("consistency function: to = clean", GREEN, exact(states, along, clean, {}), clean),
     ]
-    figure, (left, right) = _figure(1, 2, width=11.4, height=5.2, widths=(1, 1.3))
+    figure, (left, right) = _figure(2, height=5.2, widths=(1, 1.3))
     _plane(left, exact.mixture)
     _curves(left, states[:, None], GREY, ends=False)
     x, s = states[here : here + 1], levels[here]
@@ -220,7 +225,7 @@ def renoising(seed: int = 7, count: int = 300, between: float = 0.25) -> Figure:
     start, fresh = _noise(seed, count), _noise(seed + 1, count)
     levels = grids.from_ratios([float("inf"), between])
     first, second = consistency(function, start, levels, {}, lambda draw: fresh)
-    figure, axes = _figure(1, 3, width=11.4, height=4.3)
+    figure, axes = _figure(3, height=4.3)
     shown = [
         (first.estimate, GREEN, "1. Jump: one step's result"),
         (first.x, GREY, f"2. Re-noise to σ/α = {between:g}"),
@@ -261,7 +266,7 @@ def guidance(seed: int = 7, count: int = 240) -> Figure:
     part = Mixture(np.ones(3), whole.means[1:4], whole.stds[1:4], scaled=False)
     start = NOISE.sigma * _noise(seed, count)
     cond, null = {"label": np.ones(count)}, {"label": np.zeros(1)}
-    figure, axes = _figure(1, 3, width=11.4, height=4.3)
+    figure, axes = _figure(3, height=4.3)
     for ax, weight in zip(axes, (1.0, 2.0, 5.0), strict=True):
         *_, last = heun(Guided(_Classed(whole, part), null, weight), start, grids.uniform(TRIG, 100), cond)
         _plane(ax, whole)
@@ -337,20 +342,12 @@ def _off(points: Any, mixture: Mixture, limit: float = 3.0) -> float:
     return float((_distance(points, mixture) > limit).mean())
 
 
-def _figure(
-    rows: int,
-    columns: int,
-    width: float,
-    height: float,
-    widths: tuple[float, ...] | None = None,
-    heights: tuple[float, ...] | None = None,
-) -> tuple[Figure, list[Axes]]:
+def _figure(columns: int, height: float, widths: tuple[float, ...] | None = None) -> tuple[Figure, list[Axes]]:
+    """A row of axes across a page."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths, height_ratios=heights)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.03)  # type: ignore[union-attr]
-    return figure, list(axes.ravel())
+    figure = Figure(figsize=(11.4, height))
+    return figure, list(figure.subplots(1, columns, squeeze=False, width_ratios=widths).ravel())
 
 
 def _plane(ax: Axes, mixture: Mixture, reach: float = 1.25) -> None:

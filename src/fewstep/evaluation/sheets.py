@@ -1,4 +1,4 @@
-"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, and a sampler's estimates on the way."""
+"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, estimates on the way."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def estimates(teacher: Model, seed: int, prompts: int = 2, columns: int = 9) -> 
         ]
         for first in range(0, steps, columns):
             last = min(first + columns, steps)
-            rows.append(Row(name if first == 0 else "", f"steps {first + 1}–{last}", images[first:last]))
+            rows.append(Row(name if first == 0 else "", f"steps {first + 1} to {last}", images[first:last]))
     return sheet(
         rows, below=[[f"{ratio:.2g}" for ratio in ratios[i : i + columns]] for i in range(0, steps, columns)]
     )

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import platform
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,9 +117,14 @@ def installed(*packages: str) -> dict[str, str]:
 
 @functools.cache
 def _version(package: str) -> str | None:
+    # a package in use says its version itself; reading its metadata takes longer than drawing a small image
+    if isinstance(said := getattr(sys.modules.get(package), "__version__", None), str):
+        return said
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

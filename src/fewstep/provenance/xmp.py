@@ -7,8 +7,8 @@ packet, split over several.
 import hashlib
 import struct
 from collections.abc import Iterable
+from html import escape
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from fewstep.provenance.plain import ProvenanceError
 from fewstep.provenance.record import Record
@@ -115,7 +115,7 @@ def _name(record: Record) -> str:
 
 
 def _record(record: Record) -> str:
-    return f"<fewstep:record>{escape(record.to_json())}</fewstep:record>"
+    return f"<fewstep:record>{escape(record.to_json(), quote=False)}</fewstep:record>"
 
 
 def _rdf(properties: str) -> str:

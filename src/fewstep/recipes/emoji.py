@@ -56,10 +56,10 @@ def _teacher_training() -> TrainingConfig:
 
 def _student_training() -> TrainingConfig:
     return TrainingConfig(
-        images=250_000,
+        images=40_000,
         precision="bf16",
         seed=1,
-        optimizer=OptimizerConfig(kind="muon", lr=3e-4, muon_lr=0.005, decay_from=0.3),
+        optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),
         checkpoint_every=200,
         preview_every=500,
@@ -79,7 +79,8 @@ class EmojiRecipe:
         drop: the share of prompts left out, for guidance.
         guidance: the range of scales distilled into the student.
         scale: the guidance scale used if none is asked for.
-        levels: of the distillation's grid.
+        levels, sigma_min: of the distillation's grid; below sigma_min it ends at clean in one step of the teacher.
+        target_decay: of the moving average that is the student's target.
         teacher, student: how long and how each is trained.
         recogniser: recogniser.onnx to put into the models (`fewstep train recogniser`), or None.
     """
@@ -99,7 +100,9 @@ class EmojiRecipe:
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
-    levels: int = 18
+    levels: int = 8
+    sigma_min: float = 0.4
+    target_decay: float = 0.9
     teacher: TrainingConfig = field(default_factory=_teacher_training)
     student: TrainingConfig = field(default_factory=_student_training)
     recogniser: Path | None = None
@@ -165,6 +168,8 @@ class EmojiRecipe:
         objective = ConsistencyDistillation(
             Parameterised(frozen, Edm(SIGMA_DATA)),
             levels=self.levels,
+            sigma_min=self.sigma_min,
+            decay=self.target_decay,
             solver="euler",
             guidance=self.guidance,
             null=null_condition(self.conditioning(distilled=False), self.pixels),

@@ -1,0 +1,61 @@
+"""The pictures of the documentation: drawn, the same each time, small, and right where a number is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewstep.cli import pictures as command
+from fewstep.core.levels import CLEAN, from_ratio
+from fewstep.data.toys import ring
+from fewstep.evaluation import plane, sheets
+from fewstep.evaluation.exact import Exact
+from subjects import normal
+
+LARGEST = 150_000  # bytes of one picture
+
+
+def test_the_command_knows_every_drawing() -> None:
+    assert set(command.PLANE) == set(plane.DRAWINGS)
+
+
+@pytest.mark.parametrize("name", ["trajectories", "guidance"])
+def test_a_drawing_is_the_same_file_each_time(name: str, tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        assert command.pictures(tmp_path / folder, only=(name,)) == 0
+    one, other = ((tmp_path / folder / f"{name}.png").read_bytes() for folder in ("one", "other"))
+    assert one == other
+    assert len(one) <= LARGEST
+
+
+def test_the_drawings_in_the_repository_are_small() -> None:
+    files = list((Path(__file__).parents[2] / "docs" / "pictures").glob("*.png"))
+    assert {f"{name}.png" for name in plane.DRAWINGS} <= {file.name for file in files}
+    assert [file.name for file in files if file.stat().st_size > LARGEST and file.name != "demo.png"] == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [({"only": ("cats",)}, "no picture is called 'cats'"), ({"out": Path("nowhere")}, "not a directory")],
+)
+def test_a_wrong_choice_is_said_before_anything_is_drawn(choices: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        command.pictures(**{"out": tmp_path, **choices})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rounded_consistency_function_without_width_is_the_exact_one() -> None:
+    exact, x, at = Exact(ring(), steps=20), normal(5, 2), from_ratio(1.0).batch(5)
+    rounded = plane.Rounded(exact, width=0.0, draws=3)
+    np.testing.assert_allclose(rounded(x, at, CLEAN.batch(5), {}), exact(x, at, CLEAN.batch(5), {}), atol=1e-12)
+
+
+def test_a_sheet_has_room_for_every_image_and_text() -> None:
+    rows = [sheets.Row("one", "1 evaluation", [Image.new("RGB", (32, 32), "red")] * 3) for _ in range(2)]
+    page = sheets.sheet(rows, above=["a", "b", "c"], below=[["1", "2", "3"]])
+    red = np.all(np.asarray(page) == (255, 0, 0), axis=2)
+    assert red.sum() == 6 * (3 * 32) ** 2

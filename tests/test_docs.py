@@ -1,0 +1,68 @@
+"""The documentation's Python does what it says: blocks marked ```python run are run, page by page and in order, and
+what they print is the ```text block that follows. Those marked ```python run emoji need the built-in models."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fewstep.models.saved import built_in
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"^```python run(?P<needs>[^\n]*)\n(?P<code>.*?)^```$(?:\n+```text\n(?P<printed>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A runnable block: its code, what must be printed (None: anything), the built-in models it needs."""
+
+    code: str
+    printed: str | None
+    needs: tuple[str, ...]
+
+
+def blocks(page: Path) -> list[Block]:
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [Block(block["code"], block["printed"], tuple(block["needs"].split())) for block in found]
+
+
+RUNNABLE = [page for page in PAGES if blocks(page)]
+
+
+def run(chosen: list[Block], name: str) -> None:
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in chosen:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block.code, name, "exec"), names)
+        if block.printed is not None:
+            assert printed.getvalue() == block.printed, f"after:\n{block.code}"
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_the_snippets_of_a_page_print_what_it_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run([block for block in blocks(page) if set(block.needs) <= set(built_in())], page.name)
+
+
+def test_the_concepts_have_snippets() -> None:
+    assert len(blocks(ROOT / "docs" / "concepts.md")) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_a_page_links_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if not link.startswith(("http:", "https:"))]
+    waiting = set() if built_in() else {"pictures/same-seed.png", "pictures/teacher-steps.png"}  # drawn by the models
+    assert [link for link in local if not (page.parent / link).exists() and link not in waiting] == []
