@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from fewstep.core.curricula import Clock
@@ -201,6 +202,13 @@ def _child(
     if death is not None:
         death.where(death.count)
     function(*args)
+
+
+def curve(out: Path, name: str) -> list[float]:
+    """What a run reported for TensorBoard."""
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return [event.value for event in events.Scalars(name)]
 
 
 def weights(network: nn.Module) -> Tensor:

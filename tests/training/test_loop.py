@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -97,7 +98,7 @@ def test_a_fault_in_any_micro_batch_is_named_by_its_level(tmp_path: Path) -> Non
                 yield replace(batch, data=batch.data * math.nan) if number == 2 else batch
 
     config = replace(CONFIG, images=64, batch=2, accumulate=2)
-    with pytest.raises(TrainingDiverged, match=r"at step 1, .*\[0\.5, 1\.5\]; last"):
+    with pytest.raises(TrainingDiverged, match=r"the loss was nan at step 1, .*\[0\.5, 1\.5\]; last"):
         train(small_mlp(), Edm(), Breaks(at=-1), Once(Rows((2,))), config, tmp_path)
 
 
@@ -110,6 +111,19 @@ def test_another_runs_directory_is_refused_by_naming_what_changed(tmp_path: Path
         _train(tmp_path, facts={"data": "emoji"})
     with pytest.raises(checkpoints.CheckpointError, match=r"training\.images was 40, now 80"):
         _train(tmp_path, facts={"data": "points"}, images=80)
+
+
+def test_a_run_of_another_number_of_processes_is_refused_because_its_steps_are_others(tmp_path: Path) -> None:
+    _train(tmp_path)
+    file = tmp_path / "checkpoints" / "step-00000010" / "state.json"
+    state = json.loads(file.read_text())
+    state["facts"]["processes"] = 2
+    file.write_text(json.dumps(state))
+    with pytest.raises(checkpoints.CheckpointError, match="processes was 2, now 1"):
+        _train(tmp_path)
+    del state["facts"]["processes"]  # as written before it was noted
+    file.write_text(json.dumps(state))
+    _train(tmp_path)
 
 
 def test_settings_that_do_not_touch_the_weights_may_change(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ class _Run:
         self.device = self.accelerator.device
         self.objective, self.source, self.config, self.out = objective, source, config, out
         self.observers, self.parameterisation = observers, parameterisation
-        self.facts = {**facts, "training": asdict(config)}
+        self.facts = {**facts, "training": asdict(config), "processes": self.accelerator.num_processes}
         layout = (
             torch.channels_last if config.channels_last and self.device.type != "mps" else torch.contiguous_format
         )
@@ -304,7 +304,7 @@ class _Run:
         if not saved:
             return 0
         step, facts = checkpoints.restore(saved[-1], self._modules, self._all_optimizers)
-        changed = _changed(facts, json.loads(json.dumps(self.facts)))
+        changed = _changed({"processes": 1, **facts}, json.loads(json.dumps(self.facts)))
         if changed:
             raise checkpoints.CheckpointError(
                 f"{self.out} holds another run ({'; '.join(changed)}): choose another directory, or the same settings"
