@@ -1,8 +1,8 @@
 """From nothing to one step in two dimensions: a diffusion model and a consistency model distilled from it must reach
 a stated distance from the data.
 
-The distances are sliced Wasserstein distances of 4000 samples. The data's radius is about 0.8; two samples of the
-data itself are about 0.01 apart, standard normal noise of the data's spread about 0.2.
+The distances are sliced Wasserstein distances of 4000 samples of data with a radius of about 0.8: two samples of the
+data itself are up to 0.025 apart, a Gaussian of its mean and covariance is 0.13 away.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from fewstep.core.densities import LogNormal
+from fewstep.core.distances import PseudoHuber
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.core.randomness import Noise
@@ -70,7 +71,7 @@ def _start(sigma: float) -> tuple[torch.Tensor, Noise]:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
     objective = Diffusion(LogNormal(-0.6, 1.4))
     out: Path = tmp_path_factory.mktemp("teacher")
-    return train(_network(), Edm(), objective, Draws(), _config(1200, 3e-3), out)
+    return train(_network(), Edm(), objective, Draws(), _config(600, 3e-3), out)
 
 
 def _last(jumps: Any) -> torch.Tensor:
@@ -83,7 +84,7 @@ def _last(jumps: Any) -> torch.Tensor:
 def test_a_diffusion_model_and_heun_reach_the_data(teacher: nn.Module) -> None:
     x, _ = _start(20.0)
     points = _last(heun(Parameterised(teacher, Edm(), Targets.SAME), x, karras(16, 0.01, 20.0), {}))
-    assert _distance(points) < 0.05
+    assert _distance(points) < 0.03
 
 
 def test_a_consistency_model_distilled_from_it_reaches_the_data_in_one_step(
@@ -92,15 +93,19 @@ def test_a_consistency_model_distilled_from_it_reaches_the_data_in_one_step(
     student = _network()
     student.load_state_dict(teacher.state_dict())
     objective = ConsistencyDistillation(
-        Parameterised(teacher, Edm(), Targets.SAME), levels=14, sigma_min=0.01, sigma_max=20.0
+        Parameterised(teacher, Edm(), Targets.SAME),
+        levels=8,
+        distance=PseudoHuber(0.1),
+        sigma_min=0.01,
+        sigma_max=20.0,
     )
     untrained = Parameterised(teacher, Edm(), Targets.CLEAN)
-    average = train(student, Edm(), objective, Draws(), _config(1200, 1e-3), tmp_path)
+    average = train(student, Edm(), objective, Draws(), _config(800, 2e-3), tmp_path)
     x, noise = _start(20.0)
     with torch.no_grad():
         distances = [
             _distance(_last(consistency(model, x, karras(1, 0.01, 20.0), {}, noise)))
             for model in (untrained, Parameterised(average, Edm(), Targets.CLEAN))
         ]
-    assert distances[1] < 0.07
-    assert distances[0] > 0.15
+    assert distances[1] < 0.06
+    assert distances[0] > 0.3
