@@ -64,7 +64,7 @@ def conditions(size: int = 3, dtype: torch.dtype = torch.float32) -> dict[str, T
 
 
 def differs(a: Tensor, b: Tensor) -> bool:
-    return float((a - b).abs().max()) > 1e-4
+    return float((a - b).detach().abs().max()) > 1e-4
 
 
 def test_a_new_network_gives_zero_and_the_shape_of_x() -> None:
