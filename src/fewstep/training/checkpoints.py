@@ -117,7 +117,7 @@ def _unflatten(
         for parameter, values in optimizer.state.items():
             for name, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # files hold contiguous tensors; another memory layout would round the next steps differently
+                    # files hold contiguous tensors; in the layout they had, the next steps take the same kernels
                     values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
