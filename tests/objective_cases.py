@@ -1,0 +1,127 @@
+"""How tests build every objective. A new one joins by one line in `TABLE`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewstep.core.curricula import Clock, EctGap
+from fewstep.core.densities import Rng
+from fewstep.core.distances import Squared
+from fewstep.core.levels import Path
+from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives import (
+    Batch,
+    ConsistencyDistillation,
+    ConsistencyTraining,
+    Diffusion,
+    EasyConsistency,
+    FlowMatching,
+    Loss,
+    Objective,
+)
+from oracles import Gaussian
+from students import step_rng
+
+START = Clock(0, 100)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A density that covers σ/α from `low` to `high` evenly in the logarithm, its two ends included."""
+
+    low: float
+    high: float
+
+    def sample(self, rng: Rng, size: int) -> Tensor:
+        u = rng.uniform((size,)).double()
+        u[0], u[-1] = 0.0, 1.0
+        return self.low * (self.high / self.low) ** u
+
+
+@dataclass(frozen=True)
+class World:
+    """What a test asks of an objective.
+
+    Args:
+        teacher: for those that need one.
+        low, high: the σ/α that it visits, both ends included.
+        levels: of its grid, or how fine the gap between the two levels of a pair is.
+        path: the scale of x, None for its own.
+        distance: {"distance": Squared()} where the exact solution must be stationary.
+    """
+
+    teacher: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.SAME))
+    low: float = 0.01
+    high: float = 20.0
+    levels: int = 6
+    path: Path | None = None
+    distance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def density(self) -> LogUniform:
+        return LogUniform(self.low, self.high)
+
+    @property
+    def grid(self) -> dict[str, float]:
+        return {"sigma_min": self.low, "sigma_max": self.high}
+
+    @property
+    def gap(self) -> EctGap:
+        """r = t·(1 − 1/levels)."""
+        return EctGap(q=self.levels, stages=1, k=0.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build an objective.
+
+    Args:
+        make: from what a test asks.
+        stationary: where the expected gradient at the exact solution vanishes: at any gap, or as it closes.
+        paths: whether it is told the scale of x.
+        target: whether its loss looks at the target network.
+    """
+
+    make: Callable[[World], Objective]
+    stationary: str = "as the gap closes"
+    paths: bool = True
+    target: bool = True
+
+
+def distilled(w: World, **settings: Any) -> Objective:
+    return ConsistencyDistillation(w.teacher, w.levels, path=w.path, **w.grid, **w.distance, **settings)
+
+
+def trained(w: World, **settings: Any) -> Objective:
+    return ConsistencyTraining(levels=lambda clock: w.levels, path=w.path, **w.grid, **w.distance, **settings)
+
+
+TABLE = {
+    "diffusion": Case(lambda w: Diffusion(w.density, path=w.path), "always", target=False),
+    "flow matching": Case(lambda w: FlowMatching(w.density), "always", paths=False, target=False),
+    "CD, Heun": Case(lambda w: distilled(w)),
+    "CD, Euler": Case(lambda w: distilled(w, solver="euler")),
+    "CD, EMA target": Case(lambda w: distilled(w, decay=0.9)),
+    "CT": Case(lambda w: ConsistencyTraining.ct(levels=lambda k: w.levels, path=w.path, **w.grid, **w.distance)),
+    "iCT": Case(lambda w: trained(w)),
+    "ECT": Case(lambda w: EasyConsistency(w.density, w.gap, path=w.path, **w.distance)),
+    "ECT, EDM weight": Case(lambda w: EasyConsistency(w.density, w.gap, weight="edm", path=w.path, **w.distance)),
+}
+PAIRS = [name for name, case in TABLE.items() if case.target]
+ON_PATHS = [name for name, case in TABLE.items() if case.paths]
+PLAIN = {"distance": Squared()}
+ORACLE = Gaussian(np.array([0.3, -0.2]), np.array([0.5, 0.8]))
+
+
+def points(size: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(ORACLE.sample(np.random.default_rng(seed), (size, 2)))
+
+
+def loss_of(objective: Objective, student: Any, batch: Batch, target: Any = None, rng: Rng | None = None) -> Loss:
+    return objective(student, target or student, batch, START, rng or step_rng())
