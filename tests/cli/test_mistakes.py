@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from fewstep.cli.main import COMMANDS, is_users, one_line
-from fewstep.models.text import PromptError
+from fewstep.models.text import PromptError, check_prompt
 from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
-    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start", "record"
+    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
+    "record",
 ]  # fmt: skip
 
 MISTAKES: dict[str, tuple[str, str]] = {
@@ -116,16 +117,12 @@ def test_a_mistake_in_a_real_process_has_no_traceback(tmp_path: Path) -> None:
 def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:
     for defect in (KeyError("x"), AttributeError("y"), NotImplementedError("later"), ImportError("no module")):
         assert not is_users(defect)
-    try:
-        int("x")  # raised here, not on purpose by fewstep
-    except ValueError as error:
-        assert not is_users(error)
-    try:
-        from fewstep.models.text import check_prompt
-
+    with pytest.raises(ValueError, match="invalid literal") as raised_here:  # not on purpose by fewstep
+        int("x")
+    assert not is_users(raised_here.value)
+    with pytest.raises(PromptError) as raised_by_us:
         check_prompt("x" * 32_001)
-    except PromptError as error:
-        assert is_users(error)
+    assert is_users(raised_by_us.value)
     assert is_users(FileNotFoundError("x"))
     assert is_users(ImportError("pip install 'fewstep[train]'"))
 
