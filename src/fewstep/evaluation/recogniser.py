@@ -52,7 +52,7 @@ class RecogniserConfig:
     widths: tuple[int, int, int] = (40, 80, 128)
     features: int = 128
     draws: int = 48
-    images: int = 192_000
+    images: int = 320_000
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.05

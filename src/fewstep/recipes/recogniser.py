@@ -1,7 +1,7 @@
 """The judge of emoji: trained on moved, recoloured and restyled real glyphs, tried on others of them.
 
-Budget: about six minutes on two CPU cores. `fewstep train recogniser --out DIR` writes DIR/recogniser.onnx and
-DIR/recogniser.json, its own accuracies; the same command again goes on where it was stopped.
+Budget: about four minutes on two CPU cores, three of them training. `fewstep train recogniser --out DIR` writes
+DIR/recogniser.onnx and DIR/recogniser.json, its own accuracies; the same command again goes on where it was stopped.
 """
 
 from __future__ import annotations
