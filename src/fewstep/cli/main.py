@@ -34,8 +34,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal without × is no reason to stop
     try:
-        sys.exit(run(args))
+        try:
+            code = run(args)
+        finally:
+            sys.stdout.flush()  # here, where a reader that left is expected, not when Python ends
+        sys.exit(code)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

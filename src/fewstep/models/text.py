@@ -114,8 +114,8 @@ def check_prompt(prompt: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case."""
-    return re.findall(r"[^\W_]+", text.lower())
+    """The words of a text in lower case, and each run of pictographs, which say something too."""
+    return _WORDS.findall(text.lower())
 
 
 class Captions:
@@ -152,6 +152,8 @@ class Captions:
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
 
 
+# Unicode's blocks of pictographs, with what joins and varies them
+_WORDS = re.compile("[^\\W_]+|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*")
 _FUNCTION_WORDS = frozenset(
     words("a an the of and or with in on at to for by from is are it its this that i you my me we")
 )
