@@ -15,7 +15,8 @@ from fewstep.models.text import PromptError, check_prompt
 from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
-    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start", "record"
+    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
+    "record",
 ]  # fmt: skip
 
 MISTAKES: dict[str, tuple[str, str]] = {

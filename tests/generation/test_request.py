@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -48,6 +48,7 @@ WRONG: list[tuple[str, Any]] = [
     ("background", "#ffcc0"),
     ("background", "#ffcc00\n"),
     ("background", 0),
+    ("background", []),
     ("sampler", ["heun"]),
     ("label", "3"),
     ("label", 1.5),
@@ -98,6 +99,7 @@ RIGHT = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(RIGHT)
 def test_every_choice_in_range_is_taken_as_it_is(choices: dict[str, Any]) -> None:
     request = Request(**choices)
@@ -109,6 +111,7 @@ ANYTHING = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(Request.__dataclass_fields__)), ANYTHING, max_size=4))
 def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict[str, Any]) -> None:
     try:
@@ -123,6 +126,7 @@ def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict
     assert 0 <= request.gamma <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99_999), st.integers(0, 99_999))
 def test_a_size_is_read_as_people_write_it(width: int, height: int) -> None:
     assert parse_size(f"{width}x{height}") == parse_size(f" {width}×{height} ") == (width, height)

@@ -199,19 +199,19 @@ def test_training_moves_every_role(tmp_path: Path) -> None:
     assert not torch.equal(weights(network), weights(small_mlp()))
 
 
-def test_the_target_network_follows_by_the_objectives_decay(tmp_path: Path) -> None:
+def test_the_target_network_follows_by_the_objectives_decay_and_the_average_by_the_runs(tmp_path: Path) -> None:
     """One step: target = μ·start + (1 − μ)·student."""
     objective, start = everything(), small_mlp().state_dict()
     train(small_mlp(), Edm(), objective, Rows((2,)), replace(CONFIG, images=4), tmp_path)
-    student, target = (
-        load_file(tmp_path / "checkpoints" / "step-00000001" / f"{role}.safetensors")
-        for role in ("student", "target")
-    )
+    saved = tmp_path / "checkpoints" / "step-00000001"
+    student, target, average = (load_file(saved / f"{r}.safetensors") for r in ("student", "target", "average"))
     decay = objective.target_decay(Clock(0, 1))
     assert decay is not None
     for name, values in target.items():
         torch.testing.assert_close(values, decay * start[name] + (1 - decay) * student[name])
     assert not torch.equal(student["head.weight"], start["head.weight"])
+    # the average that is saved as the model forgets the random start at the first step
+    assert all(torch.equal(values, student[name]) for name, values in average.items())
 
 
 @pytest.mark.parametrize("name", ["images", "batch", "accumulate", "keep"])

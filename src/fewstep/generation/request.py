@@ -113,7 +113,8 @@ def _real(field: str, value: Any, low: float, high: float) -> None:
 
 def check_background(background: str) -> None:
     """Raise RequestError unless this names a background."""
-    if background not in {"transparent", "white", "black"} and not _COLOUR.fullmatch(str(background)):
+    text = str(background)  # an HTTP body may hold anything here
+    if text not in {"transparent", "white", "black"} and not _COLOUR.fullmatch(text):
         raise RequestError(
             "background", f"background must be transparent, white, black or like #ffcc00, got '{background}'"
         )

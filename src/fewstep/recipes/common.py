@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from fewstep.core.arrays import Condition
-from fewstep.core.grids import karras
+from fewstep.core.grids import from_ratios, karras
 from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Estimator
 from fewstep.core.randomness import Noise
@@ -63,6 +63,8 @@ class Preview:
         sampler, steps: one column for each number of steps.
         guidance: scale, None for none.
         labels: classes instead of prompts.
+        levels: for a number of steps, the σ/α to visit; others use a Karras grid.
+        columns: pictures a row.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Preview:
     steps: tuple[int, ...]
     guidance: float | None = None
     labels: tuple[int, ...] | None = None
+    levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     columns: int = 8
 
     def __call__(self, moment: Moment) -> dict[str, Image.Image]:
@@ -87,7 +90,7 @@ class Preview:
             estimator = Guided(estimator, null, self.guidance)
         rows = []
         for steps in self.steps:
-            levels = karras(steps)
+            levels = from_ratios(self.levels[steps]) if steps in self.levels else karras(steps)
             noise = Noise(range(count), shape, torch.zeros(0, device=device))
             x = noise(0) * float(levels.sigma[0])
             extra = {"noise": noise} if self.sampler == "consistency" else {}

@@ -37,6 +37,9 @@ MEAN = (0.3131, 0.2665, 0.1949, 0.4379)
 STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
+LEVELS = {1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)}
+"""The σ/α that the student visits; chosen by eye, to be searched."""
+
 PROMPTS = (
     "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
     "outline house", "pixel art tree", "octopus", "guitar", "green car", "crown", "pastel cake", "silhouette bird",
@@ -177,7 +180,15 @@ class EmojiRecipe:
         # no prompt is dropped: guidance is inside, and an empty prompt is not what people ask for
         source = DatasetBatches(self.dataset, conditioning, self.student.seed, drop=0.0)
         preview = Preview(
-            "student", conditioning, self.pixels, "rgba_premultiplied", PROMPTS, "consistency", (1, 2), self.scale
+            "student",
+            conditioning,
+            self.pixels,
+            "rgba_premultiplied",
+            PROMPTS,
+            "consistency",
+            (1, 2),
+            self.scale,
+            levels=LEVELS,
         )
         return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, [preview]))
 
@@ -197,7 +208,7 @@ class EmojiRecipe:
             sampler="consistency" if distilled else "heun",
             steps=1 if distilled else 18,
             guidance=self.scale,
-            levels={1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)} if distilled else {},
+            levels=LEVELS if distilled else {},
             licence=LICENCE,
             recipe=resolved(self, "emoji"),
             lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
