@@ -174,7 +174,9 @@ class Model:
             raise RequestError("background", f"the model '{self.name}' makes opaque pictures: none is transparent")
         steered = spec.conditioning.text_length or spec.conditioning.classes or spec.conditioning.guidance is not None
         if request.guidance not in (None, 1) and not steered:
-            raise RequestError("guidance", f"guidance of the model '{self.name}' has no prompt or label to strengthen")
+            raise RequestError(
+                "guidance", f"the model '{self.name}' has no prompt or label for guidance to strengthen"
+            )
         count = request.images
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
