@@ -146,4 +146,6 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Path):
+        return value.name  # where a file lay on the machine that trained is nobody else's business
     return to_plain(value) if not isinstance(value, np.generic) else value.item()

@@ -85,7 +85,7 @@ class EmojiRecipe:
         levels, sigma_min: of the distillation's grid; below sigma_min it ends at clean in one step of the teacher.
         target_decay: of the moving average that is the student's target.
         teacher, student: how long and how each is trained.
-        recogniser: recogniser.onnx to put into the models (`fewstep train recogniser`), or None.
+        recogniser: recogniser.onnx to put into the student (`fewstep train recogniser`), or None.
     """
 
     size: int = 32
@@ -214,7 +214,8 @@ class EmojiRecipe:
             lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
         )
         known = keywords | {word for name in [*COLOURS, *STYLES] for word in words(name)}
-        return save_model(network, spec, directory, dataset.captions, sorted(known), self.recogniser)
+        recogniser = self.recogniser if distilled else None
+        return save_model(network, spec, directory, dataset.captions, sorted(known), recogniser)
 
 
 def emoji_64() -> EmojiRecipe:
