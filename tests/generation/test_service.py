@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,32 @@ def test_two_models_at_once_do_not_disturb_each_other(tiny: TinyModels) -> None:
     assert alone[0].tobytes() != alone[1].tobytes()
 
 
-def test_what_a_reader_does_between_jumps_is_not_the_samplers_time(tiny: TinyModels) -> None:
+def test_what_a_reader_does_between_jumps_is_not_the_samplers_time(
+    tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def clock() -> float:  # every look at it takes a second
+        nonlocal now
+        now += 1.0
+        return now
+
+    monkeypatch.setattr("fewstep.generation.model.time", SimpleNamespace(perf_counter=clock))
     model = Model(tiny.student, still, "fake")
-    waited = 0.0
-    for progress in model.run(model.plan(Request(seed=1, steps=4))):
-        start = time.perf_counter()
-        time.sleep(0.05)
-        waited += 1000 * (time.perf_counter() - start)
-        counted = progress.timings["sampler"]
-    assert counted < waited - 100  # three of the four waits would be in it
+    counted = []
+    for progress in model.run(model.plan(Request(seed=1, steps=3))):
+        counted.append(progress.timings["sampler"] + progress.timings["model"])
+        now += 1_000_000.0
+    assert counted == sorted(counted)
+    assert counted[-1] < 1000 * 100
+
+
+def test_previews_are_what_the_model_thinks_of_not_the_noisy_state(tiny: TinyModels) -> None:
+    model = onnx(tiny.student)
+    first, *_ = model.run(model.plan(Request("cat", seed=1, steps=2)))
+    decode = model.spec.conditioning.codec.decode
+    np.testing.assert_array_equal(first.previews, decode(first.jump.estimate))
+    assert np.abs(first.previews - decode(first.jump.x)).max() > 0.5
 
 
 def test_a_stream_can_be_left_and_the_next_request_is_whole(tiny: TinyModels) -> None:
