@@ -51,7 +51,7 @@ def test_the_frechet_distance_is_symmetric_and_finite_with_fewer_samples_than_di
 def test_the_kernel_distance_is_unbiased() -> None:
     """In one dimension (xy + 1)³ compares moments: MMD² = 3·Δm₁² + 3·Δm₂² + Δm₃²."""
     draws = [
-        metrics.kernel_distance(rng(i).normal(size=(8, 1)), rng(10_000 + i).normal(0.5, 1, size=(9, 1)))
+        metrics.kernel_distance(rng(i).normal(size=(8, 1)), rng(10_000 + i).normal(0.5, 1, size=(8, 1)))
         for i in range(4000)
     ]
     expected = 3 * 0.5**2 + 3 * 0.25**2 + (0.5**3 + 3 * 0.5) ** 2
@@ -64,13 +64,26 @@ def test_the_kernel_distance_is_unbiased() -> None:
 
 
 def test_kid_is_the_mean_over_subsets_and_takes_small_sets() -> None:
-    one, other = rng(1).normal(size=(60, 4)), rng(2).normal(size=(70, 4)) + 0.5
-    mean, deviation = metrics.kid(one, other, subsets=400, size=30)
+    one, other = rng(1).normal(size=(60, 4)), rng(2).normal(size=(60, 4)) + 0.5
+    mean, deviation = metrics.kid(one, other[None], subsets=400, size=30)
     assert mean == pytest.approx(metrics.kernel_distance(one, other), abs=4 * deviation / np.sqrt(400))
     # a subset that is all of a set leaves nothing to chance
-    mean, deviation = metrics.kid(one, other[:60], size=100)
-    assert mean == pytest.approx(metrics.kernel_distance(one, other[:60]))
+    mean, deviation = metrics.kid(one, other[None], size=100)
+    assert mean == pytest.approx(metrics.kernel_distance(one, other))
     assert deviation == pytest.approx(0, abs=1e-9)
+
+
+def test_kid_is_unbiased_where_both_sets_are_made_from_the_same_captions() -> None:
+    """Captions each used once are no independent samples: comparing a caption with itself would pull below 0."""
+    captions = 3 * rng(1).normal(size=(50, 4))
+    sets = captions + 0.1 * rng(2).normal(size=(400, 50, 4))
+    draws = [metrics.kernel_distance(sets[i], sets[i + 200]) for i in range(200)]
+    assert np.mean(draws) == pytest.approx(0, abs=4 * np.std(draws) / np.sqrt(len(draws)))
+
+
+def test_the_kernel_distance_needs_sets_of_one_shape() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.kernel_distance(np.zeros((5, 2)), np.zeros((6, 2)))
 
 
 def test_diversity_is_the_mean_distance_within_a_group() -> None:

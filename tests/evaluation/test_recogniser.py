@@ -17,6 +17,8 @@ from fewstep.evaluation.examine import examine
 from fewstep.evaluation.recognise import Recogniser, RecogniserError
 from fewstep.evaluation.subjects import EmojiSubject, answered
 from fewstep.models.saved import BUILT_IN, RECOGNISER
+from fewstep.recipes.recogniser import Checkpoints
+from fewstep.training.checkpoints import CheckpointError
 
 SHIPPED = BUILT_IN / "emoji" / RECOGNISER
 
@@ -109,6 +111,27 @@ def test_training_twice_gives_the_same_judge(emoji: Emoji) -> None:
     pool = training.draw_pool(emoji, 3, seed=0)
     one, other = (training.train_recogniser(pool, len(emoji), config).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_interrupted_training_ends_with_the_same_judge(emoji: Emoji, tmp_path: Path) -> None:
+    config = training.RecogniserConfig(widths=(8, 8, 8), features=8, images=96, batch=16)
+    pool = training.draw_pool(emoji, 3, seed=0)
+    whole = training.train_recogniser(pool, len(emoji), config).state_dict()
+    stopped = Stopped(tmp_path, {"seed": 0})
+    with pytest.raises(KeyboardInterrupt):
+        training.train_recogniser(pool, len(emoji), config, stopped, every=4)
+    resumed = training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 0})).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pytest.raises(CheckpointError, match="other settings"):
+        training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 1}))
+
+
+class Stopped(Checkpoints):
+    """Keeps once and is then interrupted."""
+
+    def keep(self, step: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        super().keep(step, network, optimizer)
+        raise KeyboardInterrupt
 
 
 def test_a_missing_recogniser_says_how_to_make_one(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def evaluate(
     rows = measure(
         loaded, other, subject, numbers, settings, guidance, say=lambda text: print(text, file=sys.stderr, flush=True)
     )
-    console = Console(stderr=json == "-", width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
-    console.print(table(rows))
+    wide = not (sys.stderr if json == "-" else sys.stdout).isatty() and "COLUMNS" not in os.environ
+    Console(stderr=json == "-", width=240 if wide else None).print(table(rows))
     for line in ratios(rows):
         say(line, json)
     write_json(json, as_dicts(rows))

@@ -203,7 +203,7 @@ class _Examiner:
         kinds: tuple[Kind, ...] = ("colour", "style")
         self.held_out = {kind: subject.held_out(kind, settings.held_out, seed) for kind in kinds}
         references = [subject.real(self.asks, draw) for draw in range(1, 1 + REFERENCES)]
-        self.reference = np.concatenate([subject.judge(pixels).features for pixels in references])
+        self.references = np.stack([subject.judge(pixels).features for pixels in references])
         self.detail = metrics.sharpness(references[0])
 
     def real(self) -> Row:
@@ -242,8 +242,8 @@ class _Examiner:
         return replace(
             row,
             prompt_accuracy=Share(int(answered(self.asks, verdict).sum()), len(self.asks)),
-            frechet=metrics.frechet_distance(verdict.features, self.reference),
-            kid=metrics.kid(verdict.features, self.reference, seed=self.settings.seed),
+            frechet=metrics.frechet_distance(verdict.features, np.concatenate(self.references)),
+            kid=metrics.kid(verdict.features, self.references, seed=self.settings.seed),
             diversity=metrics.diversity(groups),
             sharpness=metrics.sharpness(pixels) / max(self.detail, 1e-12),
             held_out_colour=shares.get("colour"),

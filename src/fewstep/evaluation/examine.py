@@ -20,7 +20,7 @@ def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, 
     Returns:
         Of plain pictures: `glyph`, the share named right, `no_colour` and `no_style`, the shares without a false
         word, and `confusions`, the most frequent. Of pictures in one colour each: `glyph_in_colour`, `colour`;
-        in one style each: `style` and by style `glyph_in_style`.
+        in one style each: `style`, and by style `style_by_style` and `glyph_in_style`.
     """
     plain = subject.asks(len(subject.dataset), seed=0)
     wrong: Counter[tuple[str, str]] = Counter()
@@ -42,16 +42,17 @@ def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, 
         "glyph_in_colour": _share(a.name == n for a, n in zip(coloured, seen.names, strict=True)),
         "colour": _share(a.colour == c for a, c in zip(coloured, seen.words["colour"], strict=True)),
     }
-    by_style, styles_right = {}, []
+    by_style, styles_right = {}, {}
     for position, style in enumerate(STYLES):
         styled = [Ask(a.index, a.name, style=style) for a in plain]
         seen = subject.judge(subject.real(styled, _unseen(draws + 1 + position)))
         by_style[style] = _share(a.name == n for a, n in zip(styled, seen.names, strict=True))
-        styles_right.append(_share(s == style for s in seen.words["style"]))
+        styles_right[style] = _share(s == style for s in seen.words["style"])
     confusions = [{"glyph": a, "taken_for": b, "times": count} for (a, b), count in wrong.most_common(most)]
     return {
         **figures,
-        "style": sum(styles_right) / len(styles_right),
+        "style": sum(styles_right.values()) / len(styles_right),
+        "style_by_style": styles_right,
         "glyph_in_style": by_style,
         "confusions": confusions,
     }

@@ -66,28 +66,40 @@ def _features(values: Any) -> Any:
 
 
 def kernel_distance(one: Any, other: Any) -> float:
-    """The unbiased squared MMD with the kernel (x·y/d + 1)³ between features [n, d] and [m, d]; it may be below 0."""
+    """The unbiased squared MMD (Gretton et al. 2012, eq. 4) with the kernel (x·y/d + 1)³; it may be below 0.
+
+    Features are [n, d] each. Row i of one is never compared with row i of the other, as none is with itself: so it
+    stays unbiased where row i of both was made from the same caption.
+    """
     x, y = _features(one), _features(other)
-    within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
-    n, m = len(x), len(y)
-    inside = (within_x.sum() - np.trace(within_x)) / (n * (n - 1))
-    inside += (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
-    return float(inside - 2 * between.mean())
+    if x.shape != y.shape:
+        raise ValueError(f"both sets of features must have one shape, got {x.shape} and {y.shape}")
+    between = _kernel(x, y)
+    compared = _kernel(x, x) + _kernel(y, y) - between - between.T
+    n = len(x)
+    return float((compared.sum() - np.trace(compared)) / (n * (n - 1)))
 
 
 def _kernel(x: Any, y: Any) -> Any:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def kid(one: Any, other: Any, subsets: int = 50, size: int = 100, seed: int = 0) -> tuple[float, float]:
-    """KID: mean and standard deviation of `kernel_distance` over random subsets of at most `size` of each set."""
-    x, y = _features(one), _features(other)
+def kid(features: Any, references: Any, subsets: int = 50, size: int = 100, seed: int = 0) -> tuple[float, float]:
+    """KID: mean and standard deviation of `kernel_distance` over random subsets.
+
+    Args:
+        features: [n, d].
+        references: [r, n, d], r sets of real pictures of the same captions in the same order.
+        subsets: how many; each takes one of the references.
+        size: of a subset, at most.
+        seed: of the choice.
+    """
+    x, sets = _features(features), np.asarray(references, dtype=np.float64)
     rng = np.random.Generator(np.random.Philox(seed))
-    count = min(size, len(x), len(y))
-    drawn = [
-        kernel_distance(x[rng.choice(len(x), count, replace=False)], y[rng.choice(len(y), count, replace=False)])
-        for _ in range(subsets)
-    ]
+    drawn = []
+    for _ in range(subsets):
+        rows = rng.choice(len(x), min(size, len(x)), replace=False)
+        drawn.append(kernel_distance(x[rows], sets[rng.integers(len(sets))][rows]))
     return float(np.mean(drawn)), float(np.std(drawn))
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fewstep.core.randomness import derive
+from fewstep.data.dataset import indices
 from fewstep.data.emoji import Emoji
 from fewstep.data.styles import COLOURS, STYLES
 from fewstep.engines.export import OPSET, quiet, strip
@@ -136,20 +138,43 @@ def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
     return Pool(torch.from_numpy(np.stack(pictures)), glyph, hue, kind)
 
 
-def train_recogniser(pool: Pool, glyphs: int, config: RecogniserConfig) -> RecogniserNetwork:
-    """Train on a pool of pictures."""
+class Keeper(Protocol):
+    """Where an unfinished training is kept."""
+
+    def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Restore both to where an earlier run stopped; the steps done, 0 for none."""
+        ...
+
+    def keep(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None: ...
+
+
+def train_recogniser(
+    pool: Pool, glyphs: int, config: RecogniserConfig, keeper: Keeper | None = None, every: int = 100
+) -> RecogniserNetwork:
+    """Train on a pool of pictures; every step depends on its number alone, so that resuming changes nothing.
+
+    Args:
+        pool: the pictures.
+        glyphs: how many names there are.
+        config: shape and training.
+        keeper: keeps an unfinished training, every so many steps; None for nobody.
+        every: how many.
+
+    Raises:
+        RuntimeError: the loss is no longer finite.
+    """
     torch.manual_seed(config.seed)
     network = RecogniserNetwork(glyphs, config).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps + 1, pct_start=0.2)
-    generator = torch.Generator().manual_seed(config.seed)
-    order, begun = torch.empty(0, dtype=torch.int64), time.monotonic()
-    for step in range(steps):
-        if len(order) < config.batch:
-            order = torch.cat([order, torch.randperm(len(pool.glyphs), generator=generator)])
-        chosen, order = order[: config.batch], order[config.batch :]
+    first = keeper.resume(network, optimizer) if keeper else 0
+    begun = time.monotonic()
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * _one_cycle(step / steps)
+        generator = torch.Generator().manual_seed(derive("recogniser step", config.seed, step))
+        chosen = torch.tensor(indices(len(pool.glyphs), config.batch, config.seed, step))
         pixels = vary(pool.pictures[chosen].float() / 255, generator).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             _, *logits = network(pixels)
@@ -161,16 +186,23 @@ def train_recogniser(pool: Pool, glyphs: int, config: RecogniserConfig) -> Recog
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        schedule.step()
+        if keeper and (step + 1) % every == 0 and step + 1 < steps:
+            keeper.keep(step + 1, network, optimizer)
         if (step + 1) % 50 == 0 or step + 1 == steps:
             right = (logits[0].argmax(dim=1) == truths[0]).float().mean().item()
-            spent = time.monotonic() - begun
+            spent = (time.monotonic() - begun) / (step + 1 - first)
             log.info(
                 "step %d of %d · loss %.3f · glyphs right %.3f · %.0f images/s · %.0f s left",
-                step + 1, steps, loss.item(), right, (step + 1) * config.batch / spent,
-                spent * (steps - step - 1) / (step + 1),
+                step + 1, steps, loss.item(), right, config.batch / spent, spent * (steps - step - 1),
             )  # fmt: skip
     return network.eval()
+
+
+def _one_cycle(progress: float, rise: float = 0.2) -> float:
+    """Linear from 0 to 1, then half a cosine back to 0 (1708.07120)."""
+    if progress < rise:
+        return progress / rise
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def table(rows: Sequence[Row]) -> Table:
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     built = Table(box=None, header_style="bold", pad_edge=False)
     for name in shown:
-        built.add_column(name, justify="left" if name in ("", "sampler") else "right")
+        built.add_column(name, justify="left" if name in ("", "sampler") else "right", no_wrap=True)
     for cells in zip(*shown.values(), strict=True):
         built.add_row(*cells)
     return built
