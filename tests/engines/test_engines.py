@@ -123,3 +123,22 @@ def test_the_exported_network_points_into_the_weights_and_copies_none(tiny: Tiny
     shutil.copy(saved.exported, tmp_path)
     with pytest.raises(EngineError, match="cannot load"):  # alone it is no network
         OnnxNetwork(tmp_path / saved.exported.name)
+
+
+def test_a_network_that_cannot_run_is_one_line(tiny: TinyModels) -> None:
+    x, at, to, cond = inputs(tiny.student, 1)
+    with pytest.raises(EngineError, match="ONNX Runtime cannot run the network: ") as error:
+        OnnxNetwork(tiny.student.exported, threads=1)(x[:, :3], at, to, cond)
+    assert "\n" not in str(error.value)
+
+
+def test_the_exported_graph_is_folded_and_its_constants_are_no_weights(tiny: TinyModels) -> None:
+    import onnx
+
+    graph = onnx.load(tiny.student.exported, load_external_data=False).graph
+    assert not [node for node in graph.node if node.op_type in {"Constant", "CastLike", "SequenceAt"}]
+    inside = [tensor for tensor in graph.initializer if tensor.data_location != onnx.TensorProto.EXTERNAL]
+    outside = [tensor for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    assert len(outside) > 50
+    assert sum(len(tensor.raw_data) for tensor in inside) < 16_384
+    assert not {tuple(tensor.dims) for tensor in inside if len(tensor.dims) == 4 and tensor.dims[2:] == [3, 3]}

@@ -83,11 +83,12 @@ def preview(
         split: For Hugging Face data sets.
         plain: Emoji without augmentation.
     """
+    from fewstep import provenance
     from fewstep.data import contact_sheet
 
     check_picture(out)
     dataset = open_dataset(source, size, channels, split, plain)
-    contact_sheet(dataset, n, columns, seed).save(out)
+    provenance.save(contact_sheet(dataset, n, columns, seed), out)
     say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}")
     skipped = getattr(dataset, "skipped", None)
     if skipped is not None and len(skipped):

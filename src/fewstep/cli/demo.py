@@ -39,6 +39,7 @@ def demo(
         seed: Of every image.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
+    from fewstep import provenance
     from fewstep.generation import Request, load
 
     check_picture(out)
@@ -78,7 +79,7 @@ def demo(
             f"{row['ms_per_image']:>8.1f} ms  {row['times_faster']:>5.1f}× the teacher's speed",
             json,
         )
-    _sheet(rows, pictures).save(out)
+    provenance.save(_sheet(rows, pictures), out)
     say(str(out), json)
     write_json(json, rows)
     return 0

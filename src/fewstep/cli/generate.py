@@ -11,8 +11,22 @@ import tyro
 from fewstep.cli.output import check_json, image_paths, say, slug, write_json
 
 
+class Prompts(tuple[str, ...]):
+    """Texts. A class of its own because tyro checks the default of a generic type with the help of `typeguard`, and
+    importing that costs a tenth of the whole run."""
+
+
+_PROMPTS = tyro.constructors.PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[PROMPT [PROMPT ...]]",
+    instance_from_str=Prompts,
+    is_instance=lambda value: isinstance(value, Prompts),
+    str_from_instance=list,
+)
+
+
 def generate(
-    prompt: Annotated[tuple[str, ...], tyro.conf.Positional] = ("",),
+    prompt: Annotated[Prompts, tyro.conf.Positional, _PROMPTS] = Prompts([""]),  # noqa: B008  immutable
     /,
     model: str = "emoji",
     steps: int | None = None,

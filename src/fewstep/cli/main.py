@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 import io
 import os
 import re
 import sys
 import traceback
+import types
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal without × is no reason to stop
     try:
-        sys.exit(run(args))
+        try:
+            code = run(args)
+        finally:
+            sys.stdout.flush()  # here, where a reader that left is expected, not when Python ends
+        sys.exit(code)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
@@ -66,7 +74,7 @@ def run(args: list[str]) -> int:
         if group and args[1:2] in ([], ["-h"], ["--help"]):
             print(overview(group))
             return 0
-        known = ", ".join(sorted({command.split()[0] for command in COMMANDS}))
+        known = ", ".join(sorted(group or {command.split()[0] for command in COMMANDS}))
         print(f"{PROGRAM}: unknown command '{' '.join(args[:2])}': one of {known}", file=sys.stderr)
         return 2
     target, _ = COMMANDS[name]
@@ -82,11 +90,13 @@ def call(function: Callable[..., Any], name: str, args: Sequence[str]) -> Any:
 
     terminal, complaint = sys.stderr, io.StringIO()
 
-    @functools.wraps(function)
     def understood(*values: Any, **options: Any) -> Any:
         sys.stderr = terminal
         return function(*values, **options)
 
+    understood.__doc__, understood.__name__ = function.__doc__, function.__name__
+    understood.__annotations__ = {name: _spelt_out(hint) for name, hint in _hints(function).items()}
+    understood.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     sys.stderr = complaint
     try:
         return tyro.cli(understood, prog=f"{PROGRAM} {name}", args=args)
@@ -97,6 +107,18 @@ def call(function: Callable[..., Any], name: str, args: Sequence[str]) -> Any:
         raise
     finally:
         sys.stderr = terminal
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function, include_extras=True)
+
+
+def _spelt_out(hint: Any) -> Any:
+    """`X | Y` as `Union[X, Y]`: tyro checks a default of the former with typeguard, which takes longer to import than
+    an image to draw."""
+    if isinstance(hint, types.UnionType):
+        return typing.Union[typing.get_args(hint)]  # noqa: UP007
+    return hint
 
 
 def _unboxed(text: str) -> str:

@@ -67,14 +67,13 @@ def write_json(target: str | None, value: Any) -> None:
     """Write JSON to a file, or to standard output for "-"; nothing for None."""
     if target is None:
         return
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=encoding != "utf8") + "\n")
         return
-    path = Path(target)
-    scratch = path.with_name(f".{path.name}.writing")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    from fewstep.provenance import write_whole
+
+    write_whole(Path(target), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def say(text: str, json_target: str | None = None) -> None:

@@ -55,8 +55,17 @@ class SpaceToDepth:
     std: tuple[float, ...] = (0.5,)
     sigma_data: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        if self.sigma_data <= 0 or min(self.std, default=0.0) <= 0:
+            raise ValueError(f"std and sigma_data must be above 0, got {self.std} and {self.sigma_data}")
+
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
         channels, height, width = pixels
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ValueError(f"{name} must have one value, or one for each of {channels} channels, got {values}")
         if height % self.patch or width % self.patch:
             raise ValueError(f"height and width must be multiples of {self.patch}, got {height} and {width}")
         return (channels * self.patch**2, height // self.patch, width // self.patch)

@@ -50,7 +50,10 @@ class OnnxNetwork:
         if missing:
             raise EngineError(f"the network needs the conditions {', '.join(missing)}")
         arrays = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
-        (output,) = self._session.run([self._output], arrays)
+        try:
+            (output,) = self._session.run([self._output], arrays)
+        except Exception as error:  # as above
+            raise EngineError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
         return output
 
 

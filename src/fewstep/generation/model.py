@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,6 +172,11 @@ class Model:
                 raise RequestError(name, f"the model '{self.name}' takes no prompt: leave {name} empty")
         if request.background == "transparent" and spec.pixel_format != "rgba_premultiplied":
             raise RequestError("background", f"the model '{self.name}' makes opaque pictures: none is transparent")
+        steered = spec.conditioning.text_length or spec.conditioning.classes or spec.conditioning.guidance is not None
+        if request.guidance not in (None, 1) and not steered:
+            raise RequestError(
+                "guidance", f"the model '{self.name}' has no prompt or label for guidance to strengthen"
+            )
         count = request.images
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
@@ -223,13 +229,16 @@ class Model:
         noise = Noise(plan.seeds, self.spec.conditioning.codec.shape(self.spec.pixels))
         x = noise(0) * np.float32(plan.levels.sigma[0])
         extra = {"noise": noise, "gamma": plan.gamma} if plan.sampler == "consistency" else {}
+        away = 0.0  # what the reader of this stream spends between two jumps is not ours
         try:
             for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
-                total = time.perf_counter() - encoded
+                total = time.perf_counter() - encoded - away
                 timings = {"encode": encoded - start, "model": network.seconds, "sampler": total - network.seconds}
                 evaluations = network.samples // len(plan.prompts)
                 previews = self.spec.conditioning.codec.decode(jump.estimate)
+                left = time.perf_counter()
                 yield Progress(jump, plan.steps, previews, evaluations, _milliseconds(timings))
+                away += time.perf_counter() - left
         except UnsupportedTarget as error:
             raise RequestError("sampler", str(error)) from None
 
@@ -296,6 +305,7 @@ class Model:
             nearest_captions=report.nearest if report else (),
             engine=self.engine,
             precision=self.precision,
+            device=platform.machine() if self.device == "cpu" else self.device,
             software=installed("fewstep", "numpy", "onnxruntime" if self.engine == "onnx" else "torch"),
             timings={name: round(value, 3) for name, value in timings.items()},
         )

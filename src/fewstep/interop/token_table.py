@@ -30,6 +30,7 @@ def build_token_table(source: str, out: Path, width: int = 128, batch: int = 512
 
     Raises:
         ImportError: transformers or torch is missing.
+        ValueError: the vocabulary has no whole words.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -74,7 +75,9 @@ def _rarity(tokens: list[str], a: float = 1e-4) -> Any:
     WordPiece lists whole words by falling frequency after its single characters, so p follows from the rank by
     Zipf's law.
     """
-    first = next(i for i, token in enumerate(tokens) if len(token) > 1 and token.isalpha())
+    first = next((i for i, token in enumerate(tokens) if len(token) > 1 and token.isalpha()), None)
+    if first is None:
+        raise ValueError("the encoder's vocabulary has no whole words: give one with a WordPiece tokenizer")
     rank = np.maximum(np.arange(len(tokens)) - first, 0) + 1.0
     frequency = 1 / rank / (1 / rank).sum()
     return a / (a + frequency)

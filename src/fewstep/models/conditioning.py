@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewstep.core.codecs import Codec, SpaceToDepth
-from fewstep.models.text import table
+from fewstep.models.text import MAX_PROMPT, table
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,14 @@ class Conditioning:
     classes: int = 0
     control: bool = False
     guidance: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_length <= MAX_PROMPT:
+            raise ValueError(f"text_length must be between 0 and {MAX_PROMPT}, got {self.text_length}")
+        if self.classes < 0:
+            raise ValueError(f"classes must be at least 0, got {self.classes}")
+        if self.guidance is not None and not 0 <= self.guidance[0] <= self.guidance[1]:
+            raise ValueError(f"guidance must be a range of scales, low then high, got {self.guidance}")
 
     def arrays(
         self,

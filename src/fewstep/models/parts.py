@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import math
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.levels import VE, VP, Linear, Trig
@@ -59,7 +61,45 @@ def from_plain(value: Any) -> Any:
         fields = {name: from_plain(v) for name, v in value.items() if name != "kind"}
         if unknown := sorted(set(fields) - known):
             raise ModelError(f"part '{kind}' has unknown settings: {', '.join(unknown)}")
+        check_types(PARTS[kind], fields)
         return PARTS[kind](**fields)
     if isinstance(value, list):
         return tuple(from_plain(v) for v in value)
     return value
+
+
+def check_types(kind: type[Any], fields: Mapping[str, Any]) -> None:
+    """Raise ModelError for a value that is not of its field's declared type, or not a number where one is due."""
+    hints = get_type_hints(kind)
+    for name, value in fields.items():
+        if not _fits(value, hints[name]):
+            raise ModelError(f"{name} must be {_described(hints[name])}, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        wanted = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        return len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if hint is float:
+        return type(value) in (int, float) and not math.isnan(value)
+    if hint in (int, bool, str):
+        return type(value) is hint
+    if origin is Sequence or origin is Mapping:
+        return isinstance(value, (list, tuple) if origin is Sequence else Mapping)
+    return value is None if hint is type(None) else True  # a protocol: its methods are called when the model is read
+
+
+def _described(hint: Any) -> str:
+    plain = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "null"}
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_described(one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    return plain.get(hint, "a list" if get_origin(hint) in (tuple, Sequence) else "an object")

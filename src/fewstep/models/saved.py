@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from fewstep.core import grids
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Parameterisation, Targets
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.parts import ModelError, from_plain, to_plain
+from fewstep.models.parts import ModelError, check_types, from_plain, to_plain
 from fewstep.models.text import BUILT_IN as TEXT
 from fewstep.models.text import Captions, table
 
 FORMAT = 1
+MOST_NUMBERS = 2**26  # in one image
 BUILT_IN = Path(__file__).parent / "built_in"
 DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER = (
     "model.json",
@@ -140,7 +142,7 @@ def read(directory: Path) -> SavedModel:
     text = file.read_bytes()
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"'{file}' is not JSON: {error}") from error
     spec = _parse(values, file)
     if WEIGHTS not in spec.files:
@@ -192,13 +194,13 @@ def _check_types(spec: ModelSpec) -> None:
         raise ValueError(f"parameterisation must be a part of that kind, got {spec.parameterisation!r}")
     if not spec.pixels or not all(type(side) is int and side > 0 for side in spec.pixels):
         raise ValueError(f"pixels must be whole numbers above 0, got {list(spec.pixels)}")
-    if spec.pixel_format not in get_args(PixelFormat):
-        raise ValueError(f"pixel_format must be one of {', '.join(get_args(PixelFormat))}, got {spec.pixel_format!r}")
-    for name, kind in (("network", Mapping), ("recipe", Mapping), ("files", Mapping), ("sampler", str)):
-        if not isinstance(getattr(spec, name), kind):
-            raise ValueError(f"{name} must be a {kind.__name__.lower()}, got {getattr(spec, name)!r}")
+    if math.prod(spec.pixels) > MOST_NUMBERS:
+        raise ValueError(f"pixels must be at most {MOST_NUMBERS} numbers, got {list(spec.pixels)}")
+    check_types(ModelSpec, {name: getattr(spec, name) for name in ModelSpec.__dataclass_fields__})
     if not all(isinstance(digest, str) for digest in spec.files.values()):
         raise ValueError("files must map names to SHA-256 digests")
+    if not isinstance(spec.recipe.get("name", ""), str):
+        raise ValueError(f"a recipe's name must be text, got {spec.recipe['name']!r}")
     spec.conditioning.codec.shape(spec.pixels)
     for steps in (spec.steps, *spec.levels):
         spec.grid(steps)

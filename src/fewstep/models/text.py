@@ -61,7 +61,7 @@ class TokenTable:
         """The table's rows for a text, in order."""
         return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids]
 
-    def vectors(self, ids: Sequence[int]) -> Any:
+    def vectors(self, ids: Any) -> Any:
         """float32 [len(ids), width], of root mean square 1."""
         rows = np.asarray(ids, dtype=np.int64)
         return self._rows[rows].astype(np.float32) * self._scale[rows, None]
@@ -87,11 +87,16 @@ class TokenTable:
 
     def meaning(self, text: str) -> Any:
         """One unit vector for a whole text, float32 [width]: the mean of its tokens, rare ones weighing more."""
-        ids = self.tokens(text)
-        if not ids:
-            return np.zeros(self.width, dtype=np.float32)
-        summed = (self.vectors(ids) * self._weight[ids, None]).sum(axis=0)
-        return summed / max(float(np.linalg.norm(summed)), 1e-9)
+        return self.meanings([text])[0]
+
+    def meanings(self, texts: Sequence[str]) -> Any:
+        """`meaning` of each text, float32 [len(texts), width]; zero for a text without tokens."""
+        ids = [self.tokens(text) for text in texts]
+        owner = np.repeat(np.arange(len(texts)), [len(one) for one in ids])
+        flat = np.concatenate([np.asarray(one, dtype=np.int64) for one in ids])
+        summed = np.zeros((len(texts), self.width), dtype=np.float32)
+        np.add.at(summed, owner, self.vectors(flat) * self._weight[flat, None])
+        return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-9)
 
 
 @lru_cache(maxsize=4)
@@ -114,8 +119,8 @@ def check_prompt(prompt: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case."""
-    return re.findall(r"[^\W_]+", text.lower())
+    """The words of a text in lower case, and each run of pictographs, which say something too."""
+    return _WORDS.findall(text.lower())
 
 
 class Captions:
@@ -134,7 +139,7 @@ class Captions:
 
     @cached_property
     def _meanings(self) -> Any:
-        return np.stack([self._tokens.meaning(caption) for caption in self.captions])
+        return self._tokens.meanings(self.captions)
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -152,6 +157,8 @@ class Captions:
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
 
 
+# Unicode's blocks of pictographs, with what joins and varies them
+_WORDS = re.compile("[^\\W_]+|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*")
 _FUNCTION_WORDS = frozenset(
     words("a an the of and or with in on at to for by from is are it its this that i you my me we")
 )

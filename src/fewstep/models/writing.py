@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from fewstep.models.parts import ModelError
 from fewstep.models.saved import CAPTIONS, DESCRIPTION, WEIGHTS, ModelSpec, SavedModel, read, sha256, text_table_hash
 
 
@@ -34,7 +35,12 @@ def write(
 
     Returns:
         The model, read back.
+
+    Raises:
+        ModelError: something other than a model stands there, or the description could not be read back.
     """
+    if directory.exists() and not (directory / DESCRIPTION).is_file() and not _is_empty(directory):
+        raise ModelError(f"'{directory}' holds something that is no model: give another directory")
     scratch = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -45,6 +51,10 @@ def write(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return read(directory)
+
+
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
 
 
 def _fill(

@@ -6,6 +6,7 @@ It needs only the standard library and Pillow, so whatever handles the images ca
 from fewstep.provenance.a1111 import parameters
 from fewstep.provenance.describe import Change, difference, sentence
 from fewstep.provenance.embed import encode, image_hash, read_record, save
+from fewstep.provenance.files import write_whole
 from fewstep.provenance.plain import Json, ProvenanceError
 from fewstep.provenance.record import FORMAT_VERSION, Record, installed
 from fewstep.provenance.xmp import DIGITAL_SOURCE_TYPE
@@ -25,4 +26,5 @@ __all__ = [
     "read_record",
     "save",
     "sentence",
+    "write_whole",
 ]

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import struct
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -12,6 +11,7 @@ from typing import IO
 from PIL import Image, ImageColor, ImageOps, PngImagePlugin
 
 from fewstep.provenance import a1111, xmp
+from fewstep.provenance.files import write_whole
 from fewstep.provenance.plain import ProvenanceError
 from fewstep.provenance.record import Record
 
@@ -44,7 +44,8 @@ def save(
     """
     if isinstance(target, str | os.PathLike):
         path = Path(target)
-        _write(path, encode(image, format or _suffix(path), record, background=background, **options))
+        data = encode(image, format or _suffix(path), record, background=background, **options)
+        write_whole(path, data, "the image")
         return
     if format is None:
         raise ProvenanceError("format must be given to write to a file object: png, jpeg or webp")
@@ -163,21 +164,3 @@ def _found(image: Image.Image) -> str | None:
         packet = image.info.get("xmp")
         return xmp.record_in_packet(packet) if isinstance(packet, bytes) else None
     return xmp.record_in_segments(data for marker, data in getattr(image, "applist", ()) if marker == "APP1")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all: into a neighbour first, which then takes its name."""
-    try:
-        real = Path(os.path.realpath(path))  # a link stays a link to the file it names
-        if real.exists() and not (real.is_file() or real.is_dir()):
-            real.write_bytes(data)  # a pipe or a device must be written into, not replaced
-            return
-        neighbour = real.with_name(f".fewstep-{uuid.uuid4().hex}.tmp")
-        try:
-            with neighbour.open("xb") as file:
-                file.write(data)
-            neighbour.replace(real)
-        finally:
-            neighbour.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write the image ({error.strerror})", str(path)) from error

@@ -8,7 +8,6 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from html import escape
-from xml.etree import ElementTree
 
 from fewstep.provenance.plain import ProvenanceError
 from fewstep.provenance.record import Record
@@ -94,6 +93,8 @@ def _properties(found: bytes) -> dict[str, str]:
 
     A packet that cannot be parsed is somebody else's unless it names our namespace.
     """
+    from xml.etree import ElementTree  # only reading needs it, and drawing an image should start at once
+
     try:
         if b"<!DOCTYPE" in found:  # XMP has none, and entities are how a small XML file grows large
             raise ProvenanceError("the XMP declares a document type, which XMP must not")
