@@ -151,3 +151,11 @@ def test_an_estimator_hands_its_network_the_inputs_and_the_condition() -> None:
     assert (seen["at"].tolist(), seen["to"].tolist()) == ([1.0, 1.0], [0.0, 0.0])
     assert (estimator.targets, estimator.epsilon) == (Targets.CLEAN, 0.0)
     assert Parameterised(network, Edm(epsilon=0.002)).epsilon == 0.002
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sigma_data": 0.0}, {"sigma_data": -1.0}, {"sigma_data": float("nan")}, {"epsilon": -0.1}]
+)
+def test_settings_that_would_give_no_picture_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+        Edm(**settings)

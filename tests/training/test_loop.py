@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fewstep.core.curricula import Clock
-from fewstep.core.densities import Rng
+from fewstep.core.densities import LogNormal, Rng
 from fewstep.core.levels import CLEAN, from_ratio
 from fewstep.core.parameterisations import Edm, Estimator, Targets
-from fewstep.objectives import Batch, Diffusion, Loss, Objective
+from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
 from fewstep.objectives.objective import mean_loss
 from fewstep.training import checkpoints
 from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, TrainingDiverged, train
@@ -38,7 +38,7 @@ def _train(out: Path, objective: Objective | None = None, **settings: Any) -> An
 class Breaks(Objective):
     """Diffusion until a step, where one sample's loss or every gradient is no longer finite."""
 
-    at: int
+    at: int = field(compare=False)  # the fault is no part of what is trained
     gradient_only: bool = False
     targets: Targets = Targets.SAME
 
@@ -124,6 +124,18 @@ def test_a_run_of_another_number_of_processes_is_refused_because_its_steps_are_o
     del state["facts"]["processes"]  # as written before it was noted
     file.write_text(json.dumps(state))
     _train(tmp_path)
+
+
+def test_a_run_does_not_go_on_under_another_objective(tmp_path: Path) -> None:
+    def run(objective: Objective) -> None:
+        train(perceptron(), Edm(), objective, Rows((2,)), replace(CONFIG, images=8), tmp_path)
+
+    run(Diffusion())
+    run(Diffusion())
+    with pytest.raises(checkpoints.CheckpointError, match=r"objective\.kind was Diffusion, now FlowMatching"):
+        run(FlowMatching())
+    with pytest.raises(checkpoints.CheckpointError, match=r"objective\.density\.mean was -1\.2, now 0\.5"):
+        run(Diffusion(LogNormal(0.5)))
 
 
 def test_settings_that_do_not_touch_the_weights_may_change(tmp_path: Path) -> None:

@@ -78,6 +78,6 @@ def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: i
 
         summary = build_token_table(source, out, width)
     except ImportError as error:
-        raise ImportError("building a token table needs: pip install 'fewstep[train]' transformers") from error
+        raise ImportError("building a token table needs: pip install 'fewstep[text]'") from error
     say(f"{summary['tokens']} tokens × {summary['width']}, {100 * summary['variance']:.1f} % of the variance kept")
     return 0

@@ -123,6 +123,12 @@ class Edm:
     epsilon: float = 0.0
     time: EdmTime = "angle"
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < float("inf"):
+            raise ValueError(f"sigma_data must be above 0 and finite, got {self.sigma_data}")
+        if not 0 <= self.epsilon < float("inf"):
+            raise ValueError(f"epsilon must be at least 0 and finite, got {self.epsilon}")
+
     def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
         scaled = x * per_sample(1 / at.magnitude(self.sigma_data), x)
         return scaled, batch_of(self._time(at), x), batch_of(self._time(to), x)

@@ -38,7 +38,7 @@ STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
 LEVELS = {1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)}
-"""The σ/α that the student visits; chosen by eye, to be searched."""
+"""The σ/α that the student visits; a guess, not searched yet."""
 
 PROMPTS = (
     "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
@@ -219,9 +219,9 @@ class EmojiRecipe:
 
 
 def emoji_64() -> EmojiRecipe:
-    """The GPU variant: 64 × 64 pixels, a network of 40 M parameters, about half an hour on an H100.
+    """The GPU variant: 64 × 64 pixels, a network of 34 M parameters.
 
-    Not run yet: this project's machines had no GPU when it was written. Its settings follow the small one's.
+    Never run so far, since there was no GPU. Its settings follow the small one's, its budget is a guess.
     """
     return EmojiRecipe(
         size=64,

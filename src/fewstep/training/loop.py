@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,7 +158,12 @@ class _Run:
         self.device = self.accelerator.device
         self.objective, self.source, self.config, self.out = objective, source, config, out
         self.observers, self.parameterisation = observers, parameterisation
-        self.facts = {**facts, "training": asdict(config), "processes": self.accelerator.num_processes}
+        self.facts = {
+            **facts,
+            "training": asdict(config),
+            "processes": self.accelerator.num_processes,
+            "objective": identity(objective),
+        }
         layout = (
             torch.channels_last if config.channels_last and self.device.type != "mps" else torch.contiguous_format
         )
@@ -333,6 +338,18 @@ def _merged(losses: Sequence[Loss]) -> Loss:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
+
+
+def identity(part: Any) -> Any:
+    """What tells one objective from another, as JSON values: name and settings; networks by their name alone."""
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    if isinstance(part, (tuple, list)):
+        return [identity(value) for value in part]
+    if isinstance(part, nn.Module) or not is_dataclass(part) or isinstance(part, type):
+        return getattr(part, "__qualname__", type(part).__qualname__)
+    settings = {f.name: identity(getattr(part, f.name)) for f in fields(part) if f.compare}
+    return {"kind": type(part).__qualname__, **settings}
 
 
 _MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}
