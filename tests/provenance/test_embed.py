@@ -289,6 +289,14 @@ def test_jpeg_lays_a_transparent_image_on_white() -> None:
         assert image.getpixel((8, 8)) == (255, 255, 255)
 
 
+def test_a_jpegs_record_says_what_a_transparent_image_was_laid_on(record: Record) -> None:
+    sticker, transparent = Image.new("RGBA", (16, 16)), dataclasses.replace(record, background="transparent")
+    for background in ("white", "#0000ff"):
+        written = read_record(encode(sticker, "jpeg", transparent, background=background))
+        assert written == dataclasses.replace(record, background=background)
+    assert read_record(encode(sticker, "png", transparent)) == transparent
+
+
 def test_jpeg_lays_a_transparent_image_on_the_colour_asked_for() -> None:
     half = Image.new("RGBA", (16, 16), (255, 0, 0, 128))
     with opened(encode(half, "jpeg", background="#0000ff")) as image:

@@ -150,6 +150,20 @@ def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
         train(perceptron(width=16), Edm(), Diffusion(), Rows((2,)), replace(CONFIG, images=40), tmp_path)
 
 
+def test_a_damaged_last_checkpoint_sends_the_run_back_to_the_one_before_and_to_the_same_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = weights(_train(tmp_path / "whole", images=40))
+    _train(tmp_path / "cut", images=40)
+    *_, before, last = checkpoints.found(tmp_path / "cut" / "checkpoints")
+    file = last / "optimizers.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    again = _train(tmp_path / "cut", images=40)
+    assert torch.equal(weights(again), whole)
+    assert f"cannot resume from {last}" in caplog.text
+    assert f"going back to {before.name}" in caplog.text
+
+
 def test_previews_are_made_of_the_average_saved_and_at_the_end(tmp_path: Path) -> None:
     moments: list[tuple[int, float]] = []
 

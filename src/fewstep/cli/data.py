@@ -92,7 +92,8 @@ def preview(
     say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}")
     skipped = getattr(dataset, "skipped", None)
     if skipped is not None and len(skipped):
-        say(f"{len(skipped)} could not be read: {', '.join(list(skipped.reasons)[:5])}")
+        named = ", ".join(list(skipped.reasons)[:5])
+        say(f"{len(skipped)} could not be read: {named}; another stands in for each, as in training")
     return 0
 
 
@@ -115,10 +116,4 @@ def open_dataset(
     }
     if source in toys:
         return toys[source]()
-    path = Path(source)
-    if path.suffix == ".tar":
-        return data.Shards([path], size, channels)
-    saved_by_datasets = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-    if path.is_dir() and not saved_by_datasets:
-        return data.ImageFolder(path, size, channels)
-    return data.HuggingFace(source, split, size=size, channels=channels)
+    return data.open_pictures(source, size, channels, split)

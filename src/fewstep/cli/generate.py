@@ -71,9 +71,11 @@ def generate(
         json: Write a report as JSON to this file, or to standard output with -.
     """
     from fewstep.generation import Request, load
-    from fewstep.generation.request import parse_size
+    from fewstep.generation.request import MAX_IMAGES, parse_size
 
     check_json(json)
+    if not 1 <= n <= MAX_IMAGES:
+        raise ValueError(f"--n must be between 1 and {MAX_IMAGES}, got {n}")
     requests = [
         Request(
             prompt=text,

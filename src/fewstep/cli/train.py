@@ -10,6 +10,7 @@ from typing import Annotated, Any
 RECIPES: dict[str, tuple[str, str]] = {
     "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
     "emoji-64": ("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
+    "images": ("fewstep.recipes.images:ImagesRecipe", "your own images, with captions, classes or neither"),
     "digits": ("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
     "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, a minute on a CPU"),
     "recogniser": ("fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses"),

@@ -6,6 +6,7 @@ from fewstep.data.hugging_face import HuggingFace
 from fewstep.data.image_folder import ImageFolder
 from fewstep.data.preview import contact_sheet
 from fewstep.data.shards import Shards
+from fewstep.data.sources import channel_statistics, open_pictures
 from fewstep.data.toys import Mixture, PointSet, checkerboard, ring, spiral, two_moons
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "PointSet",
     "Shards",
     "Skipped",
+    "channel_statistics",
     "checkerboard",
     "contact_sheet",
     "examples",
+    "open_pictures",
     "prefetched",
     "ring",
     "spiral",

@@ -86,6 +86,27 @@ class ModelSpec:
             return grids.from_ratios(self.levels[steps])
         return grids.karras(steps, sigma_max=self.sigma_max)
 
+    def check(self) -> None:
+        """Raise ValueError for a value that would fail only later, in the middle of a request."""
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w. +-]{0,99}", self.name):
+            raise ValueError(f"name must be letters, digits, spaces and . _ + - only, got {self.name!r}")
+        if not isinstance(self.conditioning, Conditioning):
+            raise ValueError(f"conditioning must be a part of that kind, got {self.conditioning!r}")
+        if not hasattr(self.parameterisation, "estimate"):
+            raise ValueError(f"parameterisation must be a part of that kind, got {self.parameterisation!r}")
+        if not self.pixels or not all(type(side) is int and side > 0 for side in self.pixels):
+            raise ValueError(f"pixels must be whole numbers above 0, got {list(self.pixels)}")
+        if math.prod(self.pixels) > MOST_NUMBERS:
+            raise ValueError(f"pixels must be at most {MOST_NUMBERS} numbers, got {list(self.pixels)}")
+        check_types(ModelSpec, {name: getattr(self, name) for name in ModelSpec.__dataclass_fields__})
+        if not all(isinstance(digest, str) for digest in self.files.values()):
+            raise ValueError("files must map names to SHA-256 digests")
+        if not isinstance(self.recipe.get("name", ""), str):
+            raise ValueError(f"a recipe's name must be text, got {self.recipe['name']!r}")
+        self.conditioning.codec.shape(self.pixels)
+        for steps in (self.steps, *self.levels):
+            self.grid(steps)
+
     def to_json(self) -> str:
         """The text of model.json."""
         plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "targets"}
@@ -176,34 +197,12 @@ def _parse(values: Any, file: Path) -> ModelSpec:
                 "levels": {int(k): tuple(v) for k, v in fields.get("levels", {}).items()},
             }
         )
-        _check_types(spec)
+        spec.check()
     except KeyError as error:
         raise ModelError(f"'{file}' cannot be read: {error} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"'{file}' cannot be read: {error}") from error
     return spec
-
-
-def _check_types(spec: ModelSpec) -> None:
-    """Raise ValueError for a value that would fail only later, in the middle of a request."""
-    if not isinstance(spec.name, str) or not re.fullmatch(r"\w[\w. +-]{0,99}", spec.name):
-        raise ValueError(f"name must be letters, digits, spaces and . _ + - only, got {spec.name!r}")
-    if not isinstance(spec.conditioning, Conditioning):
-        raise ValueError(f"conditioning must be a part of that kind, got {spec.conditioning!r}")
-    if not hasattr(spec.parameterisation, "estimate"):
-        raise ValueError(f"parameterisation must be a part of that kind, got {spec.parameterisation!r}")
-    if not spec.pixels or not all(type(side) is int and side > 0 for side in spec.pixels):
-        raise ValueError(f"pixels must be whole numbers above 0, got {list(spec.pixels)}")
-    if math.prod(spec.pixels) > MOST_NUMBERS:
-        raise ValueError(f"pixels must be at most {MOST_NUMBERS} numbers, got {list(spec.pixels)}")
-    check_types(ModelSpec, {name: getattr(spec, name) for name in ModelSpec.__dataclass_fields__})
-    if not all(isinstance(digest, str) for digest in spec.files.values()):
-        raise ValueError("files must map names to SHA-256 digests")
-    if not isinstance(spec.recipe.get("name", ""), str):
-        raise ValueError(f"a recipe's name must be text, got {spec.recipe['name']!r}")
-    spec.conditioning.codec.shape(spec.pixels)
-    for steps in (spec.steps, *spec.levels):
-        spec.grid(steps)
 
 
 def _check(file: Path, expected: str) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -62,13 +63,16 @@ def encode(
 ) -> bytes:
     """The bytes of `image` in `format` (png, jpeg or webp), with `record` in them or no metadata at all.
 
-    JPEG has no transparency: there the image is laid on `background`, a colour such as 'white' or '#ffcc00'.
+    JPEG has no transparency: there the image is laid on `background`, a colour such as 'white' or '#ffcc00',
+    and the record says so.
     `options` go to Pillow's encoder (quality, lossless, compress_level, …). Nothing from `image.info` is
     written, not even a colour profile: pass `icc_profile` to keep one.
     """
     kind = _kind(format)
     if taken := [name for name in _OURS if name in options]:
         raise ProvenanceError(f"{', '.join(taken)} must not be given: the record decides the metadata")
+    if kind == "JPEG" and record is not None and record.background == "transparent":
+        record = replace(record, background=background)  # what the file shows
     metadata = {} if record is None else _metadata(kind, record)
     buffer = io.BytesIO()
     _prepared(image, kind, background).save(buffer, kind, **{**_DEFAULTS[kind], **options, **metadata})

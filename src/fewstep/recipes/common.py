@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 
 from fewstep.core.arrays import Condition
 from fewstep.core.grids import from_ratios, karras
 from fewstep.core.guidance import Guided
-from fewstep.core.parameterisations import Estimator
+from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
 from fewstep.core.randomness import Noise
 from fewstep.engines.export import export_onnx
 from fewstep.generation.images import to_image
@@ -24,9 +25,10 @@ from fewstep.models import writing
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.objectives import ConsistencyDistillation
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
-from fewstep.training.loop import Moment
+from fewstep.training.loop import AtPrecision, Moment
 
 
 def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) -> None:
@@ -46,10 +48,46 @@ def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) 
         raise ValueError(f"teacher and student differ in {', '.join(strangers[:5])}")
 
 
-def null_condition(conditioning: Conditioning, pixels: Sequence[int]) -> Condition:
+def null_condition(conditioning: Conditioning) -> Condition:
     """The unconditional condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
-    arrays = conditioning.arrays([""], [None], [None], pixels)
-    return tensors({name: values for name, values in arrays.items() if not name.startswith("control")})
+    return tensors(replace(conditioning, control=False).arrays([""], [None]))
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a diffusion teacher becomes a student that jumps to clean: consistency distillation with Euler steps.
+
+    Args:
+        levels, sigma_min: of the grid; below sigma_min it ends at clean in one step of the teacher.
+        target_decay: of the moving average that is the student's target.
+    """
+
+    levels: int = 8
+    sigma_min: float = 0.4
+    target_decay: float = 0.9
+
+    def objective(
+        self, teacher: nn.Module, parameterisation: Parameterisation, precision: str, conditioning: Conditioning
+    ) -> ConsistencyDistillation:
+        """The objective, the teacher frozen on the machine's device.
+
+        Args:
+            teacher: the denoiser's network.
+            parameterisation: how its output is read.
+            precision: of its arithmetic.
+            conditioning: the student's; its guidance is folded in.
+        """
+        device = Accelerator().device
+        frozen = AtPrecision(teacher.to(device).eval().requires_grad_(False), device, precision)
+        return ConsistencyDistillation(
+            Parameterised(frozen, parameterisation),
+            levels=self.levels,
+            sigma_min=self.sigma_min,
+            decay=self.target_decay,
+            solver="euler",
+            guidance=conditioning.guidance,
+            null=None if conditioning.guidance is None else null_condition(conditioning),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +124,7 @@ class Preview:
         cond = {name: values.to(device) for name, values in tensors(arrays).items()}
         estimator: Estimator = moment.average
         if self.guidance is not None and self.conditioning.guidance is None:
-            null = {k: v.to(device) for k, v in null_condition(self.conditioning, self.pixels).items()}
+            null = {k: v.to(device) for k, v in null_condition(self.conditioning).items()}
             estimator = Guided(estimator, null, self.guidance)
         rows = []
         for steps in self.steps:

@@ -14,7 +14,7 @@ import torch
 
 from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.densities import LogNormal
-from fewstep.core.parameterisations import Edm, Parameterised, Targets
+from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.data.styles import COLOURS, STYLES
 from fewstep.models.conditioning import Conditioning
@@ -22,11 +22,11 @@ from fewstep.models.saved import ModelSpec, SavedModel
 from fewstep.models.text import table, words
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.objectives import ConsistencyDistillation, Diffusion
-from fewstep.recipes.common import Preview, initialise, null_condition, resolved, save_model
+from fewstep.objectives import Diffusion
+from fewstep.recipes.common import Distillation, Preview, initialise, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import AtPrecision, TrainingConfig, train
+from fewstep.training.loop import TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -48,12 +48,13 @@ PROMPTS = (
 
 def _teacher_training() -> TrainingConfig:
     return TrainingConfig(
-        images=170_000,
+        images=1_200_000,
+        batch=128,
         precision="bf16",
         optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
         ema=EmaConfig(sigma_rel=0.05),
         checkpoint_every=200,
-        preview_every=500,
+        preview_every=1000,
     )
 
 
@@ -82,8 +83,7 @@ class EmojiRecipe:
         drop: the share of prompts left out, for guidance.
         guidance: the range of scales distilled into the student.
         scale: the guidance scale used if none is asked for.
-        levels, sigma_min: of the distillation's grid; below sigma_min it ends at clean in one step of the teacher.
-        target_decay: of the moving average that is the student's target.
+        distillation: from the teacher to the student.
         teacher, student: how long and how each is trained.
         recogniser: recogniser.onnx to put into the student (`fewstep train recogniser`), or None.
     """
@@ -96,16 +96,14 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.03, turn=6.0, shrink=0.1, colour=0.15, style=0.15, control=0.15, keywords=0.2
+            shift=0.02, turn=4.0, shrink=0.06, colour=0.15, style=0.15, control=0.15, keywords=0.2
         )
     )
     density: LogNormal = field(default_factory=lambda: LogNormal(0.6, 1.9))
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
-    levels: int = 8
-    sigma_min: float = 0.4
-    target_decay: float = 0.9
+    distillation: Distillation = field(default_factory=Distillation)
     teacher: TrainingConfig = field(default_factory=_teacher_training)
     student: TrainingConfig = field(default_factory=_student_training)
     recogniser: Path | None = None
@@ -166,17 +164,7 @@ class EmojiRecipe:
         conditioning = self.conditioning(distilled=True)
         network = self.network(distilled=True)
         initialise(network, teacher, new=("embedding.guidance.",))
-        device = _device()
-        frozen = AtPrecision(teacher.to(device).eval().requires_grad_(False), device, self.student.precision)
-        objective = ConsistencyDistillation(
-            Parameterised(frozen, Edm(SIGMA_DATA)),
-            levels=self.levels,
-            sigma_min=self.sigma_min,
-            decay=self.target_decay,
-            solver="euler",
-            guidance=self.guidance,
-            null=null_condition(self.conditioning(distilled=False), self.pixels),
-        )
+        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student.precision, conditioning)
         # no prompt is dropped: guidance is inside, and an empty prompt is not what people ask for
         source = DatasetBatches(self.dataset, conditioning, self.student.seed, drop=0.0)
         preview = Preview(
@@ -232,13 +220,6 @@ def emoji_64() -> EmojiRecipe:
         teacher=replace(_teacher_training(), images=4_000_000, batch=256, checkpoint_every=1000, preview_every=2000),
         student=replace(_student_training(), images=1_500_000, batch=256, checkpoint_every=1000, preview_every=2000),
     )
-
-
-def _device() -> torch.device:
-    from accelerate import Accelerator
-
-    device: torch.device = Accelerator().device
-    return device
 
 
 def _unet(network: torch.nn.Module) -> UNet:

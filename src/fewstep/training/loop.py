@@ -308,7 +308,7 @@ class _Run:
         saved = checkpoints.found(folder)
         if not saved:
             return 0
-        step, facts = checkpoints.restore(saved[-1], self._modules, self._all_optimizers)
+        step, facts = self._restore_last_whole(saved)
         changed = _changed({"processes": 1, **facts}, json.loads(json.dumps(self.facts)))
         if changed:
             raise checkpoints.CheckpointError(
@@ -316,6 +316,20 @@ class _Run:
             )
         log.info("resuming %s at step %d", self.out, step)
         return step
+
+    def _restore_last_whole(self, saved: Sequence[Path]) -> tuple[int, dict[str, Any]]:
+        """The last checkpoint that can be read; from an earlier one the same steps are done again."""
+        errors: list[checkpoints.CheckpointError] = []
+        for checkpoint in reversed(saved):
+            try:
+                restored = checkpoints.restore(checkpoint, self._modules, self._all_optimizers)
+            except checkpoints.CheckpointError as error:
+                errors.append(error)
+                continue
+            for error in errors:
+                log.warning("%s; going back to %s", error, checkpoint.name)
+            return restored
+        raise errors[0]
 
     def _preview(self, clock: Clock, reporter: Reporter) -> None:
         if not self.accelerator.is_main_process or not self.observers:
