@@ -18,6 +18,7 @@ from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
 from pictures import gradient
+from training_runs import Processes
 
 SMALL: dict[str, Any] = {"size": 16, "widths": (32, 32), "depths": (1, 1), "text_width": 32}
 
@@ -158,3 +159,13 @@ def test_the_toy_recipe_measures_what_it_made(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("INFO"):
         recipe.run(tmp_path)
     assert "sliced Wasserstein distance" in caplog.text
+
+
+def _two_stages(out: Path, data: Path, rank: int) -> None:
+    short(ImagesRecipe(data=str(data), **SMALL)).run(out)
+
+
+def test_two_processes_train_and_write_one_model(photos: Path, tmp_path: Path) -> None:
+    assert Processes().run_together(2, _two_stages, tmp_path / "run", photos) == [0, 0]
+    assert fewstep.load(tmp_path / "run" / "models" / "images").generate("", seed=1).size == (16, 16)
+    assert sorted(p.name for p in (tmp_path / "run" / "models").iterdir()) == ["images", "images-teacher"]

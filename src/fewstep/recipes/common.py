@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from PIL import Image
 from torch import nn
 
@@ -24,7 +24,7 @@ from fewstep.generation.images import to_image
 from fewstep.models import writing
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import to_plain
-from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, read
 from fewstep.objectives import ConsistencyDistillation
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
@@ -157,7 +157,8 @@ def save_model(
 ) -> SavedModel:
     """Save a trained network as a model, exported to ONNX, its weights rounded to float16.
 
-    The network keeps the rounded weights, so that every engine runs the same numbers.
+    The network keeps the rounded weights, so that every engine runs the same numbers. Of several processes one
+    writes, and all read what it wrote.
     """
     rounded = {name: value.detach().half().cpu() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in rounded.items()})
@@ -170,8 +171,12 @@ def save_model(
         if recogniser is not None:
             (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
 
-    weights = {name: value.numpy() for name, value in rounded.items()}
-    return writing.write(spec, weights, directory, captions, other_words, complete)
+    processes = PartialState()
+    if processes.is_main_process:
+        weights = {name: value.numpy() for name, value in rounded.items()}
+        writing.write(spec, weights, directory, captions, other_words, complete)
+    processes.wait_for_everyone()
+    return read(directory)
 
 
 def resolved(recipe: Any, name: str) -> dict[str, Any]:
