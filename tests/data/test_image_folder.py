@@ -95,7 +95,7 @@ def test_accents_match_however_they_are_composed(folder: Path) -> None:
 
 
 def test_class_folders_give_labels_and_words(tmp_path: Path) -> None:
-    for name in ("train/red_panda/a.png", "train/cat/b.png", "test/cat/c.png"):
+    for name in ("zoo/red_panda/a.png", "zoo/cat/b.png", "home/cat/c.png"):
         write(tmp_path / name, encoded(gradient()))
     data = ImageFolder(tmp_path, 8)
     assert data.classes == 2
@@ -105,6 +105,54 @@ def test_class_folders_give_labels_and_words(tmp_path: Path) -> None:
         ("cat", 0),
         ("red panda", 1),
     ]
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    """Two splits of class folders, with a file that belongs to neither."""
+    root = tmp_path / "divided"
+    for name in ("train/red_panda/a.png", "train/cat/b.png", "test/cat/c.png", "test/dog/d.png"):
+        write(root / name, encoded(gradient()))
+    write(root / "README.md", "hello")
+    return root
+
+
+def test_what_is_held_out_stays_so_and_splits_are_no_classes(divided: Path) -> None:
+    data = ImageFolder(divided, 8)
+    assert (data.classes, data.captions) == (2, ["cat", "red panda"])
+    assert captions_of(divided, split="test") == ["cat", "dog"]
+
+
+def test_splits_without_classes_have_no_captions(tmp_path: Path) -> None:
+    for name in ("Training/a.png", "val/b.png", "val/c.png"):
+        write(tmp_path / name, encoded(gradient()))
+    assert captions_of(tmp_path) == [""]
+    assert captions_of(tmp_path, split="validation") == captions_of(tmp_path, split="val") == ["", ""]
+    assert ImageFolder(tmp_path, 8).classes == 0
+
+
+def test_each_split_has_its_own_metadata_and_that_of_others_is_not_read(divided: Path) -> None:
+    write(divided / "train" / "metadata.csv", "file_name,text\ncat/b.png,a tabby\n")
+    write(divided / "test" / "metadata.jsonl", "no JSON")
+    data = ImageFolder(divided, 8)
+    assert (data.captions, data.classes, len(data.skipped)) == (["a tabby"], 0, 0)
+
+
+def test_metadata_above_the_splits_speaks_of_them_all(divided: Path) -> None:
+    write(divided / "metadata.csv", "file_name,text\ntrain/cat/b.png,a tabby\ntest/dog/d.png,a pug\n")
+    data = ImageFolder(divided, 8)
+    assert (data.captions, len(data.skipped)) == (["a tabby"], 0)
+    assert ImageFolder(divided, 8, split="test").captions == ["a pug"]
+
+
+def test_a_split_that_is_not_there_is_an_error_that_names_those_that_are(divided: Path) -> None:
+    with pytest.raises(DataError, match=r"has no split 'validation'; it has: test, train"):
+        ImageFolder(divided, 8, split="validation")
+
+
+def test_folders_are_splits_only_where_all_are_named_so(divided: Path) -> None:
+    write(divided / "more" / "e.png", encoded(gradient()))
+    assert len(ImageFolder(divided, 8, split="whatever")) == 5
 
 
 def test_one_folder_is_no_class(tmp_path: Path) -> None:
@@ -164,6 +212,43 @@ def test_images_of_other_formats_are_not_passed_over_in_silence(folder: Path, ca
     data = ImageFolder(folder, 8)
     assert data.skipped.reasons == {"photo.HEIC": ".HEIC is not read: convert it to PNG, JPEG or WebP"}
     assert "photo.HEIC" in caplog.text
+
+
+def test_thousands_of_another_format_are_a_few_warnings_and_all_counted(folder: Path, caplog) -> None:
+    for number in range(12):
+        write(folder / f"photo{number:02}.heic", b"something")
+    data = ImageFolder(folder, 8)
+    assert len(data.skipped) == 12
+    assert len(caplog.records) == 6
+    assert "pictures: 7 more like these were skipped" in caplog.text
+
+
+def test_a_subfolder_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    (folder / "deep" / "private").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    data = ImageFolder(folder, 8)
+    assert len(data) == 6
+    assert data.skipped.reasons == {"deep/private": "the folder cannot be read: Permission denied"}
+    assert "deep/private: skipped" in caplog.text
+    with pytest.raises(DataError, match="private cannot be read: Permission denied"):
+        ImageFolder(folder / "deep" / "private", 8)
+
+
+def test_metadata_without_a_caption_names_its_columns(folder: Path, caplog) -> None:
+    write(folder / "metadata.csv", "file_name,description,width\n0.png,a red fox,24\n")
+    assert ImageFolder(folder, 8).captions == []
+    assert "gives no caption in text, caption, prompt; its columns are description, file_name, width" in caplog.text
+    assert "caption_column" in caplog.text
+    caplog.clear()
+    assert ImageFolder(folder, 8, caption_column="description").captions == ["a red fox"]
+    assert "its columns" not in caplog.text
 
 
 def test_missing_captions_among_others_are_counted(folder: Path, caplog) -> None:

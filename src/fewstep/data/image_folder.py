@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,17 @@ import numpy as np
 
 from fewstep.data.dataset import DataError, Example, Skipped
 from fewstep.data.images import OTHER_SUFFIXES, SUFFIXES, Channels, Crop, Frame
-from fewstep.data.pictures import Pictures, captions_in, one_of, report, texts, words
+from fewstep.data.pictures import CAPTION_KEYS, Pictures, captions_in, one_of, report_all, texts, words
 
 METADATA = ("metadata.jsonl", "metadata.csv")
+
+# How imagefolder names the folders of a split.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {word: split for split, folders in SPLITS.items() for word in folders}
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +39,9 @@ class ImageFolder:
     image. Where there is no metadata and every image lies in one of several folders, the folders' names are the
     classes, and as words the captions of images without a `.txt`. Hidden files are not looked at.
 
+    Where every image lies under a folder named after a split (train, validation, test, and imagefolder's other words
+    for them), only those of `split` are taken: what was held out stays so, and the split's name is no class.
+
     An image that cannot be used is named in `skipped` and warned of once; `example` gives the next readable one
     in its place, always the same.
 
@@ -38,6 +49,7 @@ class ImageFolder:
         root: the folder.
         size: the side, or (height, width), in pixels.
         channels: "RGB", "RGBA" (premultiplied) or "L".
+        split: which split, in a folder that has splits.
         flip: mirror left and right in half of the draws.
         crop: "center" or "random" cover the frame and cut what is over; "pad" shows the whole image.
         background: the RGB colour, 0 … 255, behind transparency where `channels` has no alpha.
@@ -45,7 +57,8 @@ class ImageFolder:
         cache_bytes: how many bytes of decoded pixels may be kept in memory.
 
     Raises:
-        DataError: no such folder, no images in it, or metadata that cannot be read (file and line are named).
+        DataError: no such folder or split, no images in it, or metadata that cannot be read (file and line are
+            named).
     """
 
     def __init__(
@@ -54,6 +67,7 @@ class ImageFolder:
         size: int | tuple[int, int],
         channels: Channels = "RGB",
         *,
+        split: str = "train",
         flip: bool = False,
         crop: Crop = "center",
         background: tuple[int, int, int] = (255, 255, 255),
@@ -62,22 +76,23 @@ class ImageFolder:
     ) -> None:
         self.root = Path(root)
         frame = Frame(size, channels, flip, crop, background)
-        found = _scan(self.root)
-        images = [name for name in found if Path(name).suffix.lower() in SUFFIXES]
+        everything, unreadable = files_under(self.root)
+        taken = _Split(self.root, everything, split)
+        found = {name: path for name, path in everything.items() if taken.has(name)}
+        images = [name for name in found if _is_image(name)]
         self.name = self.root.resolve().name
         self.shape = frame.shape
         self._paths = [found[name] for name in images]
         self._pictures = Pictures(len(images), images.__getitem__, self._paths.__getitem__, frame, cache_bytes)
-        for name in found:
-            if Path(name).suffix.lower() in OTHER_SUFFIXES:
-                report(self.skipped, name, f"{Path(name).suffix} is not read: convert it to PNG, JPEG or WebP")
-        rows = list(_rows(self.root, found))
+        report_all(self.skipped, {name: why for name, why in unreadable.items() if taken.has(f"{name}/")}, self.name)
+        report_all(self.skipped, _of_other_formats(found), self.name)
+        rows = [row for row in _rows(found) if taken.has(row.name)]
         by_name = self._from_metadata(rows, set(images), caption_column) if rows else {}
         if not images:
             held = f", only files that cannot be used ({len(self.skipped)})" if len(self.skipped) else ""
             raise DataError(f"{self.root} holds no images ({', '.join(sorted(SUFFIXES))}){held}")
-        folders = [Path(name).parent.name for name in images]
-        classes = [] if rows or any("/" not in name for name in images) else sorted(set(folders))
+        folders = [Path(taken.inside(name)).parent.name for name in images]
+        classes = [] if rows or not all(folders) else sorted(set(folders))
         number = {folder: label for label, folder in enumerate(classes)} if len(classes) > 1 else {}
         self.classes = len(number)
         self._labels = [number.get(folder) for folder in folders]
@@ -86,7 +101,9 @@ class ImageFolder:
             captions = by_name.get(name) or self._beside(name, found)
             self._captions.append(captions or (() if label is None else texts(words(folder))))
         bare = sum(not captions for captions in self._captions)
-        if 0 < bare < len(images):
+        if bare and rows and not any(by_name.values()):
+            self._warn_of_columns(rows, caption_column)
+        elif 0 < bare < len(images):
             log.warning("%s: %d of %d images have no caption", self.name, bare, len(images))
 
     @property
@@ -113,13 +130,23 @@ class ImageFolder:
         if column is not None and column not in known:
             raise DataError(f"no column {column!r} in the metadata of {self.root}; it has: {', '.join(known)}")
         captions: dict[str, tuple[str, ...]] = {}
+        missing: dict[str, str] = {}
         for row in rows:
             if row.name in images:
                 more = captions_in(row.values, column)
                 captions[row.name] = tuple(dict.fromkeys(captions.get(row.name, ()) + more))
             elif row.name not in self.skipped.reasons:
-                report(self.skipped, row.name, f"named in {row.place}, but no such image is in the folder")
+                missing.setdefault(row.name, f"named in {row.place}, but no such image is in the folder")
+        report_all(self.skipped, missing, self.name)
         return captions
+
+    def _warn_of_columns(self, rows: list[_Row], column: str | None) -> None:
+        log.warning(
+            "%s: the metadata gives no caption in %s; its columns are %s: say which with caption_column",
+            self.name,
+            ", ".join(CAPTION_KEYS) if column is None else column,
+            ", ".join(sorted({key for row in rows for key in row.values})),
+        )
 
     def _beside(self, name: str, found: dict[str, Path]) -> tuple[str, ...]:
         path = found.get(str(Path(name).with_suffix(".txt").as_posix()))
@@ -138,15 +165,74 @@ class _Row:
     values: dict[str, Any]
 
 
-def _scan(root: Path) -> dict[str, Path]:
-    """Every visible file under `root` by its relative name (NFC, with /), sorted; links are followed once."""
+class _Split:
+    """Which files of a folder belong to a split: all of them where the folder has no splits.
+
+    Raises:
+        DataError: the folder has splits, but not this one.
+    """
+
+    def __init__(self, root: Path, found: Iterable[str], split: str) -> None:
+        images = [name for name in found if _is_image(name) or _is_other_format(name)]
+        divided = bool(images) and all(_split_of(name) for name in images)
+        held = sorted({of for name in found if (of := _split_of(name))}) if divided else []
+        self._wanted = _SPLIT_OF.get(split.lower(), split)
+        self._divided = divided
+        if divided and self._wanted not in held:
+            raise DataError(f"{root} has no split {split!r}; it has: {', '.join(held)}")
+
+    def has(self, name: str) -> bool:
+        """Whether this file is of the split, or of none."""
+        return not self._divided or _split_of(name) in (None, self._wanted)
+
+    def inside(self, name: str) -> str:
+        """The file's name within its split."""
+        return name.partition("/")[2] if self._divided else name
+
+
+def _split_of(name: str) -> str | None:
+    """The split that the first folder of a relative path names."""
+    first, within, _ = name.partition("/")
+    return _SPLIT_OF.get(first.lower()) if within else None
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _is_other_format(name: str) -> bool:
+    return Path(name).suffix.lower() in OTHER_SUFFIXES
+
+
+def _of_other_formats(found: Iterable[str]) -> dict[str, str]:
+    others = (name for name in found if _is_other_format(name))
+    return {name: f"{Path(name).suffix} is not read: convert it to PNG, JPEG or WebP" for name in others}
+
+
+def files_under(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Every visible file under a folder by its relative name (NFC, with /), sorted; links are followed once.
+
+    Returns:
+        The files, and why a folder inside could not be read, by its relative name.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be read.
+    """
     if not root.exists():
         raise DataError(f"there is no folder {root}")
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     found: dict[str, Path] = {}
     seen: set[str] = set()
-    for folder, inner, files in os.walk(root, followlinks=True):
+    unreadable: dict[str, str] = {}
+
+    def note(error: OSError) -> None:
+        folder = Path(error.filename)
+        if folder == root:
+            raise DataError(f"{root} cannot be read: {error.strerror}") from error
+        unreadable[folder.relative_to(root).as_posix()] = f"the folder cannot be read: {error.strerror}"
+
+    for folder, inner, files in os.walk(root, onerror=note, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link back into the tree
             inner.clear()
@@ -157,14 +243,14 @@ def _scan(root: Path) -> dict[str, Path]:
             if not file.startswith("."):
                 path = Path(folder, file)
                 found[unicodedata.normalize("NFC", path.relative_to(root).as_posix())] = path
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), unreadable
 
 
-def _rows(root: Path, found: dict[str, Path]) -> Iterator[_Row]:
+def _rows(found: dict[str, Path]) -> Iterator[_Row]:
     """The rows of every metadata file."""
     for name, path in found.items():
         if path.name == "metadata.parquet":
-            raise DataError(f"{name} is not read here: use the Hugging Face source, or write metadata.jsonl")
+            raise DataError(f"{name} is not read here: open the folder with HuggingFace, or write metadata.jsonl")
         if path.name not in METADATA:
             continue
         folder = Path(name).parent

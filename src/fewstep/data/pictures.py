@@ -14,6 +14,7 @@ from fewstep.data.dataset import DataError, Skipped
 from fewstep.data.images import BadImage, Frame, decode
 
 CAPTION_KEYS = ("text", "caption", "prompt")
+MOST_WARNINGS = 5  # of one kind: a folder of thousands of HEIC is one message, not thousands
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,17 @@ def report(skipped: Skipped, name: str, reason: str) -> None:
     """Count what cannot be used, and warn of it once."""
     if skipped.add(name, reason):
         log.warning("%s: skipped: %s", name, reason)
+
+
+def report_all(skipped: Skipped, reasons: Mapping[str, str], source: str) -> None:
+    """Count all that cannot be used for one kind of reason; warn of the first few and of how many more there are."""
+    for place, (name, reason) in enumerate(reasons.items()):
+        if place < MOST_WARNINGS:
+            report(skipped, name, reason)
+        else:
+            skipped.add(name, reason)
+    if len(reasons) > MOST_WARNINGS:
+        log.warning("%s: %d more like these were skipped", source, len(reasons) - MOST_WARNINGS)
 
 
 class Pictures:
