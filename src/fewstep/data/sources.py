@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from fewstep.data.dataset import Dataset
+from fewstep.data.dataset import DataError, Dataset
 from fewstep.data.hugging_face import HuggingFace
-from fewstep.data.image_folder import ImageFolder
-from fewstep.data.images import Channels, Crop
+from fewstep.data.image_folder import ImageFolder, files_under
+from fewstep.data.images import SUFFIXES, Channels, Crop
 from fewstep.data.shards import Shards
 
 Pictures = ImageFolder | Shards | HuggingFace
@@ -22,25 +23,60 @@ def open_pictures(
     split: str = "train",
     flip: bool = False,
     crop: Crop = "center",
+    caption_column: str | None = None,
+    config: str | None = None,
 ) -> Pictures:
     """Open images wherever they are.
 
     Args:
-        source: a folder of images, .tar shards (a file or a pattern), or a Hugging Face data set by name or path.
+        source: a folder of images, .tar shards (a file, a folder or a pattern), or a Hugging Face data set by name or
+            path, a folder of .parquet files among them. A leading ~ is the home directory.
         size: pixels a side.
         channels, flip, crop: how an image is brought to size; see `fewstep.data.images.Frame`.
-        split: of a Hugging Face data set.
+        split: of a Hugging Face data set, or of a folder of images that has splits.
+        caption_column: the column that holds the captions, of a folder's metadata or a Hugging Face data set.
+        config: the name of a configuration of a Hugging Face data set.
 
     Raises:
-        DataError: nothing of that kind is there, or it holds no images.
+        DataError: nothing of that kind is there, it holds no images, or a setting that it does not have.
     """
-    path = Path(source)
-    if path.suffix == ".tar":
-        return Shards([path], size, channels, flip=flip, crop=crop)
-    saved_by_datasets = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
-    if path.is_dir() and not saved_by_datasets:
-        return ImageFolder(path, size, channels, flip=flip, crop=crop)
-    return HuggingFace(source, split, size=size, channels=channels, flip=flip, crop=crop)
+    source = os.path.expanduser(source)  # noqa: PTH111  pathlib's raises for an unknown user
+    kind = _kind(Path(source))
+    if config is not None and kind is not HuggingFace:
+        raise DataError(f"config is for Hugging Face data sets, and {source} is none: leave it out, got {config!r}")
+    if kind is ImageFolder:
+        return ImageFolder(source, size, channels, split=split, flip=flip, crop=crop, caption_column=caption_column)
+    if kind is HuggingFace:
+        return HuggingFace(
+            source,
+            split,
+            size=size,
+            channels=channels,
+            caption_column=caption_column,
+            config=config,
+            flip=flip,
+            crop=crop,
+        )
+    if caption_column is not None:
+        raise DataError(f"shards have no columns: leave caption_column out, got {caption_column!r}")
+    return Shards(source, size, channels, flip=flip, crop=crop)
+
+
+def _kind(path: Path) -> type[Pictures]:
+    """How a source is read: a folder by what it holds, images before anything else."""
+    if path.suffix == ".tar" and not path.is_dir():
+        return Shards
+    if not path.is_dir() or any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return HuggingFace
+    files = [Path(name) for name in files_under(path)[0]]
+    suffixes = {file.suffix.lower() for file in files}
+    if any(file.name == "metadata.parquet" for file in files):  # imagefolder's, which `datasets` alone reads
+        return HuggingFace
+    if suffixes & SUFFIXES:
+        return ImageFolder
+    if any(path.glob("*.tar")):
+        return Shards
+    return HuggingFace if ".parquet" in suffixes else ImageFolder
 
 
 def channel_statistics(dataset: Dataset, most: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
