@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,41 @@ def test_a_folder_without_images_says_so_and_draws_nothing(run: Any, folder: Pat
     assert ran.err.count("\n") == 1
     assert "no image" in ran.err
     assert not Path("sheet.png").exists()
+
+
+def test_a_report_counts_the_bad_files_and_says_why(run: Any, folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"")
+    ran = run("data", "preview", folder, "--size", 16, "--out", "sheet.png", "--json", "-")
+    assert json.loads(ran.out) == {
+        "source": str(folder),
+        "file": "sheet.png",
+        "examples": 4,
+        "skipped": {"broken.png": "the file is empty"},
+    }
+    assert "sheet.png: 4 of 4" in ran.err
+    assert run("data", "preview", "ring", "--out", "ring.png", "--json", "ring.json").code == 0
+    assert json.loads(Path("ring.json").read_text())["skipped"] == {}
+
+
+def test_a_report_that_cannot_be_written_is_known_before_the_work(run: Any, folder: Path) -> None:
+    ran = run("data", "preview", folder, "--out", "sheet.png", "--json", "nowhere/report.json")
+    assert (ran.code, ran.out) == (2, "")
+    assert not Path("sheet.png").exists()
+
+
+def test_captions_of_another_column_are_shown(run: Any, folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name,titre\nred.png,rouge\n")
+    ran = run("data", "preview", folder, "--caption-column", "title")
+    assert ran.code == 2
+    assert "no column 'title'" in ran.err
+    assert run("data", "preview", folder, "--caption-column", "titre").code == 0
+
+
+@pytest.mark.parametrize("option", ["--config", "--caption-column"])
+def test_a_built_in_source_has_no_columns_and_configurations(run: Any, folder: Path, option: str) -> None:
+    ran = run("data", "preview", "ring", option, "x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'ring' is built in" in ran.err
 
 
 def test_points_are_drawn_as_points(run: Any, folder: Path) -> None:

@@ -67,7 +67,10 @@ def preview(
     seed: int = 0,
     channels: Literal["RGB", "RGBA", "L"] = "RGB",
     split: str = "train",
+    caption_column: str | None = None,
+    config: str | None = None,
     plain: bool = False,
+    json: str | None = None,
 ) -> int:
     """Draw a contact sheet of what training would see, augmented and captioned.
 
@@ -80,40 +83,52 @@ def preview(
         size: Pixels a side.
         seed: Of order and augmentation.
         channels: For folders, shards and Hugging Face data sets.
-        split: For Hugging Face data sets.
+        split: For Hugging Face data sets, and folders that have splits (train/, test/, …).
+        caption_column: The column with the captions, for folders with metadata and Hugging Face data sets.
+        config: A configuration of a Hugging Face data set.
         plain: Emoji without augmentation.
+        json: Write a report as JSON to this file, or to standard output with -.
     """
     from fewstep import provenance
     from fewstep.data import contact_sheet
 
+    check_json(json)
     check_picture(out)
-    dataset = open_dataset(source, size, channels, split, plain)
+    dataset = open_dataset(source, size, channels, split, plain, caption_column, config)
     provenance.save(contact_sheet(dataset, n, columns, seed), out)
-    say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}")
+    say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}", json)
     skipped = getattr(dataset, "skipped", None)
-    if skipped is not None and len(skipped):
-        named = ", ".join(list(skipped.reasons)[:5])
-        say(f"{len(skipped)} could not be read: {named}; another stands in for each, as in training")
+    reasons = {} if skipped is None else dict(skipped.reasons)
+    if reasons:
+        named = ", ".join(list(reasons)[:5])
+        say(f"{len(reasons)} could not be read: {named}; another stands in for each, as in training", json)
+    write_json(json, {"source": source, "file": str(out), "examples": len(dataset), "skipped": reasons})
     return 0
 
 
 def open_dataset(
-    source: str, size: int, channels: Literal["RGB", "RGBA", "L"], split: str = "train", plain: bool = False
+    source: str,
+    size: int,
+    channels: Literal["RGB", "RGBA", "L"],
+    split: str = "train",
+    plain: bool = False,
+    caption_column: str | None = None,
+    config: str | None = None,
 ) -> Dataset:
     """A data set by what people call it: a built-in name, a folder, shards, or a Hugging Face name."""
     from fewstep import data
     from fewstep.data.emoji import PLAIN, Augmentation, Emoji
 
-    if source == "emoji":
-        return Emoji(size, PLAIN if plain else Augmentation())
-    if source == "digits":
-        return data.Digits(size)
-    toys: dict[str, Callable[[], Dataset]] = {
+    built_in: dict[str, Callable[[], Dataset]] = {
+        "emoji": lambda: Emoji(size, PLAIN if plain else Augmentation()),
+        "digits": lambda: data.Digits(size),
         "ring": data.ring,
         "checkerboard": data.checkerboard,
         "two-moons": data.two_moons,
         "spiral": data.spiral,
     }
-    if source in toys:
-        return toys[source]()
-    return data.open_pictures(source, size, channels, split)
+    if source not in built_in:
+        return data.open_pictures(source, size, channels, split, caption_column=caption_column, config=config)
+    if caption_column is not None or config is not None:
+        raise data.DataError(f"'{source}' is built in and takes neither caption_column nor config")
+    return built_in[source]()
