@@ -21,6 +21,12 @@ from fewstep.data.emoji import (
 )
 from fewstep.data.styles import COLOURS, STYLES
 
+ROOT = Path(__file__).parent.parent.parent
+VARIABLES = {
+    "FEWSTEP_EMOJI_FONT": "fonts-noto-color-emoji",
+    "FEWSTEP_EMOJI_TEST": "unicode-data",
+    "FEWSTEP_EMOJI_ANNOTATIONS": "unicode-cldr-core",
+}
 PACKAGES = {FONT: "fonts-noto-color-emoji", EMOJI_TEST: "unicode-data", ANNOTATIONS: "unicode-cldr-core"}
 MISSING = [package for file, package in PACKAGES.items() if not Path(file).is_file()]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs Debian's packages {', '.join(MISSING)}")
@@ -151,6 +157,23 @@ def test_sketches_come_as_often_as_asked() -> None:
 def test_a_missing_file_names_itself_and_its_package(field: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere.*install Debian's package"):
         len(Emoji(32, **{field: str(tmp_path / "nowhere")}))
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_missing_file_that_a_variable_names_is_named_with_it(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=rf"nowhere.*package '{VARIABLES[variable]}', or give its path in {variable}"):
+        len(Emoji(32))
+    assert variable in (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")
+    made = Emoji(32)
+    assert (made.font, made.emoji_test, made.annotations) == (FONT, EMOJI_TEST, ANNOTATIONS)
 
 
 def test_a_file_without_emoji_is_an_error(tmp_path: Path) -> None:

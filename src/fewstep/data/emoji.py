@@ -25,6 +25,10 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_TEST = "/usr/share/unicode/emoji/emoji-test.txt"
 ANNOTATIONS = "/usr/share/unicode/cldr/common/annotations/en.xml"
 
+FONT_VARIABLE = "FEWSTEP_EMOJI_FONT"
+EMOJI_TEST_VARIABLE = "FEWSTEP_EMOJI_TEST"
+ANNOTATIONS_VARIABLE = "FEWSTEP_EMOJI_ANNOTATIONS"
+
 _FONT_SIZE = 109  # the one size that Noto's bitmaps have: 136 × 128 pixels
 _SKIN_TONES = {chr(c) for c in range(0x1F3FB, 0x1F400)}
 _PERSON = re.compile(r"\b(man|woman|men|women|person|people|boy|girl|child|adult|family|couple)\b")
@@ -71,19 +75,33 @@ def _gendered(glyph: Glyph) -> bool:
     return glyph.group == "People & Body" and _PERSON.search(glyph.name) is not None
 
 
+def _font() -> str:
+    return os.environ.get(FONT_VARIABLE) or FONT
+
+
+def _emoji_test() -> str:
+    return os.environ.get(EMOJI_TEST_VARIABLE) or EMOJI_TEST
+
+
+def _annotations() -> str:
+    return os.environ.get(ANNOTATIONS_VARIABLE) or ANNOTATIONS
+
+
 def read_glyphs(
-    selection: Selection | None = None, emoji_test: str = EMOJI_TEST, annotations: str = ANNOTATIONS
+    selection: Selection | None = None, emoji_test: str | None = None, annotations: str | None = None
 ) -> list[Glyph]:
-    """Read the fully-qualified emoji that `selection` takes, in Unicode's order.
+    """Read the fully-qualified emoji that `selection` takes, in Unicode's order; the files as for `Emoji`.
 
     Raises:
         DataError: a file is missing, or holds no emoji.
     """
     selection = selection or Selection()
-    keywords = _read_keywords(_existing(annotations, "unicode-cldr-core"))
+    emoji_test = emoji_test or _emoji_test()
+    keywords = _read_keywords(_existing(annotations or _annotations(), "unicode-cldr-core", ANNOTATIONS_VARIABLE))
     glyphs, group, subgroup = [], "", ""
     pattern = re.compile(r"^([0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E[\d.]+ (.+)$")
-    for line in _existing(emoji_test, "unicode-data").read_text(encoding="utf-8").splitlines():
+    listed = _existing(emoji_test, "unicode-data", EMOJI_TEST_VARIABLE)
+    for line in listed.read_text(encoding="utf-8").splitlines():
         if line.startswith("# group: "):
             group = line.removeprefix("# group: ")
         elif line.startswith("# subgroup: "):
@@ -100,10 +118,10 @@ def read_glyphs(
     return glyphs
 
 
-def _existing(path: str, package: str) -> Path:
+def _existing(path: str, package: str, variable: str) -> Path:
     found = Path(path)
     if not found.is_file():
-        raise DataError(f"'{path}' is missing: install Debian's package '{package}', or give its path")
+        raise DataError(f"'{path}' is missing: install Debian's package '{package}', or give its path in {variable}")
     return found
 
 
@@ -169,17 +187,17 @@ class Emoji:
         size: pixels a side.
         augmentation: how examples vary.
         selection: which emoji.
-        font, emoji_test, annotations: the files; Debian's places by default. `FEWSTEP_EMOJI_FONT` overrides
-            the font's.
+        font, emoji_test, annotations: the colour font, Unicode's emoji-test.txt and CLDR's annotations; if not given,
+            what FEWSTEP_EMOJI_FONT, FEWSTEP_EMOJI_TEST and FEWSTEP_EMOJI_ANNOTATIONS name, else Debian's places.
         held_out: one of this many colour × glyph and style × glyph combinations is never shown in training.
     """
 
     size: int = 32
     augmentation: Augmentation = field(default_factory=Augmentation)
     selection: Selection = field(default_factory=Selection)
-    font: str = field(default_factory=lambda: os.environ.get("FEWSTEP_EMOJI_FONT", FONT))
-    emoji_test: str = EMOJI_TEST
-    annotations: str = ANNOTATIONS
+    font: str = field(default_factory=_font)
+    emoji_test: str = field(default_factory=_emoji_test)
+    annotations: str = field(default_factory=_annotations)
     held_out: int = 10
     name: str = "emoji"
 
@@ -189,7 +207,7 @@ class Emoji:
 
     @cached_property
     def _drawn(self) -> tuple[list[Glyph], Any]:
-        path = _existing(self.font, "fonts-noto-color-emoji")
+        path = _existing(self.font, "fonts-noto-color-emoji", FONT_VARIABLE)
         font = ImageFont.truetype(str(path), _FONT_SIZE)
         glyphs, pictures = [], []
         for glyph in read_glyphs(self.selection, self.emoji_test, self.annotations):
