@@ -141,6 +141,24 @@ def test_files_outside_the_directory_are_refused(model: Path, name: str) -> None
         read(model)
 
 
+@pytest.mark.parametrize("name", ["network.onnx", "captions.txt", "recogniser.onnx"])
+def test_a_file_that_would_be_used_unchecked_is_refused(model: Path, name: str) -> None:
+    (model / name).write_bytes(b"slipped in")
+    with pytest.raises(ModelError, match=rf"{name}' is not among the files that .*model\.json' names"):
+        read(model)
+
+
+def test_other_files_may_lie_beside_a_model(model: Path) -> None:
+    (model / "README.md").write_text("about it")
+    assert read(model).spec.name == "points"
+
+
+def test_infinity_as_older_versions_wrote_it_is_still_pure_noise(model: Path) -> None:
+    describe(model, lambda values: values.update(levels={"1": [float("inf")]}))
+    assert "Infinity" in (model / "model.json").read_text()
+    assert read(model).spec.levels == {1: (float("inf"),)}
+
+
 def test_another_token_table(model: Path) -> None:
     describe(model, lambda values: values.update(text_table="ab" * 32))
     with pytest.raises(ModelError, match="trained with another token table"):
@@ -206,6 +224,29 @@ def test_a_hub_that_does_not_answer_is_one_clear_line(name: str, monkeypatch: py
     with pytest.raises(ModelError, match=f"^no directory '{name}', and the hub did not give a model") as error:
         find(name)
     assert "\n" not in str(error.value)
+
+
+class ProxyError(Exception):
+    """Of an HTTP library, and no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ProxyError("403 Forbidden\nand more"), "403 Forbidden"),
+        (ProxyError(), "ProxyError"),
+        (ProxyError("\n"), "ProxyError"),
+    ],
+)
+def test_any_error_of_a_download_is_one_clear_line(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(name: str, allow_patterns: list[str]) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelError, match=rf"the hub did not give a model by that name: {reason}$"):
+        find("user/model")
 
 
 def test_a_repository_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

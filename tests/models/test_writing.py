@@ -63,6 +63,28 @@ def test_a_description_survives_writing_and_reading(tmp_path: Path) -> None:
     assert list(found.files) == ["weights.safetensors"]
 
 
+def strict(text: str) -> Any:
+    """JSON as others read it: without Python's own NaN and Infinity."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_pure_noise_is_written_as_json_that_others_read(tmp_path: Path) -> None:
+    saved = write(spec(levels={1: (math.inf,)}, recipe={"clip": math.inf}), WEIGHTS, tmp_path / "m")
+    values = strict((tmp_path / "m" / "model.json").read_text())
+    assert (values["levels"], values["recipe"]) == ({"1": ["inf"]}, {"clip": "inf"})
+    assert saved.spec.levels == {1: (math.inf,)}
+
+
+def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(spec(recipe={"lr": math.nan}), WEIGHTS, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_keep_their_names_shapes_and_precision(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
@@ -137,7 +159,7 @@ def test_the_old_model_stays_until_the_new_one_can_take_its_place(
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
-        if self.name == ".m.writing":
+        if self.name.endswith(".writing"):
             raise OSError("no")
         return rename(self, target)
 
@@ -145,6 +167,29 @@ def test_the_old_model_stays_until_the_new_one_can_take_its_place(
     with pytest.raises(OSError, match="no"):
         write(spec(steps=2), WEIGHTS, tmp_path / "m")
     assert read(tmp_path / "m") == old
+
+
+def test_two_processes_write_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(scratch: Path) -> None:
+        monkeypatch.setattr("os.getpid", lambda: 123)
+        write(spec(steps=2), WEIGHTS, tmp_path / "m")
+        assert (scratch / "weights.safetensors").is_file()
+
+    assert write(spec(), WEIGHTS, tmp_path / "m", complete=meanwhile).spec.steps == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_model_that_a_crash_left_aside_is_put_back_first(tmp_path: Path) -> None:
+    old = write(spec(), WEIGHTS, tmp_path / "m")
+    (tmp_path / "m").rename(tmp_path / ".m.old")
+
+    def fail(scratch: Path) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write(spec(steps=2), WEIGHTS, tmp_path / "m", complete=fail)
+    assert read(tmp_path / "m") == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_new_model_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class ModelError(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """A part, or anything made of parts, as JSON values."""
+    """A part, or anything made of parts, as JSON values; infinity, which JSON lacks, as the text inf."""
     if type(value) in _KINDS:
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"kind": _KINDS[type(value)], **fields}
@@ -44,6 +44,8 @@ def to_plain(value: Any) -> Any:
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "__qualname__"):
@@ -52,7 +54,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of `to_plain` for parts; JSON lists become tuples."""
+    """The inverse of `to_plain` for parts; JSON lists become tuples, the text inf infinity."""
     if isinstance(value, Mapping) and "kind" in value:
         kind = value["kind"]
         if kind not in PARTS:
@@ -65,7 +67,7 @@ def from_plain(value: Any) -> Any:
         return PARTS[kind](**fields)
     if isinstance(value, list):
         return tuple(from_plain(v) for v in value)
-    return value
+    return math.inf if value == "inf" else value
 
 
 def check_types(kind: type[Any], fields: Mapping[str, Any]) -> None:

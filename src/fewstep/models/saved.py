@@ -52,7 +52,8 @@ class ModelSpec:
         sampler: the sampler to use if none is asked for.
         steps: how many steps then.
         guidance: the scale then, or None.
-        levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid.
+        levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Pure noise
+            is infinity, "inf" in the file.
         sigma_max: σ/α of that grid's start.
         licence: SPDX expression or text, for weights and data.
         recipe: the resolved recipe that made it.
@@ -110,7 +111,8 @@ class ModelSpec:
     def to_json(self) -> str:
         """The text of model.json."""
         plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "targets"}
-        return json.dumps({"format": FORMAT, **plain, "targets": self.targets.value}, indent=1, sort_keys=True) + "\n"
+        values = {"format": FORMAT, **plain, "targets": self.targets.value}
+        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def read(directory: Path) -> SavedModel:
     """Read a model's directory and check every file against its hash.
 
     Raises:
-        ModelError: a file is missing, damaged, a pickle, or of a newer format; the message names it.
+        ModelError: a file is missing, damaged, not listed, a pickle, or of a newer format; the message names it.
     """
     file = directory / DESCRIPTION
     if directory.is_file():
@@ -172,6 +174,9 @@ def read(directory: Path) -> SavedModel:
         if "/" in name or "\\" in name or name.startswith("."):
             raise ModelError(f"'{file}' names the file '{name}': only plain names beside it are allowed")
         _check(directory / name, expected)
+    for name in (NETWORK, CAPTIONS, RECOGNISER):
+        if name not in spec.files and os.path.lexists(directory / name):
+            raise ModelError(f"'{directory / name}' is not among the files that '{file}' names, and so unchecked")
     if spec.text_table is not None and spec.text_table != text_table_hash():
         raise ModelError(f"'{file}' was trained with another token table ({spec.text_table[:12]}…): update fewstep")
     return SavedModel(directory, spec, hashlib.sha256(text).hexdigest())
@@ -194,7 +199,7 @@ def _parse(values: Any, file: Path) -> ModelSpec:
                 "conditioning": from_plain(fields["conditioning"]),
                 "targets": Targets(fields["targets"]),
                 "pixels": tuple(fields["pixels"]),
-                "levels": {int(k): tuple(v) for k, v in fields.get("levels", {}).items()},
+                "levels": {int(k): tuple(from_plain(v)) for k, v in fields.get("levels", {}).items()},
             }
         )
         spec.check()
@@ -265,11 +270,10 @@ def find(name: str | Path) -> SavedModel:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = [DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # its own, and those of whichever HTTP library it uses, which share no base
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"no directory '{name}', and the hub did not give a model by that name: {reason}") from error

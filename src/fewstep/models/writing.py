@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -38,10 +39,12 @@ def write(
 
     Raises:
         ModelError: something other than a model stands there, or the description could not be read back.
+        ValueError: a number of the description is NaN.
     """
+    _recover(directory)
     if directory.exists() and not (directory / DESCRIPTION).is_file() and not _is_empty(directory):
         raise ModelError(f"'{directory}' holds something that is no model: give another directory")
-    scratch = directory.with_name(f".{directory.name}.writing")
+    scratch = directory.with_name(f".{directory.name}.{os.getpid()}.writing")  # another process may write there too
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
@@ -80,9 +83,21 @@ def _fill(
         file.chmod(0o644)
 
 
+def _aside(directory: Path) -> Path:
+    """Where the old model stands while the new one takes its place."""
+    return directory.with_name(f".{directory.name}.old")
+
+
+def _recover(directory: Path) -> None:
+    """Put back the old model of a writing that was stopped while it stood aside."""
+    old = _aside(directory)
+    if old.is_dir() and not directory.exists():
+        old.rename(directory)
+
+
 def _replace(directory: Path, scratch: Path) -> None:
     """Put the new model where the old one stood, which goes only once it is there."""
-    old = directory.with_name(f".{directory.name}.old")
+    old = _aside(directory)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
