@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +30,9 @@ def test_a_command_of_the_readme_runs(command: str, tmp_path_factory: pytest.Tem
     # one directory for all of them, since later lines of the README use the files of earlier ones
     folder = tmp_path_factory.getbasetemp() / "readme"
     folder.mkdir(exist_ok=True)
-    Image.new("RGB", (64, 64), "white").save(folder / "sketch.png")
+    sketch = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(sketch).polygon([(32, 8), (56, 30), (56, 56), (8, 56), (8, 30)], outline="black", width=3)
+    sketch.save(folder / "sketch.png")
     done = subprocess.run(
         ["bash", "-ec", command],
         cwd=folder,

@@ -151,10 +151,32 @@ def test_words_that_the_model_never_saw_and_those_it_did_not_read_are_said(run: 
 
 
 def test_a_control_image_is_read(run: Any, student: Path) -> None:
-    Image.new("RGB", (30, 30), "red").save("sketch.png")
+    sketch = Image.new("RGB", (30, 30), "white")
+    sketch.paste("red", (8, 8, 22, 22))
+    sketch.save("sketch.png")
     for out, more in (("plain.png", []), ("steered.png", ["--control", "sketch.png"])):
         assert run("generate", "cat", "--model", student, "--seed", 1, "--out", out, *more).code == 0
     assert Image.open("plain.png").tobytes() != Image.open("steered.png").tobytes()
+
+
+def test_a_control_photo_is_turned_upright(run: Any, student: Path) -> None:
+    upright = Image.new("RGB", (32, 32), "white")
+    upright.paste("red", (4, 4, 14, 28))
+    upright.save("upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # what a phone writes that was held on its side
+    upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    for name in ("upright", "turned"):
+        options = ["--seed", 1, "--out", f"{name}-out.png", "--control", f"{name}.png"]
+        assert run("generate", "cat", "--model", student, *options).code == 0
+    assert Image.open("upright-out.png").tobytes() == Image.open("turned-out.png").tobytes()
+
+
+def test_a_control_image_of_a_format_that_runs_programs_is_refused(run: Any, student: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save("sketch.eps")
+    ran = run("generate", "cat", "--model", student, "--control", "sketch.eps")
+    assert ran.code == 2
+    assert "'sketch.eps' is no image that can be read: not an image of an accepted format" in ran.err
 
 
 def test_both_engines_can_be_asked_for(run: Any, student: Path) -> None:

@@ -16,7 +16,7 @@ from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
-    "record",
+    "record", "data preview",
 ]  # fmt: skip
 
 MISTAKES: dict[str, tuple[str, str]] = {
@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
     "pictures to nowhere": ("pictures --out no", "'no' is not a directory"),
     "bench of nothing": ("bench start --rounds 0", "rounds must be at least 1, got 0"),
-    **{f"json of {name}": (f"{name}{' x' * (name.split()[-1] in ('show', 'record'))} --json no/x.json", "'no'")
+    **{f"json of {name}": (f"{name}{' x' * (name.split()[-1] in ('show', 'record', 'preview'))} --json no/x.json", "'no'")
        for name in COMMANDS_WITH_JSON},
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import fewstep
 from fewstep import provenance
@@ -108,6 +108,83 @@ def test_transparent_parts_of_a_control_image_hide_their_colour() -> None:
     control = from_image(picture, (4, 8, 8), "rgba_premultiplied")
     assert control[0].max() < 0.01  # red nowhere, not at the border either
     assert control[2, :, :3].min() > 0.95
+
+
+def house(size: tuple[int, int] = (64, 64), paper: str = "white") -> Image.Image:
+    """A drawing on paper: a filled shape in the middle, white within."""
+    picture = Image.new("RGB", size, paper)
+    ImageDraw.Draw(picture).rectangle((16, 16, 47, 47), fill="white", outline="black", width=8)
+    return picture
+
+
+@pytest.mark.parametrize("paper", ["white", "#fff8e0", "black"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_the_paper_of_an_opaque_drawing_is_transparent(paper: str, mode: str) -> None:
+    picture = house(paper=paper)
+    if paper == "black":
+        picture = Image.eval(house(), lambda value: 255 - value)
+    opened = picture.quantize() if mode == "P" else picture.convert(mode)
+    control = from_image(opened, (4, 16, 16), "rgba_premultiplied")
+    assert control[:, :3].max() < 0.01
+    assert control[:, 13:].max() < 0.01
+    assert control[3, 5:11, 5:11].min() > 0.99  # the shape, and what it encloses
+    assert abs(float(control[0, 8, 8] - control[0, 5, 8])) > 0.9
+
+
+def test_paper_as_a_camera_sees_it_is_paper() -> None:
+    noise = np.random.default_rng(0).integers(-12, 13, (64, 64, 1))
+    photo = Image.fromarray((np.asarray(house(paper="#e0e0e0")) + noise).clip(0, 255).astype(np.uint8))
+    control = from_image(photo, (4, 16, 16), "rgba_premultiplied")
+    assert control[3, :3].max() < 0.01
+    assert control[3, 5:11, 5:11].min() > 0.99
+
+
+def test_a_line_that_runs_off_the_edge_leaves_the_paper_paper() -> None:
+    picture = house()
+    ImageDraw.Draw(picture).line((32, 32, 32, 63), fill="black", width=4)
+    control = from_image(picture, (4, 16, 16), "rgba_premultiplied")
+    assert control[3, 15, 8] > 0.7
+    assert control[3, 15, :5].max() < 0.01
+
+
+def test_a_picture_without_paper_stays_opaque() -> None:
+    two = Image.new("RGB", (64, 64), "white")
+    two.paste("green", (0, 32, 64, 64))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    for picture in (two, noise):
+        assert from_image(picture, (4, 16, 16), "rgba_premultiplied")[3].min() == 1
+
+
+def test_an_empty_sheet_is_empty() -> None:
+    assert not from_image(Image.new("RGB", (40, 30), "white"), (4, 16, 16), "rgba_premultiplied").any()
+
+
+def test_a_maze_ends() -> None:
+    maze = np.full((512, 512, 3), 255, dtype=np.uint8)
+    maze[2:-2:4, 2:-2] = 0
+    maze[2:-2:8, -4] = 255
+    maze[6:-2:8, 3] = 255
+    control = from_image(Image.fromarray(maze), (4, 16, 16), "rgba_premultiplied")
+    assert control[3, 8, 8] > 0
+
+
+def test_another_aspect_is_padded_and_not_squashed() -> None:
+    drawn = from_image(house((128, 64)), (4, 32, 32), "rgba_premultiplied")
+    rows, columns = np.nonzero(drawn[3] > 0.5)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (8, 8)
+    assert (int(rows.min()), int(columns.min())) == (12, 4)
+    clear = Image.new("RGBA", (64, 32), (0, 0, 255, 255))
+    clear.putpixel((0, 0), (0, 0, 0, 0))
+    padded = from_image(clear, (4, 32, 32), "rgba_premultiplied")
+    assert not padded[:, :8].any()
+    assert padded[2, 8:24].min() > 0.5
+
+
+def test_opaque_models_see_the_paper_go_on() -> None:
+    wide = from_image(house((128, 64), "#336699"), (3, 32, 32), "rgb")
+    np.testing.assert_allclose(wide[:, 0, 0], np.array([0x33, 0x66, 0x99]) / 255, atol=1e-6)
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    assert from_image(clear, (1, 16, 16), "grey").min() == 1
 
 
 def test_points_are_no_picture() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,7 +62,8 @@ def generate(
         size: WIDTHxHEIGHT; other than the model's own is resampled.
         background: transparent, white, black or #rrggbb.
         label: A class, for models with classes.
-        control: An image to steer by (a sketch), for models that take one.
+        control: An image to steer by (a sketch), for models that take one. For models that draw transparent pictures
+            the paper round an opaque drawing (the one colour of its border) becomes transparent.
         out: A file (.png, .jpg, .webp) or an existing directory; by default a name made of prompt and seed, here.
         engine: onnx needs no torch; eager is PyTorch.
         device: For eager: cpu, cuda, mps.
@@ -121,12 +121,11 @@ def generate(
 
 
 def _open(path: Path) -> object:
-    from PIL import Image
+    from fewstep.data.images import BadImage, decode
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no control image '{path}'")
     try:
-        with Image.open(path) as image:
-            return image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        return decode(path)
+    except BadImage as error:
         raise ValueError(f"'{path}' is no image that can be read: {error}") from None

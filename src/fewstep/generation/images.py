@@ -12,6 +12,11 @@ from fewstep import provenance
 from fewstep.models.saved import PixelFormat
 from fewstep.provenance import Record
 
+PAPER_REACH = 24  # of 255 in any channel: what JPEG and a camera make of one colour
+PAPER_SHARE = 0.75  # of the border: a line may run off the edge
+_FINE = 512  # the most pixels a side at which paper is looked for
+_TURNS = 64  # of the way from the border to a pixel of the paper; more would let a maze take minutes
+
 
 class GeneratedImage(Image.Image):
     """A Pillow image with the `record` of what made it; saving it as PNG, JPEG or WebP embeds the record."""
@@ -68,14 +73,77 @@ def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transpar
 
 
 def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Any:
-    """A picture as float32 [c, h, w] in [0, 1], resized to `shape`."""
-    channels, height, width = shape
-    mode = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}[pixel_format]
-    resized = image.convert(mode).resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(resized, dtype=np.float32).reshape(height, width, channels).transpose(2, 0, 1) / 255
-    if pixel_format == "rgba_premultiplied":
-        pixels = np.concatenate([pixels[:3] * pixels[3:], pixels[3:]])
-    return np.ascontiguousarray(pixels)
+    """A control image of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
+
+    The whole picture is shown; what is left of another aspect is transparent. A transparent model learned from
+    sketches on nothing, so of an opaque drawing the paper is taken away: the colour of its border, as far as it is
+    connected to the border. A picture whose border is of several colours stays as it is. Opaque models see paper:
+    transparency is laid on white, and what is left is of the border's colour.
+    """
+    from fewstep.data.images import Channels, Frame  # loads every data source: only for requests with a control
+
+    _, height, width = shape
+    formats: dict[str, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}
+    channels = formats[pixel_format]
+    picture, behind = image.convert("RGBA"), (255, 255, 255)
+    if picture.getchannel("A").getextrema() == (255, 255):
+        picture = picture.convert("RGB")
+        if channels == "RGBA":
+            picture = without_paper(picture, max(height, width, _FINE))
+        else:
+            red, green, blue = (int(value) for value in _paper(np.asarray(picture)))
+            behind = (red, green, blue)
+    pixels = Frame((height, width), channels, crop="pad", background=behind).prepare(picture)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def without_paper(picture: Image.Image, most: int) -> Image.Image:
+    """An RGB drawing without its paper: RGBA, at most `most` pixels a side.
+
+    The paper is what has the border's colour and is connected to the border; a shape that a line encloses stays
+    filled. A picture whose border is of several colours is given back as it is.
+    """
+    small = picture.copy()
+    small.thumbnail((most, most), Image.Resampling.LANCZOS)
+    pixels = np.asarray(small).astype(np.int16)
+    like = (np.abs(pixels - _paper(pixels)) <= PAPER_REACH).all(axis=2)
+    if _border(like).mean() < PAPER_SHARE:
+        return picture
+    small.putalpha(Image.fromarray(np.where(_from_border(like), 0, 255).astype(np.uint8)))
+    return small
+
+
+def _paper(pixels: Any) -> Any:
+    """The middle colour [c] of the border of [h, w, c]."""
+    return np.median(_border(pixels), axis=0)
+
+
+def _border(values: Any) -> Any:
+    """The outermost rows and columns of [h, w, …] as one list; the corners count twice."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def _from_border(like: Any) -> Any:
+    """Which pixels of a mask [h, w] are connected to the border through others of it."""
+    reached = np.zeros_like(like)
+    for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        reached[side] = like[side]
+    for _ in range(_TURNS):
+        before = np.count_nonzero(reached)
+        reached = _along_rows(like, reached)
+        reached = _along_rows(like.T, reached.T).T
+        if np.count_nonzero(reached) == before:
+            break
+    return reached
+
+
+def _along_rows(like: Any, reached: Any) -> Any:
+    """`reached` and every pixel that an unbroken run of `like` in its row connects to it."""
+    walls = np.pad(~like, ((0, 0), (1, 0)), constant_values=True)
+    run = np.cumsum(walls).reshape(walls.shape)[:, 1:]
+    met = np.zeros(run.max() + 1, dtype=bool)
+    met[run[reached]] = True
+    return like & met[run]
 
 
 def _bytes(values: Any) -> Any:

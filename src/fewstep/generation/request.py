@@ -47,7 +47,8 @@ class Request:
         size: (width, height) in pixels; other than native is resampled.
         background: "transparent", "white", "black" or "#rrggbb".
         label: a class, for models with classes.
-        control: a control image (Pillow) for models that take one.
+        control: a control image (Pillow) for models that take one; the paper of an opaque drawing is taken as
+            transparent by models that draw transparent pictures (`fewstep.generation.images.from_image`).
     """
 
     prompt: str = ""
