@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,25 @@ def loaded_after(statement: str) -> set[str]:
 )
 def test_the_half_that_serves_loads_without_torch(module: str) -> None:
     assert "torch" not in loaded_after(f"import fewstep.{module}")
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level modules that a file imports anywhere in it."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    plain = {name.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return plain | {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("package", ["core", "samplers", "models", "generation", "provenance"])
+def test_what_the_half_that_serves_imports_is_declared_and_pinned(package: str) -> None:
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in project["dependencies"]}
+    pins = (SOURCE.parent.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {pin.partition("==")[0].lower().replace("-", "_") for pin in pins}
+    used = {module for file in (SOURCE / package).rglob("*.py") for module in imported(file)}
+    others = {{"PIL": "pillow"}.get(name, name) for name in used - sys.stdlib_module_names - {"fewstep"}}
+    assert others <= declared
+    assert others <= pinned
 
 
 def test_provenance_needs_only_pillow() -> None:
