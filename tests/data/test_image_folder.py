@@ -71,6 +71,9 @@ def test_another_caption_column_can_be_named(folder: Path) -> None:
     assert captions_of(folder, caption_column="titre")[0] == "un"
     with pytest.raises(DataError, match=r"no column 'title' in the metadata of .*; it has: titre"):
         ImageFolder(folder, 8, caption_column="title")
+    (folder / "metadata.csv").unlink()
+    with pytest.raises(DataError, match="it has: none"):
+        ImageFolder(folder, 8, caption_column="titre")
 
 
 def test_several_captions_of_an_image_are_drawn_from_the_rng(folder: Path) -> None:

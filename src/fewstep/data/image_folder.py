@@ -87,7 +87,7 @@ class ImageFolder:
         report_all(self.skipped, {name: why for name, why in unreadable.items() if taken.has(f"{name}/")}, self.name)
         report_all(self.skipped, _of_other_formats(found), self.name)
         rows = [row for row in _rows(found) if taken.has(row.name)]
-        by_name = self._from_metadata(rows, set(images), caption_column) if rows else {}
+        by_name = self._from_metadata(rows, set(images), caption_column)
         if not images:
             held = f", only files that cannot be used ({len(self.skipped)})" if len(self.skipped) else ""
             raise DataError(f"{self.root} holds no images ({', '.join(sorted(SUFFIXES))}){held}")
@@ -128,7 +128,9 @@ class ImageFolder:
         """Captions by image name; rows that name no readable file are reported."""
         known = sorted({key for row in rows for key in row.values} - {"file_name"})
         if column is not None and column not in known:
-            raise DataError(f"no column {column!r} in the metadata of {self.root}; it has: {', '.join(known)}")
+            raise DataError(
+                f"no column {column!r} in the metadata of {self.root}; it has: {', '.join(known) or 'none'}"
+            )
         captions: dict[str, tuple[str, ...]] = {}
         missing: dict[str, str] = {}
         for row in rows:
