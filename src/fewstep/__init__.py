@@ -1,4 +1,4 @@
-"""Image generation in one to four steps: train it, distil it, measure it, serve it."""
+"""Image generation in one to four steps: train it, distil it, measure it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewstep.core.arrays import Array
-from fewstep.core.grids import karras, on_path, trailing, uniform
+from fewstep.core.grids import karras, trailing, uniform
 from fewstep.core.jump import Jump
 from fewstep.core.levels import VP, Level, place
 from fewstep.core.parameterisations import Targets, UnsupportedTarget
@@ -47,7 +47,7 @@ SHAPE = (3, 2, 2)
 ORACLE = Gaussian(0.2, 0.6)
 GRIDS = {
     **{f"uniform_{name}": lambda n, path=path: uniform(path, n) for name, path in PATHS.items()},
-    **{f"karras_on_{name}": lambda n, path=path: on_path(karras(n), path) for name, path in PATHS.items()},
+    **{f"karras_on_{name}": lambda n, path=path: place(karras(n), path) for name, path in PATHS.items()},
     "trailing": lambda n: trailing(VP.scaled_linear(), n),
 }
 
@@ -149,7 +149,7 @@ def test_an_image_does_not_depend_on_its_batch(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", TABLE)
 def test_the_points_of_the_trajectory_and_not_the_paths_scale_decide(name: str) -> None:
     """The same σ/α on three paths: the same images."""
-    grid = on_path(karras(4, 0.1, 10.0), PATHS["linear"])
+    grid = place(karras(4, 0.1, 10.0), PATHS["linear"])
     results = []
     for path in ("ve", "linear", "trig_unit"):
         levels = place(grid, PATHS[path])

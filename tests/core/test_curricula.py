@@ -101,3 +101,8 @@ def test_cosine_decay_holds_then_falls_to_its_floor() -> None:
     assert values[100] == pytest.approx(0.1)
     assert (np.diff(values) <= 0).all()
     assert cosine_decay(Clock(5, 5), start=1.0) == 1.0
+
+
+def test_ict_needs_as_many_levels_at_its_end_as_at_its_start() -> None:
+    with pytest.raises(ValueError, match="need 1 <= s0 <= s1, got 10 and 4"):
+        ict_levels(Clock(0, 10), s0=10, s1=4)

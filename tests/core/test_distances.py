@@ -53,3 +53,8 @@ def test_half_precision_is_summed_in_single(name: str, dtype: torch.dtype) -> No
     values = DISTANCES[name][0](a, b)
     assert values.dtype == torch.float32
     np.testing.assert_allclose(values, DISTANCES[name][0](a.float(), b.float()), rtol=1e-5)
+
+
+def test_pseudo_huber_without_a_constant_is_refused() -> None:
+    with pytest.raises(ValueError, match="c must be above 0"):
+        PseudoHuber(0.0)

@@ -13,11 +13,10 @@ from fewstep.core.grids import (
     karras,
     leading,
     log_uniform,
-    on_path,
     trailing,
     uniform,
 )
-from fewstep.core.levels import VP, Level
+from fewstep.core.levels import VP, Level, place
 from subjects import PATHS, STEPS
 
 TABLE = VP.scaled_linear()
@@ -112,9 +111,9 @@ def test_linear_and_trig_grids_start_at_pure_noise() -> None:
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_on_path_keeps_the_points_and_takes_the_paths_scale(name: str) -> None:
+def test_placing_keeps_the_points_and_takes_the_paths_scale(name: str) -> None:
     path, levels = PATHS[name], from_ratios([5.0, 1.0, 0.5])
-    placed = on_path(levels, path)
+    placed = place(levels, path)
     np.testing.assert_allclose(placed.ratio, levels.ratio)
     np.testing.assert_allclose(placed.sigma[:3], path.level(path.time(levels)).sigma[:3])
     assert (placed.alpha[-1], placed.sigma[-1]) == (1.0, 0.0)
@@ -144,3 +143,11 @@ def test_every_grid_checks_its_steps_and_its_range() -> None:
 def test_a_list_that_does_not_fall_is_no_grid(ratios: object) -> None:
     with pytest.raises(ValueError, match="grid"):
         from_ratios(ratios)
+
+
+def test_leading_steps_must_stay_on_the_table() -> None:
+    total = len(TABLE.betas)
+    assert len(leading(TABLE, 1, offset=total - 1)) == 2
+    for offset in (-1, total):
+        with pytest.raises(ValueError, match=f"offset must be at least 0 .* got {offset}"):
+            leading(TABLE, 1, offset)

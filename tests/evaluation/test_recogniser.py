@@ -122,7 +122,7 @@ def test_an_interrupted_training_ends_with_the_same_judge(emoji: Emoji, tmp_path
         training.train_recogniser(pool, len(emoji), config, stopped, every=4)
     resumed = training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 0})).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    with pytest.raises(CheckpointError, match="other settings"):
+    with pytest.raises(CheckpointError, match="holds another run"):
         training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 1}))
 
 

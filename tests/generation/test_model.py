@@ -11,6 +11,7 @@ from PIL import Image
 
 from fewstep.generation import GeneratedImage, Model, Request, RequestError, load
 from fewstep.generation.model import Plan
+from fewstep.provenance import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 
 Loaded = dict[str, Model]
@@ -216,6 +217,14 @@ def test_a_record_says_everything_that_made_the_image(models: Loaded) -> None:
     assert {"fewstep", "numpy", "onnxruntime"} <= set(record.software)
     assert set(record.timings) == {"encode", "model", "sampler", "decode"}
     assert str(model.saved.directory) not in record.to_json()
+
+
+def test_a_record_tells_the_class_and_the_control_image(models: Loaded) -> None:
+    assert models["teacher"].generate(seed=1, label=2).record.label == 2
+    assert models["teacher"].generate(seed=1).record.label is None
+    record = models["student"].generate(PROMPT, seed=1, control=sketch()).record
+    assert record.parents == (image_hash(sketch()),)
+    assert models["student"].generate(PROMPT, seed=1).record.parents == ()
 
 
 def test_the_default_choices_are_the_models_own(models: Loaded) -> None:

@@ -56,7 +56,7 @@ def test_the_loss_at_32_pixels(step: int, a: int) -> None:
     loss = objective(network(0.0), network(0.4), Batch(data), Clock(step, 100), Dictated([z, noise]))
     torch.testing.assert_close(loss.per_sample, expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(loss.at.ratio, t)
-    torch.testing.assert_close(loss.scalars["gap"], (r / t).mean())
+    torch.testing.assert_close(loss.scalars["gap"], (1 - r / t).mean())
     assert bool((r == 0).any()) == (a < 3)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +14,17 @@ import pytest
 
 import fewstep
 from fewstep.data.dataset import DataError
+from fewstep.evaluation.recognise import RecogniserError
 from fewstep.models.saved import SavedModel
+from fewstep.recipes.common import Distillation
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
+from fewstep.training.checkpoints import AnotherRun
 from pictures import gradient
+from recipe_runs import SMALL, run_images, short
 from training_runs import Processes
-
-SMALL: dict[str, Any] = {"size": 16, "widths": (32, 32), "depths": (1, 1), "text_width": 32}
-
-
-def short(recipe: Any) -> Any:
-    """The same recipe, two steps of four a stage."""
-    stages = {
-        stage: replace(getattr(recipe, stage), images=8, batch=4, precision="float32", preview_every=0)
-        for stage in ("teacher", "student")
-    }
-    return replace(recipe, **stages)
 
 
 @pytest.fixture
@@ -96,17 +91,67 @@ def test_folders_by_class_are_prompts(photos: Path) -> None:
 
 
 def test_labels_alone_make_a_model_by_class(photos: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="needs the datasets package")
-    rows = {"image": [str(photos / f"{number}.png") for number in range(6)], "label": [0, 1, 2, 0, 1, 2]}
-    data = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
-    data.save_to_disk(str(tmp_path / "saved"))
-    recipe = short(ImagesRecipe(data=str(tmp_path / "saved"), **SMALL))
-    assert (recipe.conditioning(True).classes, recipe.conditioning(True).text_length) == (0, 0)
-    assert recipe.dataset.columns.label is None  # whole numbers without a ClassLabel are not taken for classes
-    labelled = data.cast_column("label", datasets.ClassLabel(num_classes=3))
-    labelled.save_to_disk(str(tmp_path / "labelled"))
-    named = ImagesRecipe(data=str(tmp_path / "labelled"), **SMALL)
-    assert named.dataset.classes == 3
+    with tarfile.open(tmp_path / "photos.tar", "w") as shard:
+        for number in range(6):
+            shard.add(photos / f"{number}.png", f"{number}.png")
+            label = tmp_path / f"{number}.cls"
+            label.write_text(str(number % 3))
+            shard.add(label, f"{number}.cls")
+    saved = short(ImagesRecipe(data=str(tmp_path / "photos.tar"), **SMALL)).run(tmp_path / "run")
+    assert (saved.spec.conditioning.classes, saved.spec.conditioning.text_length) == (3, 0)
+    assert saved.spec.guidance == 2.0
+    assert fewstep.load(saved.directory).generate(label=2, seed=1).record.label == 2
+
+
+def in_albums(photos: Path) -> Path:
+    for number in range(6):
+        album = photos / ("100APPLE" if number % 2 else "2023-07")
+        album.mkdir(exist_ok=True)
+        (photos / f"{number}.png").rename(album / f"{number}.png")
+    return photos
+
+
+@pytest.mark.parametrize(
+    ("condition", "text", "classes"), [("auto", True, 0), ("text", True, 0), ("class", False, 2), ("none", False, 0)]
+)
+def test_folders_that_are_albums_need_not_become_prompts(
+    photos: Path, condition: Any, text: bool, classes: int
+) -> None:
+    takes = ImagesRecipe(data=str(in_albums(photos)), condition=condition, **SMALL).conditioning(distilled=True)
+    assert (takes.text_length > 0, takes.classes) == (text, classes)
+    assert (takes.guidance is None) == (condition == "none")
+
+
+def test_what_the_data_are_is_said_at_the_start(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        ImagesRecipe(data=str(captioned(photos)), **SMALL).check(tmp_path / "run")
+    assert "photos: 6 images, 6 captions; the model will take a prompt" in caplog.text
+
+
+def test_a_run_does_not_go_on_with_other_pictures(photos: Path, tmp_path: Path) -> None:
+    recipe = short(ImagesRecipe(data=str(photos), **SMALL))
+    recipe.run(tmp_path / "run")
+    with pytest.raises(AnotherRun, match="framing"):
+        replace(recipe, flip=True).run(tmp_path / "run")
+    gradient(turn=9).save(photos / "9.png")
+    with pytest.raises(AnotherRun, match=r"source\.dataset\.examples was 6, now 7"):
+        replace(recipe).run(tmp_path / "run")
+
+
+def test_a_student_does_not_go_on_under_another_teacher(photos: Path, tmp_path: Path) -> None:
+    recipe = short(ImagesRecipe(data=str(photos), **SMALL))
+    recipe.run(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "teacher")
+    with pytest.raises(AnotherRun, match="teacher was"):
+        replace(recipe, teacher=replace(recipe.teacher, seed=5)).run(tmp_path / "run")
+
+
+def test_steps_without_levels_of_their_own_stay_where_the_student_was_trained(photos: Path) -> None:
+    recipe = ImagesRecipe(data=str(photos), **SMALL)
+    grid = recipe.spec(recipe.network(True), "images", distilled=True).grid(3)
+    assert float(grid.ratio[2]) == pytest.approx(recipe.distillation.sigma_min)
 
 
 def test_the_codec_learns_the_pictures_own_mean_and_deviation(photos: Path) -> None:
@@ -124,6 +169,9 @@ def test_the_codec_learns_the_pictures_own_mean_and_deviation(photos: Path) -> N
         ({"data": ""}, DataError, "give --data"),
         ({"data": "nowhere/at/all"}, DataError, "nowhere/at/all"),
         ({"name": "a/b"}, ValueError, "name must be letters"),
+        ({"name": "x" * 95}, ValueError, "name must be letters"),
+        ({"condition": "text"}, DataError, "photos has no captions"),
+        ({"condition": "class"}, DataError, "photos has no classes"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_training(
@@ -133,6 +181,30 @@ def test_what_is_wrong_is_said_before_any_training(
     with pytest.raises(error, match=says):
         recipe.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_scale_outside_of_the_distilled_range_is_refused_before_any_training(photos: Path, tmp_path: Path) -> None:
+    recipe = short(ImagesRecipe(data=str(captioned(photos)), scale=9.0, **SMALL))
+    with pytest.raises(ValueError, match="guidance must lie in the distilled range 1 … 4, got 9"):
+        recipe.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_inside_the_data_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="lies inside the data"):
+        short(ImagesRecipe(data=str(photos), **SMALL)).run(photos / "run")
+
+
+def test_a_missing_recogniser_is_found_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(RecogniserError, match=r"nowhere\.onnx"):
+        short(EmojiRecipe(canvas=(0, 32), recogniser=Path("nowhere.onnx"), **SMALL)).run(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("settings", [{"levels": 1}, {"sigma_min": 90.0}, {"target_decay": 1.0}])
+def test_a_distillation_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Distillation(**settings)
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused() -> None:
@@ -161,11 +233,7 @@ def test_the_toy_recipe_measures_what_it_made(tmp_path: Path, caplog: pytest.Log
     assert "sliced Wasserstein distance" in caplog.text
 
 
-def _two_stages(out: Path, data: Path, rank: int) -> None:
-    short(ImagesRecipe(data=str(data), **SMALL)).run(out)
-
-
 def test_two_processes_train_and_write_one_model(photos: Path, tmp_path: Path) -> None:
-    assert Processes().run_together(2, _two_stages, tmp_path / "run", photos) == [0, 0]
+    assert Processes().run_together(2, run_images, tmp_path / "run", photos) == [0, 0]
     assert fewstep.load(tmp_path / "run" / "models" / "images").generate("", seed=1).size == (16, 16)
     assert sorted(p.name for p in (tmp_path / "run" / "models").iterdir()) == ["images", "images-teacher"]

@@ -11,8 +11,8 @@ import torch
 from diffusers import CMStochasticIterativeScheduler
 
 from fewstep.core.arrays import Array
-from fewstep.core.grids import from_ratios, karras, on_path, uniform
-from fewstep.core.levels import CLEAN, PURE_NOISE, Level, from_ratio
+from fewstep.core.grids import from_ratios, karras, uniform
+from fewstep.core.levels import CLEAN, PURE_NOISE, Level, from_ratio, place
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.samplers import consistency
 from fewstep.samplers.consistency import renoise
@@ -101,7 +101,7 @@ class Pinned:
 @pytest.mark.parametrize("name", ["ve", "linear", "trig"])
 def test_a_pinned_model_gives_data_with_its_boundarys_noise_at_any_number_of_steps(name: str, steps: int) -> None:
     """ε = 0.4 is large on purpose: √(σ² − (αε)²) must leave out what the estimate already holds."""
-    size, levels = 20_000, on_path(from_ratios(np.geomspace(50.0, 0.8, steps)), PATHS[name])
+    size, levels = 20_000, place(from_ratios(np.geomspace(50.0, 0.8, steps)), PATHS[name])
     x = levels[0].batch(size).mix(GAUSSIAN.mean + GAUSSIAN.std * _whitened(size, 1), _whitened(size, 2))
     noise = {draw: _whitened(size, 50 + draw) for draw in range(1, steps)}
     ours = list(consistency(Pinned(0.4), x, levels, {}, noise.__getitem__))[-1].x

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fewstep.core.curricula import Clock
+from fewstep.core.codecs import Identity
+from fewstep.core.curricula import Clock, ict_levels
 from fewstep.core.densities import LogNormal, Rng
 from fewstep.core.levels import CLEAN, from_ratio
 from fewstep.core.parameterisations import Edm, Estimator, Targets
+from fewstep.data import Mixture, PointSet, ring, spiral
+from fewstep.models.conditioning import Conditioning
 from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
 from fewstep.objectives.objective import mean_loss
 from fewstep.training import checkpoints
-from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, TrainingDiverged, train
+from fewstep.training.batches import DatasetBatches
+from fewstep.training.loop import (
+    AtPrecision,
+    Moment,
+    TrainingConfig,
+    TrainingDiverged,
+    accelerator,
+    identity,
+    train,
+)
 from fewstep.training.optimizers import Muon
 from students import CPU, perceptron
 from training_runs import CONFIG, Rows, everything, small_mlp, small_unet, weights
@@ -119,11 +132,8 @@ def test_a_run_of_another_number_of_processes_is_refused_because_its_steps_are_o
     state = json.loads(file.read_text())
     state["facts"]["processes"] = 2
     file.write_text(json.dumps(state))
-    with pytest.raises(checkpoints.CheckpointError, match="processes was 2, now 1"):
+    with pytest.raises(checkpoints.AnotherRun, match="processes was 2, now 1"):
         _train(tmp_path)
-    del state["facts"]["processes"]  # as written before it was noted
-    file.write_text(json.dumps(state))
-    _train(tmp_path)
 
 
 def test_a_run_does_not_go_on_under_another_objective(tmp_path: Path) -> None:
@@ -138,6 +148,47 @@ def test_a_run_does_not_go_on_under_another_objective(tmp_path: Path) -> None:
         run(Diffusion(LogNormal(0.5)))
 
 
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    def run(dataset: PointSet | Mixture, drop: float = 0.0) -> None:
+        source = DatasetBatches(dataset, Conditioning(Identity()), drop=drop)
+        train(perceptron(), Edm(), Diffusion(), source, replace(CONFIG, images=8), tmp_path)
+
+    run(ring())
+    run(ring())
+    with pytest.raises(checkpoints.AnotherRun, match=r"source\.dataset"):
+        run(spiral())
+    with pytest.raises(checkpoints.AnotherRun, match=r"source\.drop was 0\.0, now 0\.5"):
+        run(ring(), drop=0.5)
+
+
+def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
+    with (
+        checkpoints.alone(tmp_path),
+        pytest.raises(checkpoints.CheckpointError, match="another process is training in"),
+    ):
+        _train(tmp_path)
+    _train(tmp_path)
+
+
+def test_precision_and_accumulation_are_the_loops_own_whatever_accelerate_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    made = accelerator()
+    assert (made.mixed_precision, made.gradient_accumulation_steps) == ("no", 1)
+
+
+def test_parts_of_a_run_are_told_apart_by_their_settings() -> None:
+    few, many = (identity(partial(ict_levels, s1=s1)) for s1 in (20, 1280))
+    assert few != many
+    assert few == identity(partial(ict_levels, s1=20))
+    assert identity(Targets.CLEAN) != identity(Targets.SAME)
+    assert identity({"a": Edm(0.5)}) != identity({"a": Edm(1.0)})
+    for part in (few, identity(ring()), identity(Diffusion())):
+        assert json.loads(json.dumps(part)) == part
+
+
 def test_settings_that_do_not_touch_the_weights_may_change(tmp_path: Path) -> None:
     first = weights(_train(tmp_path, images=16))
     again = _train(tmp_path, images=16, checkpoint_every=3, preview_every=2, log_every=1, keep=5)
@@ -146,7 +197,7 @@ def test_settings_that_do_not_touch_the_weights_may_change(tmp_path: Path) -> No
 
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
     _train(tmp_path)
-    with pytest.raises(checkpoints.CheckpointError, match=r"cannot resume from .*step-00000010"):
+    with pytest.raises(checkpoints.AnotherRun, match=r"network\.width was \d+, now 16"):
         train(perceptron(width=16), Edm(), Diffusion(), Rows((2,)), replace(CONFIG, images=40), tmp_path)
 
 

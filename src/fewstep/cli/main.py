@@ -144,7 +144,7 @@ def overview(commands: dict[str, tuple[str, str]] = COMMANDS) -> str:
         [
             f"usage: {PROGRAM} COMMAND [OPTIONS]",
             "",
-            "Image generation in one to four steps: train it, distil it, measure it, serve it.",
+            "Image generation in one to four steps: train it, distil it, measure it.",
             "",
             "commands:",
             *lines,

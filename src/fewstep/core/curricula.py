@@ -44,6 +44,8 @@ def ct_target_decay(clock: Clock, s0: int = 2, s1: int = 150, mu0: float = 0.9) 
 
 def ict_levels(clock: Clock, s0: int = 10, s1: int = 1280) -> int:
     """N(k) = min(s0·2^⌊k/K'⌋, s1) + 1 with K' = ⌊K/(log2⌊s1/s0⌋ + 1)⌋ (2310.14189 §3.4)."""
+    if not 1 <= s0 <= s1:
+        raise ValueError(f"need 1 <= s0 <= s1, got {s0} and {s1}")
     doublings = math.log2(s1 // s0)
     period = max(1, math.floor(clock.steps / (doublings + 1)))
     return int(min(s0 * 2 ** min(clock.step // period, 62), s1)) + 1

@@ -64,6 +64,10 @@ class PseudoHuber:
 
     c: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.c is not None and self.c <= 0:
+            raise ValueError(f"c must be above 0, got {self.c}: the norm itself is `Norm`")
+
     def __call__(self, a: Array, b: Array) -> Array:
         c = 0.00054 * math.sqrt(math.prod(a.shape[1:])) if self.c is None else self.c
         return namespace(a).sqrt(_sum_of_squares(a, b) + c * c) - c

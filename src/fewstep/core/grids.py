@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewstep.core.arrays import Array
-from fewstep.core.levels import CLEAN, VP, Level, Path, from_ratio, place
+from fewstep.core.levels import CLEAN, VP, Level, Path, from_ratio
 
 MAX_STEPS = 10_000
 
@@ -69,12 +69,9 @@ def leading(path: VP, steps: int, offset: int = 0) -> Level:
     total = len(path.betas)
     check_steps(steps, total)
     times = np.arange(steps - 1, -1, -1) * (total // steps) + offset
+    if offset < 0 or times[0] >= total:
+        raise ValueError(f"offset must be at least 0 and keep {steps} steps below {total}, got {offset}")
     return _with_clean(path.level(times.astype(np.float64)))
-
-
-def on_path(levels: Level, path: Path) -> Level:
-    """The same points of the trajectory with the scale of `path`."""
-    return place(levels, path)
 
 
 def _check_range(sigma_min: float, sigma_max: float) -> None:

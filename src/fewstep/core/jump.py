@@ -61,7 +61,7 @@ def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
 def check_leaves_noise(at: Level, to: Level) -> None:
     """Raise ValueError if a sample leaves σ = 0 for another level: nothing there says where to go.
 
-    Levels on an accelerator are not looked at, since that would wait for it; there the jump gives x back.
+    Levels on an accelerator are not looked at, since that would wait for it; nothing is raised there.
     """
     if _on_accelerator(at):
         return
@@ -119,20 +119,23 @@ def heun_step(
         sigma_data: σd of the angle.
 
     Returns:
-        The state at `to` and the first estimate, both [b, ...]; two evaluations, one where `to` is clean.
+        The state at `to` and the first estimate, both [b, ...]; two evaluations, one if all of `to` is clean and
+        on the CPU.
 
     Raises:
-        ValueError: a sample leaves a level without noise, or pure noise over σ/α, which is infinite there.
+        ValueError: a sample leaves a level without noise, or pure noise over σ/α, which is infinite there; on an
+            accelerator nothing is looked at or raised.
     """
     at, to = at.with_kind_of(to), to.with_kind_of(at)
     check_leaves_noise(at, to)
     first = estimator(x, at, at, cond)
     last = to.sigma == 0
     xp = namespace(to.sigma)
-    if bool(xp.all(last)):
+    looked_at = not _on_accelerator(at)
+    if looked_at and bool(xp.all(last)):
         return jump(x, at, to, first), first
     slope, chart = (_angle_slope, _AngleChart(sigma_data)) if variable == "angle" else (_ratio_slope, _RatioChart())
-    if variable == "ratio" and not _on_accelerator(at) and bool(xp.any(at.alpha == 0)):
+    if variable == "ratio" and looked_at and bool(xp.any(at.alpha == 0)):
         raise ValueError("Heun over 'ratio' cannot start at pure noise (α = 0), where σ/α is infinite: use 'angle'")
     y, start, end = chart.enter(x, at), chart.time(at), chart.time(to)
     width = per_sample(end - start, x)
@@ -140,7 +143,7 @@ def heun_step(
     guess = chart.leave(y + width * k1, to)
     k2 = slope(y + width * k1, end, estimator(guess, to, to, cond))
     stepped = chart.leave(y + width * 0.5 * (k1 + k2), to)
-    if bool(xp.any(last)):
+    if not looked_at or bool(xp.any(last)):
         mask = per_sample(last, x) != 0
         stepped = namespace(x).where(mask, jump(x, at, to, first), stepped)
     return stepped, first

@@ -7,6 +7,7 @@ while all arithmetic stays float32.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -66,7 +67,7 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
     shapes = ({0: batch}, {0: batch}, {0: batch}, *conditions)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Positional(network.cpu().eval(), names),
+            _Positional(copy.deepcopy(network).cpu().eval(), names),
             example,
             dynamo=True,
             dynamic_shapes=shapes,

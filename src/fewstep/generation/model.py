@@ -23,7 +23,7 @@ from fewstep.generation.images import GeneratedImage, from_image, to_image
 from fewstep.generation.request import Request, RequestError
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
-from fewstep.provenance import Record, installed
+from fewstep.provenance import Record, image_hash, installed
 from fewstep.samplers import SAMPLERS
 
 ENGINES = ("onnx", "eager")
@@ -287,6 +287,7 @@ class Model:
         return Record(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
+            label=request.label,
             seed=plan.seeds[index],
             steps=plan.steps,
             levels=[[float(a), float(s)] for a, s in zip(plan.levels.alpha, plan.levels.sigma, strict=True)],
@@ -301,6 +302,7 @@ class Model:
             native_size=self.native_size,
             background=background,
             index=index,
+            parents=() if request.control is None else (image_hash(request.control),),
             unknown_words=report.unknown_words if report else (),
             nearest_captions=report.nearest if report else (),
             engine=self.engine,

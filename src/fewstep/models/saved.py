@@ -24,6 +24,8 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError, check_types, from_plain, to_plain
 from fewstep.models.text import BUILT_IN as TEXT
 from fewstep.models.text import Captions, table
+from fewstep.provenance.plain import label
+from fewstep.samplers import SAMPLERS
 
 FORMAT = 1
 MOST_NUMBERS = 2**26  # in one image
@@ -37,6 +39,7 @@ DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER = (
 )
 
 PixelFormat = Literal["rgba_premultiplied", "rgb", "grey", "points"]
+CHANNELS = {"rgba_premultiplied": 4, "rgb": 3, "grey": 1}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ModelSpec:
         guidance: the scale then, or None.
         levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Pure noise
             is infinity, "inf" in the file.
-        sigma_max: σ/α of that grid's start.
+        sigma_min, sigma_max: that grid's last σ/α before clean, and its first.
         licence: SPDX expression or text, for weights and data.
         recipe: the resolved recipe that made it.
         lineage: what it was made from: {"name", "hash"} of teachers, data.
@@ -73,6 +76,7 @@ class ModelSpec:
     steps: int
     guidance: float | None = None
     levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    sigma_min: float = 0.002
     sigma_max: float = 80.0
     licence: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +89,7 @@ class ModelSpec:
         grids.check_steps(steps)
         if steps in self.levels:
             return grids.from_ratios(self.levels[steps])
-        return grids.karras(steps, sigma_max=self.sigma_max)
+        return grids.karras(steps, self.sigma_min, self.sigma_max)
 
     def check(self) -> None:
         """Raise ValueError for a value that would fail only later, in the middle of a request."""
@@ -102,11 +106,24 @@ class ModelSpec:
         check_types(ModelSpec, {name: getattr(self, name) for name in ModelSpec.__dataclass_fields__})
         if not all(isinstance(digest, str) for digest in self.files.values()):
             raise ValueError("files must map names to SHA-256 digests")
-        if not isinstance(self.recipe.get("name", ""), str):
-            raise ValueError(f"a recipe's name must be text, got {self.recipe['name']!r}")
+        label("a recipe's name", self.recipe.get("name", ""))
+        self._check_sampling()
+        if CHANNELS.get(self.pixel_format, self.pixels[0]) != self.pixels[0]:
+            raise ValueError(
+                f"{self.pixel_format} pixels have {CHANNELS[self.pixel_format]} channels, got {self.pixels[0]}"
+            )
         self.conditioning.codec.shape(self.pixels)
+
+    def _check_sampling(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got {self.sampler!r}")
         for steps in (self.steps, *self.levels):
-            self.grid(steps)
+            if len(self.grid(steps)) != steps + 1:
+                raise ValueError(f"levels for {steps} steps must be {steps}, got {len(self.levels[steps])}")
+        distilled = self.conditioning.guidance
+        if distilled is not None and self.guidance is not None and not distilled[0] <= self.guidance <= distilled[1]:
+            low, high = distilled
+            raise ValueError(f"guidance must lie in the distilled range {low:g} … {high:g}, got {self.guidance:g}")
 
     def to_json(self) -> str:
         """The text of model.json."""

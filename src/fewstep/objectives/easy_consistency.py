@@ -55,4 +55,4 @@ class EasyConsistency(Objective):
             answer = target(r.mix(batch.data, noise), r, clean, cond)
         per_sample = self.distance(student(x_t, t, clean, cond), answer)
         weight = 1 / (ratio_t - ratio_r) if self.weight == "gap" else 1 / ratio_t**2 + 1 / self.sigma_data**2
-        return mean_loss(per_sample * weight.to(per_sample.dtype), t, gap=(ratio_r / ratio_t).mean())
+        return mean_loss(per_sample * weight.to(per_sample.dtype), t, gap=(1 - ratio_r / ratio_t).mean())

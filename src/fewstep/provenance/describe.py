@@ -8,7 +8,7 @@ from fewstep.provenance.record import Record
 
 # What can make an image differ, the likeliest reason first; ids and dates always do, and say nothing.
 _REASONS: Mapping[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "negative_prompt"),
+    "prompt": ("prompt", "negative_prompt", "label"),
     "seed": ("seed", "index"),
     "data": ("parents",),
     "model": ("model", "model_hash", "recipe"),

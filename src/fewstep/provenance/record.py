@@ -39,6 +39,7 @@ class Record:
     size: tuple[int, int]  # (width, height) of the image as delivered
 
     negative_prompt: str = ""
+    label: int | None = None  # the class asked for
     sampler_settings: Mapping[str, Json] = field(default_factory=dict)
     guidance: float | None = None
     network_evaluations: int = 0
@@ -46,7 +47,7 @@ class Record:
     background: str | None = None
     recipe: str | None = None
     index: int = 0  # of the image in its request
-    parents: Sequence[str] = ()  # record ids, or image hashes, of the images an edit started from
+    parents: Sequence[str] = ()  # record ids, or image hashes, of what it started from: an edited, a control image
     unknown_words: Sequence[str] = ()
     nearest_captions: Sequence[tuple[str, float]] = ()  # (caption, similarity), nearest first
     engine: str | None = None
@@ -144,6 +145,7 @@ _CHECKS: Mapping[str, Check] = {
     "recipe": plain.optional(plain.label),
     "prompt": plain.text,
     "negative_prompt": plain.text,
+    "label": plain.optional(plain.whole(0)),
     "seed": plain.whole(0),
     "index": plain.whole(0),
     "steps": plain.whole(1),

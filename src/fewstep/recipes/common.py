@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
 from PIL import Image
 from torch import nn
 
 from fewstep.core.arrays import Condition
-from fewstep.core.grids import from_ratios, karras
+from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
+from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
 from fewstep.core.randomness import Noise
 from fewstep.engines.export import export_onnx
@@ -28,7 +28,10 @@ from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, read
 from fewstep.objectives import ConsistencyDistillation
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
-from fewstep.training.loop import AtPrecision, Moment
+from fewstep.training.loop import AtPrecision, Moment, accelerator
+
+SIGMA_MAX = 80.0
+"""σ/α of the noise that sampling and distillation begin with."""
 
 
 def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) -> None:
@@ -46,6 +49,15 @@ def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) 
     strangers = [name for name in missing if not name.startswith(tuple(new))] + list(unexpected)
     if strangers:
         raise ValueError(f"teacher and student differ in {', '.join(strangers[:5])}")
+
+
+def check_size(size: int, patch: int, resolutions: int) -> None:
+    """Raise ValueError unless a U-Net over patches can halve `size` at each further resolution."""
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1, got {patch}")
+    cell = patch * 2 ** (resolutions - 1)
+    if size < cell or size % cell:
+        raise ValueError(f"size must be a multiple of {cell} (patch {patch}, {resolutions} resolutions), got {size}")
 
 
 def null_condition(conditioning: Conditioning) -> Condition:
@@ -66,6 +78,14 @@ class Distillation:
     sigma_min: float = 0.4
     target_decay: float = 0.9
 
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise ValueError(f"levels must be at least 2, got {self.levels}")
+        if not 0 < self.sigma_min < SIGMA_MAX:
+            raise ValueError(f"sigma_min must be between 0 and {SIGMA_MAX:g}, got {self.sigma_min}")
+        if not 0 <= self.target_decay < 1:
+            raise ValueError(f"target_decay must be at least 0 and below 1, got {self.target_decay}")
+
     def objective(
         self, teacher: nn.Module, parameterisation: Parameterisation, precision: str, conditioning: Conditioning
     ) -> ConsistencyDistillation:
@@ -77,12 +97,13 @@ class Distillation:
             precision: of its arithmetic.
             conditioning: the student's; its guidance is folded in.
         """
-        device = Accelerator().device
+        device = accelerator().device
         frozen = AtPrecision(teacher.to(device).eval().requires_grad_(False), device, precision)
         return ConsistencyDistillation(
             Parameterised(frozen, parameterisation),
             levels=self.levels,
             sigma_min=self.sigma_min,
+            sigma_max=SIGMA_MAX,
             decay=self.target_decay,
             solver="euler",
             guidance=conditioning.guidance,
@@ -101,7 +122,7 @@ class Preview:
         sampler, steps: one column for each number of steps.
         guidance: scale, None for none.
         labels: classes instead of prompts.
-        levels: for a number of steps, the σ/α to visit; others use a Karras grid.
+        grid: the levels to visit for a number of steps: `ModelSpec.grid`.
         columns: pictures a row.
     """
 
@@ -114,7 +135,7 @@ class Preview:
     steps: tuple[int, ...]
     guidance: float | None = None
     labels: tuple[int, ...] | None = None
-    levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    grid: Callable[[int], Level] = karras
     columns: int = 8
 
     def __call__(self, moment: Moment) -> dict[str, Image.Image]:
@@ -128,7 +149,7 @@ class Preview:
             estimator = Guided(estimator, null, self.guidance)
         rows = []
         for steps in self.steps:
-            levels = from_ratios(self.levels[steps]) if steps in self.levels else karras(steps)
+            levels = self.grid(steps)
             noise = Noise(range(count), shape, torch.zeros(0, device=device))
             x = noise(0) * float(levels.sigma[0])
             extra = {"noise": noise} if self.sampler == "consistency" else {}
@@ -144,7 +165,8 @@ class Preview:
         sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
         for i, tile in enumerate(tiles):
             sheet.paste(tile, (i % columns * width, i // columns * height))
-        return sheet.resize((3 * sheet.width, 3 * sheet.height), Image.Resampling.NEAREST)
+        enlarged = max(1, 96 // width)
+        return sheet.resize((enlarged * sheet.width, enlarged * sheet.height), Image.Resampling.NEAREST)
 
 
 def save_model(
@@ -171,7 +193,7 @@ def save_model(
         if recogniser is not None:
             (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
 
-    processes = PartialState()
+    processes = accelerator()
     if processes.is_main_process:
         weights = {name: value.numpy() for name, value in rounded.items()}
         writing.write(spec, weights, directory, captions, other_words, complete)

@@ -17,11 +17,11 @@ from fewstep.core.distances import PseudoHuber
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.digits import Digits
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion, EasyConsistency
-from fewstep.recipes.common import Preview, initialise, resolved, save_model
+from fewstep.recipes.common import Preview, check_size, initialise, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
@@ -61,13 +61,16 @@ class DigitsRecipe:
     teacher: TrainingConfig = field(default_factory=lambda: _training(100_000, 0, 0.02))
     student: TrainingConfig = field(default_factory=lambda: _training(100_000, 1, 0.005))
 
+    def __post_init__(self) -> None:
+        check_size(self.size, 2, len(self.widths))
+
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out` and save both models in `out/models`."""
-        teacher = self._train("teacher", self._network(), out / "teacher")
+        teacher = self._train(self._network(), out / "teacher")
         parent = self.save(teacher, out / "models" / "digits-teacher")
         student = self._network()
         initialise(student, teacher)
-        student = self._train("student", student, out / "student")
+        student = self._train(student, out / "student", parent)
         return self.save(student, out / "models" / "digits", parent)
 
     @property
@@ -91,8 +94,8 @@ class DigitsRecipe:
             )
         )
 
-    def _train(self, stage: str, network: UNet, out: Path) -> UNet:
-        is_teacher = stage == "teacher"
+    def _train(self, network: UNet, out: Path, parent: SavedModel | None = None) -> UNet:
+        is_teacher = parent is None
         config = self.teacher if is_teacher else self.student
         objective = (
             Diffusion(self.density, SIGMA_DATA)
@@ -101,7 +104,7 @@ class DigitsRecipe:
         )
         labels = tuple(label for label in range(10) for _ in range(2))
         preview = Preview(
-            stage,
+            "teacher" if is_teacher else "student",
             self.conditioning,
             self.pixels,
             "grey",
@@ -109,28 +112,34 @@ class DigitsRecipe:
             "heun" if is_teacher else "consistency",
             (18,) if is_teacher else (1, 2),
             labels=labels,
+            grid=self.spec(network, "digits", parent, not is_teacher).grid,
             columns=len(labels),
         )
         source = DatasetBatches(Digits(self.size), self.conditioning, config.seed, drop=0.1 if is_teacher else 0.0)
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview])
+        facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview], facts)
         assert isinstance(average, UNet)
         return average
 
-    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
-        """Save the teacher, or with its `parent` the student."""
-        spec = ModelSpec(
-            name=directory.name,
+    def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
+        """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""
+        return ModelSpec(
+            name=name,
             network=describe(network),
             parameterisation=Edm(SIGMA_DATA),
-            targets=Targets.SAME if parent is None else Targets.CLEAN,
+            targets=Targets.CLEAN if distilled else Targets.SAME,
             conditioning=self.conditioning,
             pixels=self.pixels,
             pixel_format="grey",
-            sampler="heun" if parent is None else "consistency",
-            steps=18 if parent is None else 1,
-            levels={} if parent is None else {2: (80.0, 0.8)},
+            sampler="consistency" if distilled else "heun",
+            steps=1 if distilled else 18,
+            levels={2: (80.0, 0.8)} if distilled else {},
+            sigma_min=0.2 if distilled else 0.002,
             licence="weights Apache-2.0; trained on the UCI digits that scikit-learn carries (CC BY 4.0)",
             recipe=resolved(self, "digits"),
             lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
         )
-        return save_model(network, spec, directory)
+
+    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
+        """Save the teacher, or with its `parent` the student."""
+        return save_model(network, self.spec(network, directory.name, parent, parent is not None), directory)

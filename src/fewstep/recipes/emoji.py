@@ -17,8 +17,10 @@ from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.data.styles import COLOURS, STYLES
+from fewstep.evaluation.recognise import Recogniser
+from fewstep.evaluation.subjects import EmojiSubject
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.models.text import table, words
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
@@ -110,10 +112,23 @@ class EmojiRecipe:
 
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out` and save both models in `out/models`."""
+        self.check()
         teacher = self.train_teacher(out / "teacher")
         parent = self.save(teacher, out / "models" / "emoji-teacher")
-        student = self.train_student(teacher, out / "student")
+        student = self.train_student(teacher, parent, out / "student")
         return self.save(student, out / "models" / "emoji", parent)
+
+    def check(self) -> None:
+        """Raise for what would otherwise be found out after hours.
+
+        Raises:
+            ValueError: settings that no model can have.
+            RecogniserError: `recogniser` is missing, or judges other pictures.
+        """
+        for distilled in (False, True):
+            self.spec(self.network(distilled), "emoji", distilled=distilled).check()
+        if self.recogniser is not None:
+            EmojiSubject(self.dataset, Recogniser(self.recogniser))
 
     @property
     def dataset(self) -> Emoji:
@@ -159,8 +174,8 @@ class EmojiRecipe:
         )
         return _unet(average)
 
-    def train_student(self, teacher: UNet, out: Path) -> UNet:
-        """Consistency distillation of the guided teacher."""
+    def train_student(self, teacher: UNet, parent: SavedModel, out: Path) -> UNet:
+        """Consistency distillation of the guided teacher, `parent` once saved."""
         conditioning = self.conditioning(distilled=True)
         network = self.network(distilled=True)
         initialise(network, teacher, new=("embedding.guidance.",))
@@ -176,17 +191,15 @@ class EmojiRecipe:
             "consistency",
             (1, 2),
             self.scale,
-            levels=LEVELS,
+            grid=self.spec(network, "emoji", parent, distilled=True).grid,
         )
-        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, [preview]))
+        facts = {"teacher": parent.spec.files[WEIGHTS]}
+        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, [preview], facts))
 
-    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
-        """Save the teacher, or with its `parent` the student."""
-        distilled = parent is not None
-        dataset = self.dataset
-        keywords = {word for glyph in dataset.glyphs for keyword in glyph.keywords for word in words(keyword)}
-        spec = ModelSpec(
-            name=directory.name,
+    def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
+        """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""
+        return ModelSpec(
+            name=name,
             network=describe(network),
             parameterisation=Edm(SIGMA_DATA),
             targets=Targets.CLEAN if distilled else Targets.SAME,
@@ -197,11 +210,19 @@ class EmojiRecipe:
             steps=1 if distilled else 18,
             guidance=self.scale,
             levels=LEVELS if distilled else {},
+            sigma_min=self.distillation.sigma_min if distilled else 0.002,
             licence=LICENCE,
             recipe=resolved(self, "emoji"),
             lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
         )
+
+    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
+        """Save the teacher, or with its `parent` the student."""
+        distilled = parent is not None
+        dataset = self.dataset
+        keywords = {word for glyph in dataset.glyphs for keyword in glyph.keywords for word in words(keyword)}
         known = keywords | {word for name in [*COLOURS, *STYLES] for word in words(name)}
+        spec = self.spec(network, directory.name, parent, distilled)
         recogniser = self.recogniser if distilled else None
         return save_model(network, spec, directory, dataset.captions, sorted(known), recogniser)
 

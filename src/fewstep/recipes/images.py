@@ -8,9 +8,11 @@ the emoji recipe; on a GPU take a larger size, widths and budget. Nothing is kno
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -21,20 +23,21 @@ from fewstep.data import DataError, channel_statistics, open_pictures
 from fewstep.data.images import Channels, Crop
 from fewstep.data.sources import Pictures
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.models.saved import WEIGHTS, ModelSpec, PixelFormat, SavedModel
 from fewstep.models.text import table
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
 from fewstep.objectives.objective import Objective
-from fewstep.recipes.common import Distillation, Preview, initialise, resolved, save_model
+from fewstep.recipes.common import Distillation, Preview, check_size, initialise, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 
+log = logging.getLogger(__name__)
+
 SIGMA_DATA = 0.5
-TEXT_LENGTH = 24
 FORMATS: dict[Channels, PixelFormat] = {"RGB": "rgb", "RGBA": "rgba_premultiplied", "L": "grey"}
 LEVELS = {2: (80.0, 0.8)}
 """The middle σ/α of two steps that 2303.01469 found on CIFAR-10 lies near 0.8; a guess for other data."""
@@ -73,13 +76,18 @@ class ImagesRecipe:
         name: the model's; the teacher's is this with -teacher.
         size: pixels a side.
         channels: RGB, RGBA (stickers) or L (grey).
-        split: of a Hugging Face data set.
+        split: of a Hugging Face data set, or of a folder with one folder for each split.
+        config: of a Hugging Face data set that has several.
+        caption_column: where captions stand, if not in text, caption or prompt.
+        condition: what the model takes: a prompt, a class, nothing, or what the data have (captions before classes).
         flip: mirror left and right in half of the draws.
         crop: how images of another shape are brought to a square.
         licence: of the data and so of the weights, kept in the model.
         patch: pixels a side of what becomes one position; size must be a multiple of it and of 2 for each further
-            resolution.
-        widths, depths: of the U-Net; it attends at all but the first resolution.
+            resolution. Larger pictures want a larger patch or more resolutions.
+        widths, depths: of the U-Net, one for each resolution. It attends where 16 positions a side or fewer are
+            left, but not at the first resolution.
+        text_length: tokens kept of a prompt.
         text_width: of the text's transformer.
         density: of the teacher's noise levels.
         drop: the share of prompts or classes left out, for guidance.
@@ -94,12 +102,16 @@ class ImagesRecipe:
     size: int = 32
     channels: Channels = "RGB"
     split: str = "train"
+    config: str | None = None
+    caption_column: str | None = None
+    condition: Literal["auto", "text", "class", "none"] = "auto"
     flip: bool = False
     crop: Crop = "center"
     licence: str = ""
     patch: int = 2
     widths: tuple[int, ...] = (64, 128, 192)
     depths: tuple[int, ...] = (1, 2, 1)
+    text_length: int = 24
     text_width: int = 128
     density: LogNormal = field(default_factory=lambda: LogNormal(0.0, 1.7))
     drop: float = 0.1
@@ -110,24 +122,40 @@ class ImagesRecipe:
     student: TrainingConfig = field(default_factory=_student_training)
 
     def __post_init__(self) -> None:
-        cell = self.patch * 2 ** (len(self.widths) - 1)
-        if self.size < cell or self.size % cell:
-            raise ValueError(
-                f"size must be a multiple of {cell} (patch {self.patch}, {len(self.widths)} resolutions), "
-                f"got {self.size}"
-            )
+        check_size(self.size, self.patch, len(self.widths))
 
     def run(self, out: Path) -> SavedModel:
-        """Train both stages under `out` and save both models in `out/models`."""
-        network = self.network(distilled=False)
-        self.spec(network, self.name).check()  # what is wrong is better known before the training than after
-        teacher = self._train("teacher", network, Diffusion(self.density, SIGMA_DATA), out)
+        """Train both stages under `out` and save both models in `out/models`.
+
+        Raises:
+            DataError: `data` is not given or cannot be used, or `out` lies inside it.
+            ValueError: settings that no model can have.
+        """
+        self.check(out)
+        teacher = self._train(self.network(distilled=False), Diffusion(self.density, SIGMA_DATA), out / "teacher")
         parent = self.save(teacher, out / "models" / f"{self.name}-teacher")
         conditioning = self.conditioning(distilled=True)
         student = self.network(distilled=True)
         initialise(student, teacher, new=("embedding.guidance.",))
         objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student.precision, conditioning)
-        return self.save(self._train("student", student, objective, out), out / "models" / self.name, parent)
+        student = self._train(student, objective, out / "student", parent)
+        return self.save(student, out / "models" / self.name, parent)
+
+    def check(self, out: Path) -> None:
+        """Raise for what would otherwise be found out after hours, and say what the data are; see `run`."""
+        if self.data and out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
+            raise DataError(f"'{out}' lies inside the data: its previews would be trained on")
+        for name, distilled in ((f"{self.name}-teacher", False), (self.name, True)):
+            self.spec(self.network(distilled), name, distilled=distilled).check()
+        takes = self.conditioning(distilled=False)
+        kind = "a prompt" if takes.text_length else f"one of {takes.classes} classes" if takes.classes else "nothing"
+        log.info(
+            "%s: %d images, %d captions; the model will take %s (--condition)",
+            self.dataset.name,
+            len(self.dataset),
+            len(self.dataset.captions),
+            kind,
+        )
 
     @cached_property
     def dataset(self) -> Pictures:
@@ -138,7 +166,16 @@ class ImagesRecipe:
         """
         if not self.data:
             raise DataError("give --data: a folder of images, .tar shards, or a Hugging Face data set")
-        return open_pictures(self.data, self.size, self.channels, self.split, self.flip, self.crop)
+        return open_pictures(
+            self.data,
+            self.size,
+            self.channels,
+            self.split,
+            self.flip,
+            self.crop,
+            caption_column=self.caption_column,
+            config=self.config,
+        )
 
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -149,75 +186,90 @@ class ImagesRecipe:
         return (len(self.channels), self.size, self.size)
 
     def conditioning(self, distilled: bool) -> Conditioning:
-        """By text where there are captions, by class where there are only labels."""
-        text = bool(self.dataset.captions)
-        classes = 0 if text else self.dataset.classes
+        """What `condition` says; `auto` is text where there are captions and class where there are only labels.
+
+        Raises:
+            DataError: it asks for what the data do not have.
+        """
+        captions, classes = self.dataset.captions, self.dataset.classes
+        if self.condition == "text" and not captions:
+            raise DataError(f"{self.dataset.name} has no captions: give them, or another --condition")
+        if self.condition == "class" and not classes:
+            raise DataError(f"{self.dataset.name} has no classes: give them, or another --condition")
+        text = bool(captions) and self.condition in ("auto", "text")
+        classes = classes if not text and self.condition in ("auto", "class") else 0
         return Conditioning(
             SpaceToDepth(self.patch, *self._statistics, SIGMA_DATA),
-            text_length=TEXT_LENGTH if text else 0,
+            text_length=self.text_length if text else 0,
             classes=classes,
             guidance=self.guidance if distilled and (text or classes) else None,
         )
 
     def network(self, distilled: bool) -> UNet:
         conditioning = self.conditioning(distilled)
+        sides = [self.size // self.patch >> level for level in range(len(self.widths))]
         torch.manual_seed(0)
         return UNet(
             UNetConfig(
                 channels=len(self.channels) * self.patch**2,
                 widths=self.widths,
                 depths=self.depths,
-                attention=(False, *(True for _ in self.widths[1:])),
+                attention=(False, *(side <= 16 for side in sides[1:])),
                 text=table().width if conditioning.text_length else 0,
-                text_length=TEXT_LENGTH,
+                text_length=self.text_length,
                 text_width=self.text_width,
                 classes=conditioning.classes,
                 guidance=conditioning.guidance is not None,
             )
         )
 
-    def _train(self, stage: str, network: UNet, objective: Objective, out: Path) -> UNet:
-        distilled = stage == "student"
+    def _train(self, network: UNet, objective: Objective, out: Path, parent: SavedModel | None = None) -> UNet:
+        distilled = parent is not None
         config = self.student if distilled else self.teacher
         conditioning = self.conditioning(distilled)
         source = DatasetBatches(self.dataset, conditioning, config.seed, 0.0 if distilled else self.drop)
-        average = train(
-            network, Edm(SIGMA_DATA), objective, source, config, out / stage, [self._preview(stage, conditioning)]
-        )
+        preview = self._preview(self.spec(network, self.name, parent, distilled))
+        facts = {
+            "framing": [self.channels, self.crop, self.flip],
+            "teacher": None if parent is None else parent.spec.files[WEIGHTS],
+        }
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview], facts)
         assert isinstance(average, UNet)
         return average
 
-    def _preview(self, stage: str, conditioning: Conditioning) -> Preview:
-        captions = self.dataset.captions
-        chosen = [captions[i * len(captions) // 16] if captions else "" for i in range(16)]
+    def _preview(self, spec: ModelSpec) -> Preview:
+        takes, captions = spec.conditioning, self.dataset.captions
+        distilled = spec.targets is Targets.CLEAN
+        chosen = [captions[i * len(captions) // 16] if takes.text_length else "" for i in range(16)]
         return Preview(
-            stage,
-            conditioning,
+            "student" if distilled else "teacher",
+            takes,
             self.pixels,
-            FORMATS[self.channels],
+            spec.pixel_format,
             tuple(chosen),
-            "consistency" if stage == "student" else "heun",
-            (1, 2) if stage == "student" else (18,),
-            self.scale if conditioning.text_length or conditioning.classes else None,
-            labels=tuple(i % conditioning.classes for i in range(16)) if conditioning.classes else None,
-            levels=LEVELS,
+            spec.sampler,
+            (1, 2) if distilled else (18,),
+            spec.guidance,
+            labels=tuple(i % takes.classes for i in range(16)) if takes.classes else None,
+            grid=spec.grid,
         )
 
-    def spec(self, network: UNet, name: str, parent: SavedModel | None = None) -> ModelSpec:
-        """What model.json says of the teacher, or with its `parent` of the student."""
-        conditioning = self.conditioning(distilled=parent is not None)
+    def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
+        """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""
+        conditioning = self.conditioning(distilled)
         return ModelSpec(
             name=name,
             network=describe(network),
             parameterisation=Edm(SIGMA_DATA),
-            targets=Targets.SAME if parent is None else Targets.CLEAN,
+            targets=Targets.CLEAN if distilled else Targets.SAME,
             conditioning=conditioning,
             pixels=self.pixels,
             pixel_format=FORMATS[self.channels],
-            sampler="heun" if parent is None else "consistency",
-            steps=18 if parent is None else 1,
+            sampler="consistency" if distilled else "heun",
+            steps=1 if distilled else 18,
             guidance=self.scale if conditioning.text_length or conditioning.classes else None,
-            levels={} if parent is None else LEVELS,
+            levels=LEVELS if distilled else {},
+            sigma_min=self.distillation.sigma_min if distilled else 0.002,
             licence=self.licence,
             recipe=resolved(replace(self, data=self.dataset.name), "images"),
             lineage=[{"data": self.dataset.name, "examples": len(self.dataset)}]
@@ -226,4 +278,6 @@ class ImagesRecipe:
 
     def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
         """Save the teacher, or with its `parent` the student."""
-        return save_model(network, self.spec(network, directory.name, parent), directory, self.dataset.captions)
+        spec = self.spec(network, directory.name, parent, parent is not None)
+        captions = self.dataset.captions if spec.conditioning.text_length else []
+        return save_model(network, spec, directory, captions)

@@ -80,16 +80,7 @@ class Checkpoints:
     facts: dict[str, Any]
 
     def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        saved = checkpoints.found(self.folder)
-        if not saved:
-            return 0
-        step, facts = checkpoints.restore(saved[-1], {"network": network}, [optimizer])
-        if facts != self.facts:
-            raise checkpoints.CheckpointError(
-                f"'{self.folder}' holds a run with other settings: give another --out, or remove it"
-            )
-        log.info("resuming after step %d", step)
-        return step
+        return checkpoints.resume(self.folder, {"network": network}, [optimizer], self.facts)
 
     def keep(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         checkpoints.save(self.folder, step, {"network": network}, [optimizer], self.facts, keep=2)

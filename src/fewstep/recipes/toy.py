@@ -20,7 +20,7 @@ from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
 from fewstep.generation.model import Model, Plan, load
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import ConsistencyDistillation, Diffusion
@@ -28,7 +28,7 @@ from fewstep.objectives.objective import Objective
 from fewstep.recipes.common import initialise, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import TrainingConfig, train
+from fewstep.training.loop import TrainingConfig, accelerator, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -73,20 +73,30 @@ class ToyRecipe:
         parent = self.save(teacher, out / "models" / "toy-teacher")
         student = self._network()
         initialise(student, teacher)
+        teacher = teacher.to(accelerator().device)
         frozen = Parameterised(teacher.eval().requires_grad_(False), Edm(SIGMA_DATA))
         objective = ConsistencyDistillation(frozen, levels=self.levels, solver="heun")
-        student = self._train(objective, student, self.student, out / "student")
+        student = self._train(objective, student, self.student, out / "student", parent)
         saved = self.save(student, out / "models" / "toy", parent)
-        self.measure(out)
+        if accelerator().is_main_process:
+            self.measure(out)
         return saved
 
     def _network(self) -> MLP:
         torch.manual_seed(0)
         return MLP(MLPConfig(width=self.width, depth=self.depth))
 
-    def _train(self, objective: Objective, network: MLP, config: TrainingConfig, out: Path) -> MLP:
+    def _train(
+        self,
+        objective: Objective,
+        network: MLP,
+        config: TrainingConfig,
+        out: Path,
+        parent: SavedModel | None = None,
+    ) -> MLP:
         source = DatasetBatches(ring(), Conditioning(Identity()), config.seed, drop=0.0)
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out)
+        facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, facts=facts)
         assert isinstance(average, MLP)
         return average
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,8 +20,15 @@ from torch import Tensor, nn
 FORMAT = 1
 
 
+log = logging.getLogger(__name__)
+
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used here: the message says why."""
+
+
+class AnotherRun(CheckpointError):
+    """A checkpoint of a run with other settings."""
 
 
 def save(
@@ -65,6 +75,85 @@ def found(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob("step-*") if (p / "state.json").is_file())
 
 
+def resume(
+    directory: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    facts: Mapping[str, Any],
+    may_change: Collection[str] = (),
+) -> int:
+    """Go on from the last whole checkpoint; from an earlier one the same steps are done again.
+
+    Args:
+        directory: of this run's checkpoints.
+        modules, optimizers: as for `save`.
+        facts: as for `save`: those of the checkpoint must be the same.
+        may_change: names of facts that need not be.
+
+    Returns:
+        Steps done, 0 if there is no checkpoint.
+
+    Raises:
+        AnotherRun: the last checkpoint has other facts.
+        CheckpointError: there are checkpoints and none can be read.
+    """
+    errors: list[CheckpointError] = []
+    for checkpoint in reversed(found(directory)):
+        try:
+            changed = differences(_state(checkpoint)["facts"], json.loads(json.dumps(facts)), may_change)
+            if changed:
+                raise AnotherRun(
+                    f"{directory.parent} holds another run ({'; '.join(changed)}): choose another directory, "
+                    "or the same settings"
+                )
+            step, _ = restore(checkpoint, modules, optimizers)
+        except AnotherRun:
+            raise
+        except CheckpointError as error:
+            errors.append(error)
+            continue
+        for error in errors:
+            log.warning("%s; going back to %s", error, checkpoint.name)
+        log.info("resuming %s at step %d", directory.parent, step)
+        return step
+    if errors:
+        raise errors[0]
+    return 0
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = (), prefix: str = ""
+) -> list[str]:
+    """In words, which facts of two runs differ."""
+    found_out = []
+    for key in sorted({*before, *now} - set(may_change)):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found_out += differences(a, b, may_change, f"{prefix}{key}.")
+        elif a != b:
+            found_out.append(f"{prefix}{key} was {a}, now {b}")
+    return found_out
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process: two runs in one would overwrite each other's files.
+
+    Raises:
+        CheckpointError: another process is training there.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CheckpointError(f"another process is training in '{directory}'") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def restore(
     checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, dict[str, Any]]:
@@ -76,17 +165,26 @@ def restore(
     Raises:
         CheckpointError: it is damaged, from a newer version, or of another network.
     """
+    state = _state(checkpoint)
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(load_file(checkpoint / f"{name}.safetensors"))
+        _unflatten(optimizers, load_file(checkpoint / "optimizers.safetensors"), state["optimizers"])
+        return state["step"], state["facts"]
+    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot resume from {checkpoint}: {error!r}") from error
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's state.json."""
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
             raise CheckpointError(f"{checkpoint} has format {state['format']}, this version reads {FORMAT}")
-        for name, module in modules.items():
-            module.load_state_dict(load_file(checkpoint / f"{name}.safetensors"))
-        _unflatten(optimizers, load_file(checkpoint / "optimizers.safetensors"), state["optimizers"])
-        return int(state["step"]), dict(state["facts"])
+        return {**state, "step": int(state["step"]), "facts": dict(state["facts"])}
     except CheckpointError:
         raise
-    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"cannot resume from {checkpoint}: {error!r}") from error
 
 

@@ -7,20 +7,21 @@ command run again goes on, bit for bit.
 from __future__ import annotations
 
 import copy
-import json
+import functools
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import GradientAccumulationPlugin, broadcast
 from PIL import Image
 from torch import Tensor, nn
 
@@ -45,10 +46,10 @@ class TrainingConfig:
 
     Args:
         images: training images in all.
-        batch: images a step and process.
+        batch: images a micro-batch and process.
         accumulate: micro-batches a step.
         precision: of the network's arithmetic; weights, losses and averages are float32.
-        clip: the gradient norm allowed.
+        clip: the gradient norm allowed; inf for any.
         seed: of everything random.
         optimizer, ema: see there.
         checkpoint_every, preview_every, log_every: in optimiser steps; 0 for never.
@@ -74,6 +75,8 @@ class TrainingConfig:
         for name in ("images", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.clip > 0:
+            raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
 
     def steps(self, world: int) -> int:
         """Optimiser steps in all."""
@@ -95,6 +98,19 @@ class Moment:
 
 Observer = Callable[[Moment], "dict[str, Image.Image]"]
 """Called every `preview_every` steps and at the end; the pictures it returns are saved and logged by name."""
+
+
+def accelerator() -> Accelerator:
+    """Where to train: what `accelerate launch` set up, else the GPU, else the CPU.
+
+    Precision and accumulation are the loop's own, whatever `accelerate config` says of them. Apple's GPUs have no
+    float64, which levels are kept in: there the CPU trains.
+    """
+    apple = torch.backends.mps.is_available()
+    if apple:
+        log.info("training on the CPU: Apple's GPUs have no float64")
+    once = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(cpu=apple, mixed_precision="no", gradient_accumulation_plugin=once)
 
 
 class AtPrecision:
@@ -133,13 +149,16 @@ def train(
         config: how long and how.
         out: a directory of this run alone: checkpoints, previews, TensorBoard's events.
         observers: called for previews.
-        facts: JSON values that identify the run; a checkpoint of another run is refused.
+        facts: JSON values that identify the run, beside its settings, objective, network and data; a checkpoint of
+            another run is refused.
 
     Raises:
         TrainingDiverged: a loss was no longer finite; the last good checkpoint stays.
         CheckpointError: `out` holds a checkpoint of another run, or a damaged one.
     """
-    return _Run(network, parameterisation, objective, source, config, out, observers, facts or {}).train()
+    run = _Run(network, parameterisation, objective, source, config, out, observers, facts or {})
+    with checkpoints.alone(out) if run.accelerator.is_main_process else nullcontext():
+        return run.train()
 
 
 class _Run:
@@ -154,7 +173,7 @@ class _Run:
         observers: Sequence[Observer],
         facts: dict[str, Any],
     ) -> None:
-        self.accelerator = Accelerator()
+        self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.objective, self.source, self.config, self.out = objective, source, config, out
         self.observers, self.parameterisation = observers, parameterisation
@@ -163,10 +182,11 @@ class _Run:
             "training": asdict(config),
             "processes": self.accelerator.num_processes,
             "objective": identity(objective),
+            "parameterisation": identity(parameterisation),
+            "network": identity(getattr(network, "config", network)),
+            "source": identity(source),
         }
-        layout = (
-            torch.channels_last if config.channels_last and self.device.type != "mps" else torch.contiguous_format
-        )
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.network: nn.Module = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.wrapped = self.accelerator.prepare(self.network)  # gives every process the first one's weights
         self.average: nn.Module = copy.deepcopy(self.network).requires_grad_(False)
@@ -274,7 +294,7 @@ class _Run:
 
     def _move(self, batch: Batch) -> Batch:
         data = batch.data.to(self.device, non_blocking=True)
-        if self.config.channels_last and data.ndim == 4 and self.device.type != "mps":
+        if self.config.channels_last and data.ndim == 4:
             data = data.contiguous(memory_format=torch.channels_last)
         return Batch(data, {k: v.to(self.device, non_blocking=True) for k, v in batch.cond.items()})
 
@@ -305,31 +325,7 @@ class _Run:
             for scratch in folder.glob(".writing-*"):
                 shutil.rmtree(scratch)
         self.accelerator.wait_for_everyone()
-        saved = checkpoints.found(folder)
-        if not saved:
-            return 0
-        step, facts = self._restore_last_whole(saved)
-        changed = _changed({"processes": 1, **facts}, json.loads(json.dumps(self.facts)))
-        if changed:
-            raise checkpoints.CheckpointError(
-                f"{self.out} holds another run ({'; '.join(changed)}): choose another directory, or the same settings"
-            )
-        log.info("resuming %s at step %d", self.out, step)
-        return step
-
-    def _restore_last_whole(self, saved: Sequence[Path]) -> tuple[int, dict[str, Any]]:
-        """The last checkpoint that can be read; from an earlier one the same steps are done again."""
-        errors: list[checkpoints.CheckpointError] = []
-        for checkpoint in reversed(saved):
-            try:
-                restored = checkpoints.restore(checkpoint, self._modules, self._all_optimizers)
-            except checkpoints.CheckpointError as error:
-                errors.append(error)
-                continue
-            for error in errors:
-                log.warning("%s; going back to %s", error, checkpoint.name)
-            return restored
-        raise errors[0]
+        return checkpoints.resume(folder, self._modules, self._all_optimizers, self.facts, _MAY_CHANGE)
 
     def _preview(self, clock: Clock, reporter: Reporter) -> None:
         if not self.accelerator.is_main_process or not self.observers:
@@ -355,27 +351,28 @@ def _due(done: int, every: int) -> bool:
 
 
 def identity(part: Any) -> Any:
-    """What tells one objective from another, as JSON values: name and settings; networks by their name alone."""
+    """What tells one part of a run from another, as JSON values.
+
+    Dataclasses by name and settings, functions with their fixed arguments, networks by their name alone, data sets by
+    name, size and shape.
+    """
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
     if isinstance(part, (tuple, list)):
         return [identity(value) for value in part]
-    if isinstance(part, nn.Module) or not is_dataclass(part) or isinstance(part, type):
-        return getattr(part, "__qualname__", type(part).__qualname__)
-    settings = {f.name: identity(getattr(part, f.name)) for f in fields(part) if f.compare}
-    return {"kind": type(part).__qualname__, **settings}
+    if isinstance(part, Mapping):
+        return {str(key): identity(value) for key, value in part.items()}
+    if isinstance(part, Enum):
+        return part.name
+    if isinstance(part, functools.partial):
+        return {"kind": identity(part.func), "args": identity(part.args), "keywords": identity(part.keywords)}
+    if is_dataclass(part) and not isinstance(part, (nn.Module, type)):
+        settings = {f.name: identity(getattr(part, f.name)) for f in fields(part) if f.compare}
+        return {"kind": type(part).__qualname__, **settings}
+    kind = getattr(part, "__qualname__", type(part).__qualname__)
+    if hasattr(part, "example") and hasattr(part, "shape"):
+        return {"kind": kind, "name": part.name, "examples": len(part), "shape": identity(part.shape)}
+    return kind
 
 
 _MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Which settings differ between two runs, but for those that do not change the weights."""
-    differences = []
-    for key in sorted({*before, *now} - _MAY_CHANGE):
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            differences += _changed(a, b, f"{prefix}{key}.")
-        elif a != b:
-            differences.append(f"{prefix}{key} was {a}, now {b}")
-    return differences

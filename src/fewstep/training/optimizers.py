@@ -81,7 +81,8 @@ class OptimizerConfig:
         kind: `muon` for the matrices with `adamw` for the rest, or `adamw` or `radam` for all.
         lr: AdamW's (RAdam's) step.
         muon_lr: Muon's step.
-        betas, weight_decay: AdamW's.
+        betas: AdamW's (RAdam's).
+        weight_decay: decoupled, of all.
         warmup: steps over which the rates rise.
         decay_from: the share of training after which the rates fall to 0 by a half cosine; 1 for never.
     """
@@ -94,6 +95,16 @@ class OptimizerConfig:
     warmup: int = 100
     decay_from: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("lr", "muon_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.warmup < 0 or self.weight_decay < 0 or not 0 <= self.decay_from <= 1:
+            raise ValueError(
+                "warmup and weight_decay must be at least 0 and decay_from between 0 and 1, "
+                f"got {self.warmup}, {self.weight_decay} and {self.decay_from}"
+            )
+
 
 def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """The optimisers for a module: each parameter is in exactly one."""
@@ -105,8 +116,12 @@ def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimi
     if matrices:
         optimizers.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
     if rest:
-        adaptive = torch.optim.RAdam if config.kind == "radam" else torch.optim.AdamW
-        optimizers.append(adaptive(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay))
+        settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+        optimizers.append(
+            torch.optim.RAdam(rest, decoupled_weight_decay=True, **settings)
+            if config.kind == "radam"
+            else torch.optim.AdamW(rest, **settings)
+        )
     return optimizers
 
 

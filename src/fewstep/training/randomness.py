@@ -14,13 +14,13 @@ class StepRng:
     """The random numbers of one step, an `Rng` for torch.
 
     The numbers of the whole global batch are drawn and this rank's rows kept, so a run does not depend on how
-    many processes share it.
+    many processes share it; the price is that each draws for all.
 
     Args:
         seed: the run's seed.
-        step: the micro-step.
+        step: the optimiser step.
         device: where the numbers are drawn.
-        rank, world: this process among all.
+        rank, world: this process and micro-batch among all of the step.
     """
 
     def __init__(self, seed: int, step: int, device: torch.device, rank: int = 0, world: int = 1) -> None:

@@ -1,0 +1,24 @@
+"""Recipes at their smallest, in a module that a fresh process can import."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fewstep.recipes.images import ImagesRecipe
+
+SMALL: dict[str, Any] = {"size": 16, "widths": (32, 32), "depths": (1, 1), "text_width": 32}
+
+
+def short(recipe: Any) -> Any:
+    """The same recipe, two steps of four a stage."""
+    stages = {
+        stage: replace(getattr(recipe, stage), images=8, batch=4, precision="float32", preview_every=0)
+        for stage in ("teacher", "student")
+    }
+    return replace(recipe, **stages)
+
+
+def run_images(out: Path, data: Path, rank: int) -> None:
+    short(ImagesRecipe(data=str(data), **SMALL)).run(out)
