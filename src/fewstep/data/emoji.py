@@ -24,6 +24,7 @@ from fewstep.data.styles import COLOURS, STYLES, recolour, sketch
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_TEST = "/usr/share/unicode/emoji/emoji-test.txt"
 ANNOTATIONS = "/usr/share/unicode/cldr/common/annotations/en.xml"
+SIZES = range(8, 129)  # pixels a side
 
 _FONT_SIZE = 109  # the one size that Noto's bitmaps have: 136 × 128 pixels
 _SKIN_TONES = {chr(c) for c in range(0x1F3FB, 0x1F400)}
@@ -184,8 +185,8 @@ class Emoji:
     name: str = "emoji"
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 128:
-            raise DataError(f"emoji size must be between 8 and 128 pixels, got {self.size}")
+        if self.size not in SIZES:
+            raise DataError(f"emoji size must be between {SIZES[0]} and {SIZES[-1]} pixels, got {self.size}")
 
     @cached_property
     def _drawn(self) -> tuple[list[Glyph], Any]:
