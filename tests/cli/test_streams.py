@@ -77,6 +77,8 @@ def test_a_pipe_is_written_into_whatever_its_directory_allows(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
     check_json(str(pipe))
     check_json("/dev/null")
+    (pipe.parent / "link").symlink_to(tmp_path / "report.json")
+    check_json(str(pipe.parent / "link"))
     with pytest.raises(PermissionError):
         check_json(str(pipe.parent / "report.json"))
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != pipe)

@@ -24,7 +24,7 @@ def check_writable(path: Path) -> Path:
         if not os.access(path, os.W_OK):
             raise PermissionError(f"cannot write '{path}': permission denied")
         return path
-    parent = path.parent
+    parent = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent  # /dev/stdout may be a file
     if not parent.is_dir():
         raise FileNotFoundError(f"cannot write '{path}': the directory '{parent}' does not exist")
     if not os.access(parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
