@@ -119,7 +119,8 @@ def _whole(field: str, value: Any, low: int, high: int) -> int:
 
 
 def _real(field: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
         raise RequestError(field, f"{field} must be between {low:g} and {high:g}, got {value}")
     return float(value)
 
