@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST, FONT
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = [block for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) if "fewstep " in block]
@@ -19,14 +21,30 @@ QUICK = [
     for line in block.splitlines()
     if line.startswith("fewstep ") and "# slow" not in line
 ]
+DEBIAN = {FONT: "fonts-noto-color-emoji", EMOJI_TEST: "unicode-data", ANNOTATIONS: "unicode-cldr-core"}
+
+
+def lacking(command: str) -> list[str]:
+    """The packages of Debian's that a command draws from and that are not here."""
+    draws = command.startswith("fewstep data") and "emoji" in command.split()
+    return [package for file, package in DEBIAN.items() if draws and not Path(file).is_file()]
 
 
 def test_the_readme_has_commands_to_run() -> None:
     assert len(QUICK) >= 5
 
 
+def test_only_what_draws_from_debians_packages_is_skipped_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEBIAN, "/nowhere/font.ttf", "fonts-of-nowhere")
+    assert ["fonts-of-nowhere" in lacking(command) for command in QUICK] == [
+        command.startswith("fewstep data preview emoji") for command in QUICK
+    ]
+
+
 @pytest.mark.parametrize("command", QUICK)
 def test_a_command_of_the_readme_runs(command: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if packages := lacking(command):
+        pytest.skip(f"needs Debian's {', '.join(packages)}")
     # one directory for all of them, since later lines of the README use the files of earlier ones
     folder = tmp_path_factory.getbasetemp() / "readme"
     folder.mkdir(exist_ok=True)

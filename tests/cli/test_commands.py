@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fewstep import provenance
 from fewstep.cli.main import COMMANDS
 from fewstep.cli.output import image_paths, slug
 from fewstep.cli.train import RECIPES
+from fewstep.generation import Model, Request
 from tiny_models import SIDE, TinyModels
 
 
@@ -116,6 +119,78 @@ def test_prompts_that_would_share_a_name_do_not_overwrite_each_other(run: Any, s
     assert names(tmp_path) == ["red-apple-1-2.png", "red-apple-1-3.png", "red-apple-1.png"]
     prompts = {provenance.read_record(file).prompt for file in tmp_path.iterdir()}  # type: ignore[union-attr]
     assert prompts == {"red apple", "Red apple!", "red-apple"}
+
+
+def test_a_default_name_that_is_taken_leaves_the_picture_there_alone(run: Any, student: Path, tmp_path: Path) -> None:
+    for steps in (1, 2, 3):
+        ran = run("generate", "rocket", "--model", student, "--seed", 1, "--steps", steps, "--json", "-")
+        assert json.loads(ran.out)[0]["file"] == ("rocket-1.png" if steps == 1 else f"rocket-1-{steps}.png")
+    assert names(tmp_path) == ["rocket-1-2.png", "rocket-1-3.png", "rocket-1.png"]
+    steps_of = {file.name: provenance.read_record(file).steps for file in tmp_path.iterdir()}  # type: ignore[union-attr]
+    assert steps_of == {"rocket-1.png": 1, "rocket-1-2.png": 2, "rocket-1-3.png": 3}
+
+
+def test_a_file_that_was_named_is_replaced(run: Any, student: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        assert run("generate", "rocket", "--model", student, "--seed", seed, "--out", "x.png").code == 0
+    assert names(tmp_path) == ["x.png"]
+    assert provenance.read_record("x.png").seed == 2  # type: ignore[union-attr]
+
+
+def test_hundreds_of_equal_names_are_numbered_at_once() -> None:
+    start = time.process_time()
+    paths = image_paths(None, ["x"] * 640)
+    assert time.process_time() - start < 3
+    assert [path.name for path in paths] == ["x.png", *(f"x-{i}.png" for i in range(2, 641))]
+    assert [path.name for path in image_paths(None, ["x", "x-2", "x"])] == ["x.png", "x-2.png", "x-3.png"]
+
+
+def test_each_prompts_images_are_written_before_the_next_is_drawn(
+    run: Any, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[list[str]] = []
+    draw = Model.draw
+
+    def watched(self: Model, request: Request, plan: Any) -> Any:
+        there.append(names(tmp_path))
+        return draw(self, request, plan)
+
+    monkeypatch.setattr(Model, "draw", watched)
+    assert run("generate", "a", "b", "--model", student, "--n", 2, "--seed", 1).code == 0
+    assert there == [[], ["a-1.png", "a-2.png"]]
+
+
+def test_a_mistake_in_the_last_prompt_shows_before_the_first_is_drawn(
+    run: Any, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Model.plan
+
+    def picky(self: Model, request: Request) -> Any:
+        return plan(self, replace(request, sampler="magic" if request.prompt == "b" else None))
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(Model, "plan", picky)
+    monkeypatch.setattr(Model, "run", lambda self, plan: drawn.append(plan))
+    assert run("generate", "a", "b", "--model", student).code == 2
+    assert drawn == names(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
+def test_a_jpeg_is_white_in_the_file_its_record_and_the_report(run: Any, student: Path, suffix: str) -> None:
+    ran = run("generate", "cat", "--model", student, "--out", f"x{suffix}", "--seed", 1, "--json", "-")
+    assert json.loads(ran.out)[0]["background"] == "white"
+    record = provenance.read_record(f"x{suffix}")
+    assert record is not None
+    assert record.background == "white"
+    assert run("generate", "cat", "--model", student, "--out", f"x{suffix}", "--background", "black").code == 0
+    assert provenance.read_record(f"x{suffix}").background == "black"  # type: ignore[union-attr]
+
+
+def test_other_files_and_directories_keep_transparency(run: Any, student: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures.jpg").mkdir()
+    for out in ("x.webp", "pictures.jpg"):
+        ran = run("generate", "cat", "--model", student, "--out", out, "--seed", 1, "--json", "-")
+        assert json.loads(ran.out)[0]["background"] == "transparent"
 
 
 def test_metadata_can_be_left_out(run: Any, student: Path) -> None:
@@ -227,6 +302,19 @@ def test_models_list_is_json_too(run: Any, tiny: TinyModels, monkeypatch: pytest
     assert "16×16" in plain
 
 
+def test_evaluate_says_which_teacher_is_missing_and_gives_the_judge_its_threads(
+    run: Any, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Any] = []
+    monkeypatch.setattr("fewstep.evaluation.subjects.subject_for", lambda model, *rest: judged.append(rest))
+    monkeypatch.setattr("fewstep.evaluation.evaluate.evaluate", lambda *measured: [])
+    ran = run("evaluate", student, "--threads", 1, "--json", "-")
+    assert (ran.code, json.loads(ran.out)) == (0, [])
+    assert "the teacher 'tiny-teacher' (0000000000) that the model names is another" in ran.err
+    assert "--teacher" in ran.err
+    assert judged == [(None, 1)]
+
+
 def test_a_preview_of_digits_is_a_picture(run: Any, tmp_path: Path) -> None:
     ran = run("data", "preview", "digits", "--n", 6, "--columns", 3, "--size", 8, "--out", "sheet.png")
     assert (ran.code, ran.err) == (0, "")
@@ -234,6 +322,12 @@ def test_a_preview_of_digits_is_a_picture(run: Any, tmp_path: Path) -> None:
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.width > 3 * 100
     assert len(sheet.convert("L").getcolors() or range(99)) > 10
+
+
+def test_the_module_of_the_command_line_runs_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "fewstep.cli.main", "models"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models show" in done.stdout
 
 
 def test_a_real_process_draws_and_reports(student: Path, tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "n 0": ("generate x --model {model} --n 0", "--n must be between 1 and 64, got 0"),
     "size": ("generate x --model {model} --size large", "size must be like 64x64, got 'large'"),
     "background": ("generate x --model {model} --background mauve", "background must be transparent, white"),
+    "transparent jpeg": (
+        "generate x --model {model} --background transparent --out x.jpg",
+        "JPEG has no transparency: use .png or .webp",
+    ),
     "guidance": ("generate x --model {model} --guidance 5", "must be between 1 and 4, got 5"),
     "sampler": ("generate x --model {model} --sampler heun", "the sampler 'heun' needs"),
     "unknown sampler": ("generate x --model {model} --sampler magic", "sampler must be one of"),
@@ -51,7 +55,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "evaluate steps 0": ("evaluate {model} --steps 1,0", "steps must be a whole number between 1 and 1000, got 0"),
     "evaluate nothing": ("evaluate {model} --n 0", "n must be"),
     "evaluate no model": ("evaluate nothing", "no model 'nothing'"),
-    "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, digits"),
+    "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, images"),
     "unknown setting": ("train toy --out runs --speed 9", "--speed"),
     "no place to train": ("train toy", "--out"),
     "train into a file": ("train toy --out notes.txt", "'notes.txt' is a file: give a directory"),
@@ -130,6 +134,7 @@ def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:
 def test_an_error_without_words_still_says_its_name() -> None:
     assert one_line(ValueError()) == "ValueError"
     assert one_line(ValueError("two\n  lines")) == "two lines"
+    assert one_line(ValueError("\x1b]0;mine\x07")) == "\\x1b]0;mine\\x07"
 
 
 def test_ctrl_c_is_one_word(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

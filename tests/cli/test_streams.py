@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fewstep.cli.main import main
+from fewstep.cli.output import check_json, say, write_json
 from tiny_models import TinyModels
 
 COMMAND = [sys.executable, "-c", "from fewstep.cli.main import main; main()"]
@@ -64,6 +65,49 @@ def test_a_report_into_a_pipe_fills_the_pipe(run: Any, tiny: TinyModels, tmp_pat
     assert pipe.is_fifo()
     reader.join(timeout=60)
     assert json.loads(read[0])["hash"] == tiny.points.hash
+
+
+def test_a_pipe_is_written_into_whatever_its_directory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "locked" / "pipe"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    access = os.access  # that refuses even root
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
+    check_json(str(pipe))
+    check_json("/dev/null")
+    (pipe.parent / "link").symlink_to(tmp_path / "report.json")
+    check_json(str(pipe.parent / "link"))
+    with pytest.raises(PermissionError):
+        check_json(str(pipe.parent / "report.json"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != pipe)
+    with pytest.raises(PermissionError, match="permission denied"):
+        check_json(str(pipe))
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"kid": float("nan"), "rows": [(float("inf"), 1.5), {"ms": -float("inf")}], "n": 3, "ok": True}
+    write_json("-", value)
+    write_json(str(tmp_path / "report.json"), value)
+    expected = {"kid": None, "rows": [[None, 1.5], {"ms": None}], "n": 3, "ok": True}
+    for text in (capsys.readouterr().out, (tmp_path / "report.json").read_text()):
+        assert json.loads(text, parse_constant=pytest.fail) == expected
+
+
+def test_a_terminal_takes_no_commands_from_prompts_and_records(
+    run: Any, tiny: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "\x1b]0;mine\x07 zeppelin \x9b2J\r\x7f"
+    file = tmp_path / "x.png"
+    drawn = run("generate", said, "--model", tiny.student.directory, "--out", file)
+    shown = run("record", file)
+    for ran in (drawn, shown):
+        assert ran.code == 0
+        assert "\\x1b]0;mine\\x07 zeppelin \\x9b2J\\x0d\\x7f" in ran.out
+        assert set(ran.out) & set("\x1b\x07\x9b\r\x7f") == set()
+    say("a\tb\nc é 🍎")
+    assert capsys.readouterr().out == "a\tb\nc é 🍎\n"
 
 
 def test_a_terminal_without_the_letters_still_gets_the_words_and_whole_json(tiny: TinyModels, tmp_path: Path) -> None:

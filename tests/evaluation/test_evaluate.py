@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ import pytest
 from fewstep.cli.evaluate import evaluate as command
 from fewstep.cli.evaluate import parse_steps
 from fewstep.core.parameterisations import Targets
-from fewstep.evaluation.evaluate import Row, Settings, Way, evaluate, teacher_of, time_in_turn
-from fewstep.evaluation.metrics import Share
+from fewstep.evaluation.evaluate import Row, Settings, Way, _Examiner, evaluate, teacher_of, time_in_turn
+from fewstep.evaluation.metrics import Share, sharpness
+from fewstep.evaluation.recognise import Verdict
 from fewstep.evaluation.report import as_dicts, ratios, table
 from fewstep.evaluation.subjects import Ask, DigitsSubject, EmojiSubject
 from fewstep.generation import Model, RequestError, load
@@ -146,6 +149,41 @@ def test_the_teacher_is_found_by_the_models_lineage(pair: tuple[Model, Model], t
     assert teacher_of(teacher) is None
     orphan = tiny_model(tmp_path / "orphan", Targets.CLEAN, ["grapes"], [{"teacher": "gone", "hash": "0"}])
     assert teacher_of(load(orphan.directory)) is None
+
+
+def test_a_teacher_that_is_not_there_or_is_another_is_named(tmp_path: Path) -> None:
+    lineage = [{"data": "fruits"}, {"teacher": "gone", "hash": "0" * 64}, {"teacher": "hub/far"}]
+    orphan = load(tiny_model(tmp_path / "orphan", Targets.CLEAN, ["grapes"], lineage).directory)
+    said: list[str] = []
+    assert teacher_of(orphan, say=said.append) is None
+    assert [line.split(" that")[0] for line in said] == ["the teacher 'gone' (0000000000)", "the teacher 'hub/far'"]
+    assert f"is neither in '{tmp_path}' nor built in: it is left out; give one with --teacher" in said[0]
+    other = tiny_model(tmp_path / "gone", Targets.SAME, ["grapes"])
+    said.clear()
+    assert teacher_of(orphan, say=said.append) is None
+    assert f"is another than the one in '{tmp_path / 'gone'}' ({other.hash[:10]})" in said[0]
+
+
+def test_of_the_real_pictures_to_compare_with_one_draw_is_held_at_a_time() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def real(asks: Sequence[Ask], draw: int) -> Any:
+        assert sum(pixels() is not None for pixels in held) <= 1
+        pixels = np.full((len(asks), 4, 8, 8), float(draw))
+        pixels[..., 0, 0] = 0.0
+        held.append(weakref.ref(pixels))
+        return pixels
+
+    subject: Any = SimpleNamespace(
+        asks=lambda n, seed: [Ask(i, "grapes") for i in range(n)],
+        held_out=lambda kind, n, seed: [],
+        real=real,
+        judge=lambda pixels: Verdict(pixels[:, 0, 1].copy(), ("grapes",) * len(pixels)),
+    )
+    examiner = _Examiner(subject, SETTINGS)
+    assert len(held) == 4
+    assert examiner.references[:, 0, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert examiner.detail == sharpness(real(examiner.asks, 1))
 
 
 def test_digits_are_evaluated_by_label(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -132,6 +133,12 @@ class Stopped(Checkpoints):
     def keep(self, step: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         super().keep(step, network, optimizer)
         raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="no recogniser is shipped yet")
+def test_a_system_that_tells_no_affinity_is_judged_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert Recogniser(SHIPPED).shape[0] == 4
 
 
 def test_a_missing_recogniser_says_how_to_make_one(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,10 +107,43 @@ def test_digits_are_judged_by_a_classifier_of_the_real_ones() -> None:
 
 def test_a_model_of_digits_gets_digits_and_others_are_refused(tmp_path: Path) -> None:
     model = load(tiny_model(tmp_path / "tiny-digits", Targets.SAME, classes=10).directory)
-    assert isinstance(subject_for(model), DigitsSubject)
-    other = load(tiny_model(tmp_path / "tiny-others", Targets.SAME, classes=7).directory)
-    with pytest.raises(ValueError, match=r"'tiny-others' cannot be evaluated.*grey"):
-        subject_for(other)
+    digits = replace(model.spec, recipe={"name": "digits"})
+    assert isinstance(subject_for(fake(model, spec=digits)), DigitsSubject)
+    others = [replace(digits, conditioning=replace(digits.conditioning, classes=7)), model.spec]
+    others.append(replace(digits, recipe={"name": "images"}))  # ten classes of something else
+    for other in others:
+        with pytest.raises(ValueError, match=r"'tiny-digits' cannot be evaluated.*grey"):
+            subject_for(fake(model, spec=other))
+
+
+def test_only_a_model_of_the_emojis_own_captions_is_judged_as_emoji(
+    emoji: Emoji, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def judge(*asked_for: Any) -> Any:
+        asked.append(asked_for)
+        return SimpleNamespace(shape=emoji.shape, names=emoji.captions)
+
+    monkeypatch.setattr("fewstep.evaluation.subjects.Emoji", lambda size, augmentation: replace(emoji, size=size))
+    monkeypatch.setattr("fewstep.evaluation.subjects.Recogniser", judge)
+    model = load(tiny_model(tmp_path / "tiny", Targets.CLEAN, emoji.captions).directory)
+    file = tmp_path / "recogniser.onnx"
+    assert isinstance(subject_for(model, file, threads=3), EmojiSubject)
+    assert asked == [(file, 3)]
+    for captions in (emoji.captions[1:], [*emoji.captions, "my cat"], ["my cat"]):
+        (tmp_path / "captions.txt").write_text("\n".join(captions) + "\n\n\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"'tiny' cannot be evaluated.*rgba_premultiplied"):
+            subject_for(fake(model, directory=tmp_path), file)
+    large = replace(model.spec, pixels=(4, 256, 256))
+    with pytest.raises(ValueError, match=r"'tiny' cannot be evaluated.*256"):
+        subject_for(fake(model, spec=large), file)
+    assert len(asked) == 1
+
+
+def fake(model: Model, **values: Any) -> Model:
+    """A model that says other things of itself, and is never run."""
+    return Model(replace(model.saved, **values), lambda x, at, to, cond: x, "fake")
 
 
 def test_evaluation_needs_no_torch() -> None:

@@ -73,9 +73,27 @@ def test_the_last_image_of_a_request_has_a_seed_too() -> None:
             Request(seed=last, images=2)  # type: ignore[arg-type]
 
 
-def test_whole_numbers_of_numpy_become_plain() -> None:
-    request = Request(seed=np.uint64(7), steps=np.int32(2))  # type: ignore[arg-type]
-    assert (type(request.seed), type(request.steps)) == (int, int)
+def test_numbers_of_numpy_become_plain() -> None:
+    numbers: dict[str, Any] = {
+        "seed": np.uint64(7),
+        "steps": np.int32(2),
+        "images": np.int64(2),
+        "label": np.uint8(3),
+    }
+    numbers |= {"guidance": np.float32(2), "gamma": np.float64(0.5), "size": [np.int64(64), np.array(32)]}
+    request = Request(**numbers)
+    plain = {"seed": 7, "steps": 2, "images": 2, "label": 3, "guidance": 2.0, "gamma": 0.5, "size": (64, 32)}
+    assert {name: getattr(request, name) for name in plain} == plain
+    assert {name: type(getattr(request, name)) for name in plain} == {name: type(v) for name, v in plain.items()}
+    assert [type(side) for side in request.size or ()] == [int, int]
+
+
+@pytest.mark.parametrize("field", ["seed", "steps", "images", "label", "guidance", "gamma"])
+def test_true_is_no_number_in_numpy_either(field: str) -> None:
+    for value in (True, np.True_):
+        with pytest.raises(RequestError) as error:
+            Request(**{field: value})
+        assert error.value.field == field
 
 
 PLAIN = st.text(st.characters(codec="utf-8"), max_size=50)

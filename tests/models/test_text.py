@@ -105,6 +105,12 @@ def test_a_caption_is_its_own_nearest() -> None:
         assert KNOWN.report(caption, LENGTH).nearest[0] == (caption, pytest.approx(1.0, abs=1e-3))
 
 
+@pytest.mark.parametrize("prompt", ["", " ", "\u200b", "\u200d\ufe0f", "\x07"])
+def test_a_prompt_without_tokens_is_near_no_caption(prompt: str) -> None:
+    assert table().tokens(prompt) == []
+    assert KNOWN.report(prompt, LENGTH).nearest == ()
+
+
 def test_unknown_words_are_named_once_in_order() -> None:
     report = KNOWN.report("A blue zeppelin with the CAT; quixotic zeppelin, pixel-art", LENGTH)
     assert report.unknown_words == ("zeppelin", "quixotic")

@@ -21,7 +21,7 @@ def record() -> Record:
         network_evaluations=4,
         size=(12, 8),
         native_size=(6, 4),
-        background="transparent",
+        background="white",
         model="emoji",
         model_hash="sha256:0123456789abcdef0123456789abcdef",
         recipe="emoji_consistency",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from fewstep.cli.output import check_json, say, write_json
+from fewstep.cli.output import check_json, printable, say, write_json
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
         guidance: The guidance scale of both models, instead of their own.
         held_out: Captions of colour × thing and of style × thing combinations that training never showed.
         recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
-        threads: Threads of one operation; if left out one a core.
+        threads: Threads of one operation, the judge's too; if left out one a core.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from rich.console import Console
@@ -63,19 +63,21 @@ def evaluate(
     loaded = load(model, threads=threads)
     numbers = asked or ([loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2])
     if teacher is None:
-        other = teacher_of(loaded, threads)
+        other = teacher_of(loaded, threads, _progress)
     else:
         other = None if teacher == "none" else load(teacher, threads=threads)
-    subject = subject_for(loaded, recogniser)
-    rows = measure(
-        loaded, other, subject, numbers, settings, guidance, say=lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    subject = subject_for(loaded, recogniser, threads)
+    rows = measure(loaded, other, subject, numbers, settings, guidance, _progress)
     wide = not (sys.stderr if json == "-" else sys.stdout).isatty() and "COLUMNS" not in os.environ
     Console(stderr=json == "-", width=240 if wide else None).print(table(rows))
     for line in ratios(rows):
         say(line, json)
     write_json(json, as_dicts(rows))
     return 0
+
+
+def _progress(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def parse_steps(text: str) -> list[int]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewstep.cli.output import printable
+
 PROGRAM = "fewstep"
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -173,5 +175,9 @@ def is_users(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error as one line, without control characters: it may quote a file's metadata."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

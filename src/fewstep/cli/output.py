@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def check_writable(path: Path) -> Path:
     """Return the path, or raise OSError or ValueError saying why a file cannot be written there."""
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a directory: give a file's name")
-    parent = path.parent
+    if path.exists() and not path.is_file():  # a pipe or a device is written into: its directory does not matter
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"cannot write '{path}': permission denied")
+        return path
+    parent = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent  # /dev/stdout may be a file
     if not parent.is_dir():
         raise FileNotFoundError(f"cannot write '{path}': the directory '{parent}' does not exist")
     if not os.access(parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -33,22 +40,27 @@ def check_picture(path: Path) -> Path:
 
 
 def image_paths(out: Path | None, names: Sequence[str]) -> list[Path]:
-    """Where images go: beside each other in the current or given directory by name, or numbered after `out`."""
+    """Where images go: into the current or given directory by name, beside what is there; or to `out`, numbered."""
     if out is None or out.is_dir():
         folder = out or Path()
-        return [check_picture(folder / f"{name}.png") for name in _distinct(names)]
+        found = _distinct(names, lambda name: os.path.lexists(folder / f"{name}.png"))
+        return [check_picture(folder / f"{name}.png") for name in found]
     if len(names) == 1:
         return [check_picture(out)]
     return [check_picture(out.with_name(f"{out.stem}-{i + 1}{out.suffix}")) for i in range(len(names))]
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, a number behind each that came before: two prompts may give one name."""
-    found: list[str] = []
+def _distinct(names: Sequence[str], is_taken: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """The names, -2, -3, … behind each that is taken or came before: two prompts may give one name."""
+    found: dict[str, None] = {}
+    used: Counter[str] = Counter()
     for name in names:
-        tries = (name, *(f"{name}-{i}" for i in range(2, len(names) + 1)))
-        found.append(next(one for one in tries if one not in found))
-    return found
+        one = name
+        while one in found or is_taken(one):
+            used[name] += 1
+            one = f"{name}-{used[name] + 1}"
+        found[one] = None
+    return list(found)
 
 
 def slug(text: str, most: int = 40) -> str:
@@ -64,18 +76,36 @@ def check_json(target: str | None) -> None:
 
 
 def write_json(target: str | None, value: Any) -> None:
-    """Write JSON to a file, or to standard output for "-"; nothing for None."""
+    """Write JSON to a file, or to standard output for "-"; nothing for None. NaN and the infinities become null."""
     if target is None:
         return
+    ascii_only = target == "-" and (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=ascii_only, allow_nan=False) + "\n"
     if target == "-":
-        encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=encoding != "utf8") + "\n")
+        sys.stdout.write(text)
         return
     from fewstep.provenance import write_whole
 
-    write_whole(Path(target), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(Path(target), text.encode())
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def printable(text: str) -> str:
+    """The text with its control characters spelt out, but for new lines and tabs.
+
+    Prompts and files' metadata are other people's words, and a terminal takes some for commands.
+    """
+    return text.translate(_CONTROLS)
 
 
 def say(text: str, json_target: str | None = None) -> None:
-    """Print for people: to standard error when standard output carries JSON."""
-    print(text, file=sys.stderr if json_target == "-" else sys.stdout)
+    """Print for people, control characters spelt out: to standard error when standard output carries JSON."""
+    print(printable(text), file=sys.stderr if json_target == "-" else sys.stdout)

@@ -24,6 +24,7 @@ from fewstep.data.styles import COLOURS, STYLES, recolour, sketch
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_TEST = "/usr/share/unicode/emoji/emoji-test.txt"
 ANNOTATIONS = "/usr/share/unicode/cldr/common/annotations/en.xml"
+SIZES = range(8, 129)  # pixels a side
 
 FONT_VARIABLE = "FEWSTEP_EMOJI_FONT"
 EMOJI_TEST_VARIABLE = "FEWSTEP_EMOJI_TEST"
@@ -202,8 +203,8 @@ class Emoji:
     name: str = "emoji"
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 128:
-            raise DataError(f"emoji size must be between 8 and 128 pixels, got {self.size}")
+        if self.size not in SIZES:
+            raise DataError(f"emoji size must be between {SIZES[0]} and {SIZES[-1]} pixels, got {self.size}")
 
     @cached_property
     def _drawn(self) -> tuple[list[Glyph], Any]:

@@ -32,7 +32,7 @@ class OnnxNetwork:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _cores()
+        options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # waiting threads that spin would take the cores from everything else in the process
@@ -57,6 +57,6 @@ class OnnxNetwork:
         return output
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

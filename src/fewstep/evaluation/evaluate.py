@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -202,9 +203,13 @@ class _Examiner:
         self.diverse = [ask for ask in chosen for _ in range(seeds)]
         kinds: tuple[Kind, ...] = ("colour", "style")
         self.held_out = {kind: subject.held_out(kind, settings.held_out, seed) for kind in kinds}
-        references = [subject.real(self.asks, draw) for draw in range(1, 1 + REFERENCES)]
-        self.references = np.stack([subject.judge(pixels).features for pixels in references])
-        self.detail = metrics.sharpness(references[0])
+        features = []
+        for draw in range(1, 1 + REFERENCES):  # one at a time: their pixels would fill the memory
+            pixels = subject.real(self.asks, draw)
+            features.append(subject.judge(pixels).features)
+            if draw == 1:
+                self.detail = metrics.sharpness(pixels)
+        self.references = np.stack(features)
 
     def real(self) -> Row:
         """What real pictures reach."""
@@ -276,25 +281,46 @@ def time_in_turn(
     return results
 
 
-def teacher_of(model: Model, threads: int | None = None) -> Model | None:
+def teacher_of(
+    model: Model, threads: int | None = None, say: Callable[[str], None] = lambda text: None
+) -> Model | None:
     """The teacher that a model's lineage names, from beside it or inside the package; None if it is not there.
+
+    Args:
+        model: the student.
+        threads: for the teacher's network.
+        say: told which teacher was expected where, if it is not there.
 
     Raises:
         ModelError: it is damaged.
     """
     if model.spec.targets is Targets.SAME:
         return None
+    absent = []
     for parent in model.spec.lineage:
-        name = str(parent.get("teacher") or "")
-        if not name or "/" in name:
-            continue
-        beside = model.saved.directory.parent / name
-        try:
-            found = load(beside if beside.is_dir() else name, threads=threads)
-        except ModelError:
-            if beside.is_dir():
-                raise
-            continue
-        if parent.get("hash") in (None, found.hash):
-            return found
+        if name := str(parent.get("teacher") or ""):
+            found = None if "/" in name else _teacher(model.saved.directory.parent / name, threads)
+            if found is not None and parent.get("hash") in (None, found.hash):
+                return found
+            absent.append(_absence(name, parent.get("hash"), model.saved.directory.parent, found))
+    for text in absent:
+        say(text)
     return None
+
+
+def _teacher(beside: Path, threads: int | None) -> Model | None:
+    """The model in this directory, else the built-in one of its name."""
+    try:
+        return load(beside if beside.is_dir() else beside.name, threads=threads)
+    except ModelError:
+        if beside.is_dir():
+            raise
+        return None
+
+
+def _absence(name: str, expected: Any, folder: Path, found: Model | None) -> str:
+    digest = "" if expected is None else f" ({str(expected)[:10]})"
+    why = f"is neither in '{folder}' nor built in"
+    if found is not None:
+        why = f"is another than the one in '{found.saved.directory}' ({found.hash[:10]})"
+    return f"the teacher '{name}'{digest} that the model names {why}: it is left out; give one with --teacher"

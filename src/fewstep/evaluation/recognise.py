@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
+
+from fewstep.engines.onnx import cores
 
 PART = 256  # pictures judged at once
 
@@ -57,7 +58,7 @@ class Recogniser:
                 f"there is no recogniser '{file}': give one, or make it by 'fewstep train recogniser --out DIR'"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3
         # it works between the models that are measured, and must leave no busy thread behind
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

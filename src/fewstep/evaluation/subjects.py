@@ -12,7 +12,7 @@ import numpy as np
 
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
-from fewstep.data.emoji import Augmentation, Emoji, clamp
+from fewstep.data.emoji import SIZES, Augmentation, Emoji, clamp
 from fewstep.data.styles import COLOURS, STYLES, recolour
 from fewstep.evaluation.recognise import Judge, Recogniser, RecogniserError, Verdict
 from fewstep.generation.model import Model
@@ -218,12 +218,13 @@ class _DigitsJudge:
         return Verdict(self._components.transform(flat), names)
 
 
-def subject_for(model: Model, recogniser: Path | None = None) -> Subject:
-    """The examination that fits a model.
+def subject_for(model: Model, recogniser: Path | None = None, threads: int | None = None) -> Subject:
+    """The examination that fits a model: of what it was trained on, not of what merely has the same shape.
 
     Args:
-        model: a text-to-emoji model, or one of digits by class.
+        model: a text-to-emoji model, whose captions are the emoji's, or one of digits by class, by its recipe's name.
         recogniser: for emoji, who judges; None for the one in the model's directory.
+        threads: the judge's for one operation; None for one a core.
 
     Raises:
         RecogniserError: there is no recogniser, or it knows other emoji.
@@ -231,14 +232,16 @@ def subject_for(model: Model, recogniser: Path | None = None) -> Subject:
         ValueError: no examination fits this model.
     """
     spec = model.spec
-    if spec.pixel_format == "rgba_premultiplied" and spec.conditioning.text_length:
+    captions = model.saved.captions
+    if spec.pixel_format == "rgba_premultiplied" and captions is not None and spec.pixels[-1] in SIZES:
         dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe))
-        return EmojiSubject(dataset, Recogniser(recogniser or model.saved.recogniser))
-    if spec.pixel_format == "grey" and spec.conditioning.classes == 10:
+        if set(captions.captions) == set(dataset.captions):
+            return EmojiSubject(dataset, Recogniser(recogniser or model.saved.recogniser, threads))
+    if spec.pixel_format == "grey" and spec.conditioning.classes == 10 and spec.recipe.get("name") == "digits":
         return DigitsSubject(spec.pixels[-1])
     raise ValueError(
         f"the model '{model.name}' cannot be evaluated: there are judges for emoji from text and digits by class, "
-        f"it makes {spec.pixel_format} {spec.pixels}"
+        f"it makes {spec.pixel_format} {spec.pixels} and was trained on other data"
     )
 
 

@@ -15,31 +15,52 @@ from fewstep.provenance import Record
 PAPER_REACH = 24  # of 255 in any channel: what JPEG and a camera make of one colour
 PAPER_SHARE = 0.75  # of the border: a line may run off the edge
 _FINE = 512  # the most pixels a side at which paper is looked for
-_TURNS = 64  # of the way from the border to a pixel of the paper; more would let a maze take minutes
 
 
 class GeneratedImage(Image.Image):
-    """A Pillow image with the `record` of what made it; saving it as PNG, JPEG or WebP embeds the record."""
+    """A Pillow image with the `record` of what made it; saving it as PNG, JPEG or WebP embeds the record.
+
+    What its methods make of it (`resize`, `crop`, `rotate`, `convert`, …) carries the record too, as it is: it tells
+    what was drawn, not what became of it. So does what `Image.blend`, `Image.alpha_composite` and `Image.merge` make
+    where this is the first image they are given.
+    """
 
     record: Record
 
+    def _new(self, im: Any) -> GeneratedImage:
+        # where Pillow's methods get their results from; a private name of Pillow's, so tests hold each to it
+        return GeneratedImage._around(Image.Image._new(self, im), self.record)
+
+    def transform(self, *args: Any, **options: Any) -> GeneratedImage:
+        """Pillow's `transform`, which starts from an image without a record."""
+        return GeneratedImage._around(Image.Image.transform(self, *args, **options), self.record)
+
     def copy(self) -> GeneratedImage:
         """The same picture with the same record."""
-        return GeneratedImage.of(Image.Image.copy(self), self.record)
+        return GeneratedImage.of(self, self.record)
 
     __copy__ = copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles and deep copies keep the record."""
-        return GeneratedImage.of, (Image.Image.copy(self), self.record)
+        return GeneratedImage.of, (self._plain(), self.record)
 
     @classmethod
     def of(cls, image: Image.Image, record: Record) -> GeneratedImage:
-        """The same picture with its record."""
+        """A copy of a picture with its record."""
+        return cls._around(Image.Image.copy(image), record)
+
+    @classmethod
+    def _around(cls, image: Image.Image, record: Record) -> GeneratedImage:
+        """An image just made, which nobody else holds, with its record; its pixels are not copied."""
         generated = cls()
-        generated.__setstate__(image.__getstate__())
+        generated.__dict__.update(image.__dict__)
         generated.record = record
         return generated
+
+    def _plain(self) -> Image.Image:
+        """A copy that is Pillow's own."""
+        return Image.Image._new(self, self.im.copy())
 
     def save(
         self,
@@ -51,8 +72,7 @@ class GeneratedImage(Image.Image):
     ) -> None:
         """Write the picture, with its record unless `metadata` is False; see `fewstep.provenance.save`."""
         target = os.fsdecode(fp) if isinstance(fp, (bytes, os.PathLike)) else fp
-        plain = Image.Image.copy(self)
-        provenance.save(plain, target, self.record if metadata else None, format, **params)
+        provenance.save(self, target, self.record if metadata else None, format, **params)
 
 
 def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:
@@ -76,9 +96,9 @@ def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFo
     """A control image of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
 
     The whole picture is shown; what is left of another aspect is transparent. A transparent model learned from
-    sketches on nothing, so of an opaque drawing the paper is taken away: the colour of its border, as far as it is
-    connected to the border. A picture whose border is of several colours stays as it is. Opaque models see paper:
-    transparency is laid on white, and what is left is of the border's colour.
+    sketches on nothing, so of an opaque drawing the paper is taken away: the colour of its border, also inside an
+    outline. A picture whose border is of several colours stays as it is. Opaque models see paper: transparency is
+    laid on white, and what is left is of the border's colour.
     """
     from fewstep.data.images import Channels, Frame  # loads every data source: only for requests with a control
 
@@ -100,8 +120,8 @@ def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFo
 def without_paper(picture: Image.Image, most: int) -> Image.Image:
     """An RGB drawing without its paper: RGBA, at most `most` pixels a side.
 
-    The paper is what has the border's colour and is connected to the border; a shape that a line encloses stays
-    filled. A picture whose border is of several colours is given back as it is.
+    The paper is whatever has the border's colour. A picture whose border is of several colours is given back as it
+    is.
     """
     small = picture.copy()
     small.thumbnail((most, most), Image.Resampling.LANCZOS)
@@ -109,7 +129,7 @@ def without_paper(picture: Image.Image, most: int) -> Image.Image:
     like = (np.abs(pixels - _paper(pixels)) <= PAPER_REACH).all(axis=2)
     if _border(like).mean() < PAPER_SHARE:
         return picture
-    small.putalpha(Image.fromarray(np.where(_from_border(like), 0, 255).astype(np.uint8)))
+    small.putalpha(Image.fromarray(np.where(like, 0, 255).astype(np.uint8)))
     return small
 
 
@@ -121,29 +141,6 @@ def _paper(pixels: Any) -> Any:
 def _border(values: Any) -> Any:
     """The outermost rows and columns of [h, w, …] as one list; the corners count twice."""
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-
-
-def _from_border(like: Any) -> Any:
-    """Which pixels of a mask [h, w] are connected to the border through others of it."""
-    reached = np.zeros_like(like)
-    for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        reached[side] = like[side]
-    for _ in range(_TURNS):
-        before = np.count_nonzero(reached)
-        reached = _along_rows(like, reached)
-        reached = _along_rows(like.T, reached.T).T
-        if np.count_nonzero(reached) == before:
-            break
-    return reached
-
-
-def _along_rows(like: Any, reached: Any) -> Any:
-    """`reached` and every pixel that an unbroken run of `like` in its row connects to it."""
-    walls = np.pad(~like, ((0, 0), (1, 0)), constant_values=True)
-    run = np.cumsum(walls).reshape(walls.shape)[:, 1:]
-    met = np.zeros(run.max() + 1, dtype=bool)
-    met[run[reached]] = True
-    return like & met[run]
 
 
 def _bytes(values: Any) -> Any:

@@ -143,9 +143,20 @@ class Model:
         Raises:
             RequestError: as for `generate`.
         """
+        return self.draw(request, self.plan_pictures(request))
+
+    def plan_pictures(self, request: Request) -> Plan:
+        """`plan`, for a model whose data are pictures.
+
+        Raises:
+            RequestError: as for `generate`, or the model makes points.
+        """
         if self.spec.pixel_format == "points":
             raise RequestError("model", f"the model '{self.name}' makes points, not pictures: use plan and run")
-        plan = self.plan(request)
+        return self.plan(request)
+
+    def draw(self, request: Request, plan: Plan) -> list[GeneratedImage]:
+        """Run a request's plan to its end: its pictures."""
         last: Progress | None = None
         for progress in self.run(plan):
             last = progress

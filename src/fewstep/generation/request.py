@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from fewstep.core.grids import check_steps
-from fewstep.core.randomness import MAX_SEED, check_seed
+from fewstep.core.randomness import MAX_SEED
 from fewstep.models.text import PromptError, check_prompt
 
 MAX_STEPS = 1000
@@ -34,6 +36,8 @@ class RequestError(ValueError):
 @dataclass(frozen=True)
 class Request:
     """One request: a prompt and how to draw it. None means the model's own choice.
+
+    Numbers may be NumPy's or another library's; they are kept as Python's.
 
     Args:
         prompt: what to draw; may be empty.
@@ -65,51 +69,75 @@ class Request:
     control: Any = None
 
     def __post_init__(self) -> None:
-        for field, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
-            _checked(field, check_prompt, text)
-        if self.seed is not None:
-            _checked("seed", check_seed, self.seed)
-            object.__setattr__(self, "seed", int(self.seed))  # NumPy's whole numbers would overflow below
-        if self.steps is not None:
-            _checked("steps", lambda n: check_steps(n, MAX_STEPS), self.steps)
-            object.__setattr__(self, "steps", int(self.steps))
-        _whole("images", self.images, 1, MAX_IMAGES)
+        _check_text("prompt", self.prompt)
+        _check_text("negative_prompt", self.negative_prompt)
+        for name, value in self._numbers().items():
+            object.__setattr__(self, name, value)
         if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
             raise RequestError("seed", f"seed plus images must stay at most {MAX_SEED}, got {self.seed}")
-        if self.guidance is not None:
-            _real("guidance", self.guidance, 1.0, 20.0)
-        _real("gamma", self.gamma, 0.0, 1.0)
-        if self.size is not None:
-            if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
-                raise RequestError("size", f"size must be a width and a height, got {self.size!r}")
-            for side in self.size:
-                _whole("size", side, 8, MAX_SIDE)
-            object.__setattr__(self, "size", tuple(self.size))
         if self.background is not None:
             check_background(self.background)
         if self.sampler is not None and not isinstance(self.sampler, str):
             raise RequestError("sampler", f"sampler must be a name, got {self.sampler!r}")
-        if self.label is not None and (isinstance(self.label, bool) or not isinstance(self.label, int)):
-            raise RequestError("label", f"label must be a whole number, got {self.label!r}")
         if self.control is not None and not isinstance(self.control, Image.Image):
             raise RequestError("control", f"control must be a Pillow image, got a {type(self.control).__name__}")
 
+    def _numbers(self) -> dict[str, Any]:
+        """The fields that hold numbers, checked, as Python's."""
+        return {
+            "seed": None if self.seed is None else _whole("seed", self.seed, 0, MAX_SEED),
+            "steps": None if self.steps is None else _whole("steps", self.steps, 1, MAX_STEPS),
+            "images": _whole("images", self.images, 1, MAX_IMAGES),
+            "guidance": None if self.guidance is None else _real("guidance", self.guidance, 1.0, 20.0),
+            "gamma": _real("gamma", self.gamma, 0.0, 1.0),
+            "size": None if self.size is None else _sides(self.size),
+            "label": None if self.label is None else _label(self.label),
+        }
 
-def _checked(field: str, check: Any, value: Any) -> None:
+
+def _check_text(field: str, text: Any) -> None:
     try:
-        check(value)
-    except (PromptError, ValueError) as error:
+        check_prompt(text)
+    except PromptError as error:
         raise RequestError(field, str(error)) from None
 
 
-def _whole(field: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+def _index(value: Any) -> int | None:
+    """A whole number of any library as Python's; None for anything else, and for True and False."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _whole(field: str, value: Any, low: int, high: int) -> int:
+    number = _index(value)
+    if number is None or not low <= number <= high:
         raise RequestError(field, f"{field} must be a whole number between {low} and {high}, got {value}")
+    return number
 
 
-def _real(field: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+def _real(field: str, value: Any, low: float, high: float) -> float:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
         raise RequestError(field, f"{field} must be between {low:g} and {high:g}, got {value}")
+    return float(value)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise RequestError("size", f"size must be a width and a height, got {size!r}")
+    width, height = (_whole("size", side, 8, MAX_SIDE) for side in size)
+    return width, height
+
+
+def _label(value: Any) -> int:
+    number = _index(value)
+    if number is None:
+        raise RequestError("label", f"label must be a whole number, got {value!r}")
+    return number
 
 
 def check_background(background: str) -> None:

@@ -150,8 +150,9 @@ class Captions:
         """Say which words of a prompt are unknown and which captions lie nearest."""
         unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self._known))
         nearest: tuple[tuple[str, float], ...] = ()
-        if self.captions and prompt.strip():
-            similarity = self._meanings @ self._tokens.meaning(prompt)
+        meaning = self._tokens.meaning(prompt)
+        if self.captions and meaning.any():  # a prompt without tokens is near nothing
+            similarity = self._meanings @ meaning
             best = np.argsort(-similarity, kind="stable")[:count]
             nearest = tuple((self.captions[i], round(float(similarity[i]), 4)) for i in best)
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)

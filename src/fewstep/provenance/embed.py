@@ -40,17 +40,15 @@ def save(
 ) -> None:
     """Write `image` and its `record` to a path, all of it or nothing, or to a binary file object.
 
-    The format is that of the path's suffix unless given; the rest is as for `encode`. Raises OSError where
-    the path cannot be written; whatever stood there before is then still there, whole.
+    The format is that of the path's suffix unless given, or of the name of an open file; the rest is as for
+    `encode`. Raises OSError where the path cannot be written; whatever stood there before is then still there, whole.
     """
     if isinstance(target, str | os.PathLike):
         path = Path(target)
         data = encode(image, format or _suffix(path), record, background=background, **options)
         write_whole(path, data, "the image")
         return
-    if format is None:
-        raise ProvenanceError("format must be given to write to a file object: png, jpeg or webp")
-    target.write(encode(image, format, record, background=background, **options))
+    target.write(encode(image, format or _named(target), record, background=background, **options))
 
 
 def encode(
@@ -75,7 +73,8 @@ def encode(
         record = replace(record, background=background)  # what the file shows
     metadata = {} if record is None else _metadata(kind, record)
     buffer = io.BytesIO()
-    _prepared(image, kind, background).save(buffer, kind, **{**_DEFAULTS[kind], **options, **metadata})
+    # Pillow's own: an image of a derived class may save itself by this very function
+    Image.Image.save(_prepared(image, kind, background), buffer, kind, **{**_DEFAULTS[kind], **options, **metadata})
     return buffer.getvalue()
 
 
@@ -119,6 +118,15 @@ def _suffix(path: Path) -> str:
     if path.suffix.lower().removeprefix(".") not in _FORMATS:
         raise ProvenanceError(f"the file name must end in .png, .jpg, .jpeg or .webp, got {path.name!r}")
     return path.suffix
+
+
+def _named(file: IO[bytes]) -> str:
+    """The suffix of an open file's name: its format, as Pillow has it."""
+    name = getattr(file, "name", None)  # a number for a file opened by its descriptor
+    suffix = Path(os.fsdecode(name)).suffix if isinstance(name, str | bytes | os.PathLike) else ""
+    if suffix.lower().removeprefix(".") not in _FORMATS:
+        raise ProvenanceError("format must be given to write to a file object without such a name: png, jpeg or webp")
+    return suffix
 
 
 def _metadata(kind: str, record: Record) -> dict[str, object]:
