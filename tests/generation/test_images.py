@@ -189,7 +189,7 @@ def test_the_paper_of_an_opaque_drawing_is_transparent(paper: str, mode: str) ->
     control = from_image(opened, (4, 16, 16), "rgba_premultiplied")
     assert control[:, :3].max() < 0.01
     assert control[:, 13:].max() < 0.01
-    assert control[3, 5, 5:11].min() > 0.99  # the line
+    assert control[3, 5, 5:11].min() > 0.9  # the line
     within = control[3, 7:9, 7:9]
     assert (within.min() > 0.99) if paper == "#fff8e0" else (within.max() < 0.01)  # filled, or paper again
 
@@ -199,7 +199,7 @@ def test_paper_as_a_camera_sees_it_is_paper() -> None:
     photo = Image.fromarray((np.asarray(house(paper="#e0e0e0")) + noise).clip(0, 255).astype(np.uint8))
     control = from_image(photo, (4, 16, 16), "rgba_premultiplied")
     assert control[3, :3].max() < 0.01
-    assert control[3, 5, 5:11].min() > 0.99
+    assert control[3, 5, 5:11].min() > 0.9
 
 
 def test_a_line_that_runs_off_the_edge_leaves_the_paper_paper() -> None:

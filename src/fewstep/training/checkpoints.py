@@ -112,8 +112,8 @@ def resume(
         except CheckpointError as error:
             errors.append(error)
             continue
-        for error in errors:
-            log.warning("%s; going back to %s", error, checkpoint.name)
+        for passed_over in errors:
+            log.warning("%s; going back to %s", passed_over, checkpoint.name)
         log.info("resuming %s at step %d", directory.parent, step)
         return step
     if errors:
