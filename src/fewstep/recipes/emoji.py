@@ -62,7 +62,7 @@ def _teacher_training() -> TrainingConfig:
 
 def _student_training() -> TrainingConfig:
     return TrainingConfig(
-        images=40_000,
+        images=66_000,
         precision="bf16",
         seed=1,
         optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
