@@ -12,7 +12,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "emoji-64": ("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
     "images": ("fewstep.recipes.images:ImagesRecipe", "your own images, with captions, classes or neither"),
     "digits": ("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
-    "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, a minute on a CPU"),
+    "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
     "recogniser": ("fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses"),
 }
 
