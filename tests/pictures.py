@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -63,3 +64,11 @@ def same(one: Example, other: Example) -> bool:
 
 def all_of(dataset: Dataset) -> list[Example]:
     return [dataset.example(index, rng(index)) for index in range(len(dataset))]
+
+
+def six_in(folder: Path) -> Path:
+    """The folder, made, with six good images, 0.png … 5.png, each of its own colour."""
+    folder.mkdir()
+    for number in range(6):
+        gradient(turn=number).save(folder / f"{number}.png")
+    return folder

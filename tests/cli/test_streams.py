@@ -38,11 +38,15 @@ def test_ctrl_c_in_the_middle_of_work_is_one_word(tmp_path: Path) -> None:
     pipe = tmp_path / "never.png"
     os.mkfifo(pipe)
     process = subprocess.Popen(
-        [*COMMAND, "record", str(pipe)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+        ["env", "--default-signal=INT", *COMMAND, "record", str(pipe)],  # a shell's background job ignores it
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
     )
     with pipe.open("wb"):  # opens once the command reads
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "stopped\n")
 
 

@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pictures import gradient
+from pictures import six_in
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six good images, 0.png … 5.png, each of its own colour."""
-    root = tmp_path / "pictures"
-    root.mkdir()
-    for number in range(6):
-        gradient(turn=number).save(root / f"{number}.png")
-    return root
+    return six_in(tmp_path / "pictures")

@@ -17,6 +17,8 @@ from fewstep.evaluation import recogniser as training
 from fewstep.evaluation.examine import examine
 from fewstep.evaluation.recognise import Recogniser, RecogniserError
 from fewstep.evaluation.subjects import EmojiSubject, answered
+from fewstep.generation import load
+from fewstep.generation.images import from_image
 from fewstep.models.saved import BUILT_IN, RECOGNISER
 from fewstep.recipes.recogniser import Checkpoints
 from fewstep.training.checkpoints import CheckpointError
@@ -33,13 +35,22 @@ def test_real_glyphs_that_it_has_not_seen_are_judged_right(subject: EmojiSubject
     json.dumps(figures)
 
 
-@pytest.mark.skipif(not SHIPPED.is_file(), reason="no recogniser is shipped yet")
 def test_the_shipped_recogniser_judges_real_glyphs_right(emoji: Emoji) -> None:
     everything = Emoji()
     subject = EmojiSubject(everything, Recogniser(SHIPPED))
     asks = subject.asks(len(everything), seed=3)
     assert answered(asks, subject.judge(subject.real(asks, 77))).mean() >= 0.95
     assert SHIPPED.stat().st_size <= 1_200_000
+
+
+@pytest.mark.parametrize(("name", "asked", "right"), [("emoji", 100, 0.75), ("emoji-teacher", 16, 0.6)])
+def test_the_shipped_models_draw_what_they_are_asked(emoji: Emoji, name: str, asked: int, right: float) -> None:
+    model = load(name)
+    subject = EmojiSubject(Emoji(), Recogniser(SHIPPED))
+    asks = subject.asks(asked, seed=5)
+    drawn = [model.generate(ask.prompt, seed=i, background="transparent") for i, ask in enumerate(asks)]
+    pixels = np.stack([from_image(image, model.spec.pixels, model.spec.pixel_format) for image in drawn])
+    assert answered(asks, subject.judge(pixels)).mean() >= right
 
 
 def test_the_exported_recogniser_says_what_the_network_says(
@@ -135,7 +146,6 @@ class Stopped(Checkpoints):
         raise KeyboardInterrupt
 
 
-@pytest.mark.skipif(not SHIPPED.is_file(), reason="no recogniser is shipped yet")
 def test_a_system_that_tells_no_affinity_is_judged_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert Recogniser(SHIPPED).shape[0] == 4

@@ -22,7 +22,7 @@ from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
 from fewstep.training.checkpoints import AnotherRun
-from pictures import gradient
+from pictures import gradient, six_in
 from recipe_runs import SMALL, run_images, short
 from training_runs import Processes
 
@@ -30,11 +30,7 @@ from training_runs import Processes
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Six pictures without a word about them."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(6):
-        gradient(turn=number).save(folder / f"{number}.png")
-    return folder
+    return six_in(tmp_path / "photos")
 
 
 def captioned(folder: Path) -> Path:

@@ -28,10 +28,38 @@ from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, read
 from fewstep.objectives import ConsistencyDistillation
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
-from fewstep.training.loop import AtPrecision, Moment, accelerator
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, accelerator
+from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_MAX = 80.0
 """σ/α of the noise that sampling and distillation begin with."""
+
+
+def teacher_training(images: int) -> TrainingConfig:
+    """How a diffusion teacher of small pictures is trained: Muon, whose rate falls over the last 60 %."""
+    return TrainingConfig(
+        images=images,
+        batch=128,
+        precision="bf16",
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
+
+
+def student_training(images: int) -> TrainingConfig:
+    """How a student is distilled: AdamW, since Muon made it collapse (docs/log.md)."""
+    return TrainingConfig(
+        images=images,
+        precision="bf16",
+        seed=1,
+        optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
 
 
 def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) -> None:

@@ -2,7 +2,7 @@
 with the teacher's guidance folded in.
 
 Data: Noto Color Emoji, named by Unicode and CLDR, varied by rule in pose, colour and style, with sketches as control
-images. What a run cost and reached stands in the model card, docs/models/emoji.md.
+images. Budget: two and a half hours on two CPU cores. What it reached stands in the model card, docs/models/emoji.md.
 """
 
 from __future__ import annotations
@@ -25,11 +25,18 @@ from fewstep.models.text import table, words
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
-from fewstep.recipes.common import Distillation, Preview, initialise, resolved, save_model
+from fewstep.recipes.common import (
+    Distillation,
+    Preview,
+    check_size,
+    initialise,
+    resolved,
+    save_model,
+    student_training,
+    teacher_training,
+)
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
-from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
 TEXT_LENGTH = 16
@@ -40,36 +47,12 @@ STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
 LEVELS = {1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)}
-"""The σ/α that the student visits; a guess, not searched yet."""
+"""The σ/α that the student visits: a guess. docs/log.md has what other second levels gave."""
 
 PROMPTS = (
     "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
     "outline house", "pixel art tree", "octopus", "guitar", "green car", "crown", "pastel cake", "silhouette bird",
 )  # fmt: skip
-
-
-def _teacher_training() -> TrainingConfig:
-    return TrainingConfig(
-        images=1_200_000,
-        batch=128,
-        precision="bf16",
-        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
-        ema=EmaConfig(sigma_rel=0.05),
-        checkpoint_every=200,
-        preview_every=1000,
-    )
-
-
-def _student_training() -> TrainingConfig:
-    return TrainingConfig(
-        images=66_000,
-        precision="bf16",
-        seed=1,
-        optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
-        ema=EmaConfig(sigma_rel=0.05),
-        checkpoint_every=200,
-        preview_every=500,
-    )
 
 
 @dataclass(frozen=True)
@@ -106,9 +89,12 @@ class EmojiRecipe:
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
     distillation: Distillation = field(default_factory=Distillation)
-    teacher: TrainingConfig = field(default_factory=_teacher_training)
-    student: TrainingConfig = field(default_factory=_student_training)
+    teacher: TrainingConfig = field(default_factory=lambda: teacher_training(1_200_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(66_000))
     recogniser: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_size(self.size, self.patch, len(self.widths))
 
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out` and save both models in `out/models`."""
@@ -238,8 +224,8 @@ def emoji_64() -> EmojiRecipe:
         depths=(2, 2, 2),
         canvas=(0, 32, 64),
         text_width=256,
-        teacher=replace(_teacher_training(), images=4_000_000, batch=256, checkpoint_every=1000, preview_every=2000),
-        student=replace(_student_training(), images=1_500_000, batch=256, checkpoint_every=1000, preview_every=2000),
+        teacher=replace(teacher_training(4_000_000), batch=256, checkpoint_every=1000, preview_every=2000),
+        student=replace(student_training(1_500_000), batch=256, checkpoint_every=1000, preview_every=2000),
     )
 
 

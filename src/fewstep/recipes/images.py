@@ -29,11 +29,18 @@ from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
 from fewstep.objectives.objective import Objective
-from fewstep.recipes.common import Distillation, Preview, check_size, initialise, resolved, save_model
+from fewstep.recipes.common import (
+    Distillation,
+    Preview,
+    check_size,
+    initialise,
+    resolved,
+    save_model,
+    student_training,
+    teacher_training,
+)
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
-from fewstep.training.optimizers import OptimizerConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +48,6 @@ SIGMA_DATA = 0.5
 FORMATS: dict[Channels, PixelFormat] = {"RGB": "rgb", "RGBA": "rgba_premultiplied", "L": "grey"}
 LEVELS = {2: (80.0, 0.8)}
 """The middle σ/α of two steps that 2303.01469 found on CIFAR-10 lies near 0.8; a guess for other data."""
-
-
-def _teacher_training() -> TrainingConfig:
-    return TrainingConfig(
-        images=500_000,
-        batch=128,
-        precision="bf16",
-        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
-        ema=EmaConfig(sigma_rel=0.05),
-        checkpoint_every=200,
-        preview_every=500,
-    )
-
-
-def _student_training() -> TrainingConfig:
-    return TrainingConfig(
-        images=100_000,
-        precision="bf16",
-        seed=1,
-        optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
-        ema=EmaConfig(sigma_rel=0.05),
-        checkpoint_every=200,
-        preview_every=500,
-    )
 
 
 @dataclass(frozen=True)
@@ -118,8 +101,8 @@ class ImagesRecipe:
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
     distillation: Distillation = field(default_factory=Distillation)
-    teacher: TrainingConfig = field(default_factory=_teacher_training)
-    student: TrainingConfig = field(default_factory=_student_training)
+    teacher: TrainingConfig = field(default_factory=lambda: teacher_training(500_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
 
     def __post_init__(self) -> None:
         check_size(self.size, self.patch, len(self.widths))
