@@ -57,6 +57,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "evaluate no model": ("evaluate nothing", "no model 'nothing'"),
     "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, images"),
     "unknown setting": ("train toy --out runs --speed 9", "--speed"),
+    "no data to train on": ("train images --out runs", "give --data: a folder of images"),
+    "data that are not there": ("train images --data nowhere --out runs", "there is no folder or file 'nowhere'"),
     "no place to train": ("train toy", "--out"),
     "train into a file": ("train toy --out notes.txt", "'notes.txt' is a file: give a directory"),
     "show no model": ("models show nothing", "no model 'nothing'"),

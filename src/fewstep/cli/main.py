@@ -176,7 +176,10 @@ def is_users(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """An error as one line, without control characters: it may quote a file's metadata."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"'{error.filename}': {error.strerror}"  # without the number
+    return printable(" ".join(text.split())) or type(error).__name__
 
 
 if __name__ == "__main__":

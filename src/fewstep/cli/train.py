@@ -56,7 +56,11 @@ def train(args: list[str]) -> int:
         raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    recipe.run(out)
+    try:
+        recipe.run(out)
+    finally:
+        if not any(out.iterdir()):  # what was wrong was found before the first step
+            out.rmdir()
     return 0
 
 
