@@ -183,7 +183,7 @@ def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none", "./none", "none.parquet", "~/none"):
         with pytest.raises(DataError, match="there is no"):
             HuggingFace(path, size=8)
-    with pytest.raises(DataError, match="nobody/nothing cannot be loaded"):
+    with pytest.raises(DataError, match="no folder or file 'nobody/nothing', and no Hugging Face data set"):
         HuggingFace("nobody/nothing", size=8)
     (tmp_path / "x.zip").write_bytes(b"x")
     with pytest.raises(DataError, match=r"must be a folder or one of \.parquet"):

@@ -157,7 +157,7 @@ def load(name_or_path: str | Path, split: str, config: str | None = None, revisi
     except Exception as error:  # datasets raises its own errors, the hub's, Arrow's and the network's
         if not path.exists():
             missing = (
-                f"there is no folder or file '{path}', and no Hugging Face data set by that name could be loaded"
+                f"there is no folder or file '{path}', and no Hugging Face data set of that name could be loaded"
             )
             raise DataError(f"{missing} (split {split!r}): {_cause(error)}") from error
         raise DataError(f"the split {split!r} of {name_or_path} cannot be loaded: {_cause(error)}") from error
