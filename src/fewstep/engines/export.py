@@ -77,9 +77,9 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
             optimize=False,
             verbose=False,
         )
-    assert program is not None
-    # folding halves the nodes and the time to load them, but a transposed weight, folded, would be a copy
-    optimizer.optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Transpose" else None)
+        assert program is not None
+        # folding halves the nodes and the time to load them, but a transposed weight, folded, would be a copy
+        optimizer.optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Transpose" else None)
     buffer = io.BytesIO()
     onnx.save(program.model_proto, buffer)
     graph = onnx.load_from_string(buffer.getvalue())
