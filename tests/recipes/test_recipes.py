@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import fewstep
 from fewstep.data.dataset import DataError
 from fewstep.evaluation.recognise import RecogniserError
-from fewstep.models.saved import SavedModel
+from fewstep.models.saved import SavedModel, find
 from fewstep.recipes.common import Distillation
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
@@ -215,6 +216,45 @@ def test_the_emoji_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:
     assert (image.size, image.mode) == ((16, 16), "RGBA")
     teacher = fewstep.load(tmp_path / "models" / "emoji-teacher")
     assert saved.spec.lineage == [{"teacher": "emoji-teacher", "hash": teacher.saved.hash}]
+
+
+def test_a_teacher_is_trained_further_from_a_saved_one(photos: Path, tmp_path: Path) -> None:
+    recipe = short(ImagesRecipe(data=str(photos), **SMALL))
+    recipe.run(tmp_path / "first")
+    first = find(tmp_path / "first" / "models" / "images-teacher")
+    still = replace(recipe.teacher, optimizer=replace(recipe.teacher.optimizer, lr=1e-9, muon_lr=1e-9))
+    further = replace(recipe, start=first.directory, teacher=still)
+    further.run(tmp_path / "second")
+    second = find(tmp_path / "second" / "models" / "images-teacher")
+    before, after = load_file(first.weights), load_file(second.weights)
+    for name, values in before.items():
+        assert after[name] == pytest.approx(values, rel=2e-3, abs=1e-6), name  # float16, and an average's rounding
+    assert second.spec.lineage[1:] == [{"start": "images-teacher", "hash": first.hash}]
+    assert second.spec.recipe["settings"]["start"] == "images-teacher"
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("emoji", "'emoji' is a student"),
+        ("emoji-teacher", "has .*widths .64, 128, 160. for .32, 32."),
+        ("no", "no model 'no'"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_before_any_training(
+    photos: Path, tmp_path: Path, start: str, says: str
+) -> None:
+    for recipe in (ImagesRecipe(data=str(captioned(photos)), **SMALL), EmojiRecipe(canvas=(0, 32), **SMALL)):
+        with pytest.raises(ValueError, match=says):
+            short(replace(recipe, start=Path(start))).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_start_is_another_run(photos: Path, tmp_path: Path) -> None:
+    recipe = short(ImagesRecipe(data=str(photos), **SMALL))
+    recipe.run(tmp_path)
+    with pytest.raises(AnotherRun, match="start"):
+        replace(recipe, start=tmp_path / "models" / "images-teacher").run(tmp_path)
 
 
 def test_the_digits_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:

@@ -161,7 +161,9 @@ class Augmentation:
     """How often, and how far, a training example departs from the plain glyph.
 
     Args:
-        geometry: shift (share of the side), turn (degrees) and shrink (share) at most, evenly drawn.
+        shift, turn, shrink: of the side, in degrees and of the size at most, evenly drawn.
+        still: the share of examples without a sketch that stand as the font has them. A sketch says where things are;
+            a prompt alone does not, and what it leaves open blurs what a model first sees of it.
         colour, style: the share of examples with a colour word, with a style word.
         control: the share of examples that come with a sketch.
         keywords: the share of captions that use CLDR keywords.
@@ -170,6 +172,7 @@ class Augmentation:
     shift: float = 0.05
     turn: float = 8.0
     shrink: float = 0.12
+    still: float = 0.0
     colour: float = 0.25
     style: float = 0.25
     control: float = 0.5
@@ -272,12 +275,13 @@ class Emoji:
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """A glyph, moved, perhaps recoloured and restyled, with a caption that says so, and perhaps a sketch."""
         aug = self.augmentation
-        image = self.picture(index, rng)
+        sketched = rng.random() < aug.control
+        image = self.picture(index, rng if sketched or rng.random() >= aug.still else None)
         colour = self._word(index, list(COLOURS), aug.colour, rng)
         style = self._word(index, list(STYLES), aug.style, rng)
         if colour:
             image = recolour(image, colour)
-        control = sketch(image, rng) if rng.random() < aug.control else None
+        control = sketch(image, rng) if sketched else None
         if style:
             image = STYLES[style](image)
         caption = self.caption(index, colour, style, rng if aug.keywords else None)

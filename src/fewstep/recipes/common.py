@@ -17,14 +17,15 @@ from fewstep.core.arrays import Condition
 from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
+from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised, Targets
 from fewstep.core.randomness import Noise
 from fewstep.engines.export import export_onnx
 from fewstep.generation.images import to_image
 from fewstep.models import writing
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import to_plain
-from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, read
+from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, find, read
+from fewstep.networks.registry import describe, load_weights
 from fewstep.objectives import ConsistencyDistillation
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
@@ -77,6 +78,40 @@ def initialise(student: nn.Module, teacher: nn.Module, new: Sequence[str] = ()) 
     strangers = [name for name in missing if not name.startswith(tuple(new))] + list(unexpected)
     if strangers:
         raise ValueError(f"teacher and student differ in {', '.join(strangers[:5])}")
+
+
+def start_from(network: nn.Module, name: Path) -> SavedModel:
+    """Give a network the weights of a saved teacher, to train it further.
+
+    Args:
+        network: keeps nothing of its own.
+        name: of the teacher: built in, a directory, or on the hub.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        ModelError: there is no such model, or its weights do not fit its description.
+        ValueError: it is a student, or its network has another shape.
+    """
+    saved = find(name)
+    if saved.spec.targets is not Targets.SAME:
+        raise ValueError(f"start must be a teacher, '{saved.spec.name}' is a student")
+    ours, theirs = (to_plain(shape["config"]) for shape in (describe(network), saved.spec.network))
+    if other := [f"{key} {theirs.get(key)} for {value}" for key, value in ours.items() if theirs.get(key) != value]:
+        raise ValueError(f"start must have this recipe's network; '{saved.spec.name}' has {', '.join(other)}")
+    load_weights(network, saved.weights)
+    return saved
+
+
+def lineage(parent: SavedModel | None, start: Path | None = None) -> list[dict[str, str]]:
+    """What a student's, or a teacher's, model.json says it was made from."""
+    if parent is not None:
+        return [{"teacher": parent.spec.name, "hash": parent.hash}]
+    if start is not None:
+        earlier = find(start)
+        return [{"start": earlier.spec.name, "hash": earlier.hash}]
+    return []
 
 
 def check_size(size: int, patch: int, resolutions: int) -> None:

@@ -21,7 +21,7 @@ from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion, EasyConsistency
-from fewstep.recipes.common import Preview, check_size, initialise, resolved, save_model
+from fewstep.recipes.common import Preview, check_size, initialise, lineage, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
@@ -137,7 +137,7 @@ class DigitsRecipe:
             sigma_min=0.2 if distilled else 0.002,
             licence="weights Apache-2.0; trained on the UCI digits that scikit-learn carries (CC BY 4.0)",
             recipe=resolved(self, "digits"),
-            lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
+            lineage=lineage(parent),
         )
 
     def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:

@@ -30,8 +30,10 @@ from fewstep.recipes.common import (
     Preview,
     check_size,
     initialise,
+    lineage,
     resolved,
     save_model,
+    start_from,
     student_training,
     teacher_training,
 )
@@ -71,6 +73,7 @@ class EmojiRecipe:
         distillation: from the teacher to the student.
         teacher, student: how long and how each is trained.
         recogniser: recogniser.onnx to put into the student (`fewstep train recogniser`), or None.
+        start: a saved teacher to train further, instead of one from scratch.
     """
 
     size: int = 32
@@ -81,7 +84,7 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.02, turn=4.0, shrink=0.06, colour=0.15, style=0.15, control=0.15, keywords=0.2
+            shift=0.05, turn=10.0, shrink=0.15, still=0.95, colour=0.15, style=0.15, control=0.15, keywords=0.2
         )
     )
     density: LogNormal = field(default_factory=lambda: LogNormal(0.6, 1.9))
@@ -92,6 +95,7 @@ class EmojiRecipe:
     teacher: TrainingConfig = field(default_factory=lambda: teacher_training(1_200_000))
     student: TrainingConfig = field(default_factory=lambda: student_training(66_000))
     recogniser: Path | None = None
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size, self.patch, len(self.widths))
@@ -108,9 +112,12 @@ class EmojiRecipe:
         """Raise for what would otherwise be found out after hours.
 
         Raises:
-            ValueError: settings that no model can have.
+            ValueError: settings that no model can have, or a `start` that does not fit.
+            ModelError: `start` is not there.
             RecogniserError: `recogniser` is missing, or judges other pictures.
         """
+        if self.start is not None:
+            start_from(self.network(distilled=False), self.start)
         for distilled in (False, True):
             self.spec(self.network(distilled), "emoji", distilled=distilled).check()
         if self.recogniser is not None:
@@ -148,17 +155,16 @@ class EmojiRecipe:
         )
 
     def train_teacher(self, out: Path) -> UNet:
-        """Diffusion from scratch."""
+        """Diffusion, from scratch or from `start`."""
         conditioning = self.conditioning(distilled=False)
         source = DatasetBatches(self.dataset, conditioning, self.teacher.seed, self.drop)
         preview = Preview(
             "teacher", conditioning, self.pixels, "rgba_premultiplied", PROMPTS, "heun", (18,), self.scale
         )
         network = self.network(distilled=False)
-        average = train(
-            network, Edm(SIGMA_DATA), Diffusion(self.density, SIGMA_DATA), source, self.teacher, out, [preview]
-        )
-        return _unet(average)
+        facts = {"start": None if self.start is None else start_from(network, self.start).spec.files[WEIGHTS]}
+        objective = Diffusion(self.density, SIGMA_DATA)
+        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.teacher, out, [preview], facts))
 
     def train_student(self, teacher: UNet, parent: SavedModel, out: Path) -> UNet:
         """Consistency distillation of the guided teacher, `parent` once saved."""
@@ -199,7 +205,7 @@ class EmojiRecipe:
             sigma_min=self.distillation.sigma_min if distilled else 0.002,
             licence=LICENCE,
             recipe=resolved(self, "emoji"),
-            lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
+            lineage=lineage(parent, self.start),
         )
 
     def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:

@@ -34,8 +34,10 @@ from fewstep.recipes.common import (
     Preview,
     check_size,
     initialise,
+    lineage,
     resolved,
     save_model,
+    start_from,
     student_training,
     teacher_training,
 )
@@ -78,6 +80,7 @@ class ImagesRecipe:
         scale: the guidance scale used if none is asked for.
         distillation: from the teacher to the student.
         teacher, student: how long and how each is trained.
+        start: a saved teacher of the same shape to train further, instead of one from scratch.
     """
 
     data: str = ""
@@ -103,6 +106,7 @@ class ImagesRecipe:
     distillation: Distillation = field(default_factory=Distillation)
     teacher: TrainingConfig = field(default_factory=lambda: teacher_training(500_000))
     student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size, self.patch, len(self.widths))
@@ -112,10 +116,13 @@ class ImagesRecipe:
 
         Raises:
             DataError: `data` is not given or cannot be used, or `out` lies inside it.
-            ValueError: settings that no model can have.
+            ModelError: `start` is not there.
+            ValueError: settings that no model can have, or a `start` that does not fit.
         """
         self.check(out)
-        teacher = self._train(self.network(distilled=False), Diffusion(self.density, SIGMA_DATA), out / "teacher")
+        network = self.network(distilled=False)
+        start = None if self.start is None else start_from(network, self.start)
+        teacher = self._train(network, Diffusion(self.density, SIGMA_DATA), out / "teacher", start=start)
         parent = self.save(teacher, out / "models" / f"{self.name}-teacher")
         conditioning = self.conditioning(distilled=True)
         student = self.network(distilled=True)
@@ -128,6 +135,8 @@ class ImagesRecipe:
         """Raise for what would otherwise be found out after hours, and say what the data are; see `run`."""
         if self.data and out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
             raise DataError(f"'{out}' lies inside the data: its previews would be trained on")
+        if self.start is not None:
+            start_from(self.network(distilled=False), self.start)
         for name, distilled in ((f"{self.name}-teacher", False), (self.name, True)):
             self.spec(self.network(distilled), name, distilled=distilled).check()
         takes = self.conditioning(distilled=False)
@@ -206,7 +215,14 @@ class ImagesRecipe:
             )
         )
 
-    def _train(self, network: UNet, objective: Objective, out: Path, parent: SavedModel | None = None) -> UNet:
+    def _train(
+        self,
+        network: UNet,
+        objective: Objective,
+        out: Path,
+        parent: SavedModel | None = None,
+        start: SavedModel | None = None,
+    ) -> UNet:
         distilled = parent is not None
         config = self.student if distilled else self.teacher
         conditioning = self.conditioning(distilled)
@@ -215,6 +231,7 @@ class ImagesRecipe:
         facts = {
             "framing": [self.channels, self.crop, self.flip],
             "teacher": None if parent is None else parent.spec.files[WEIGHTS],
+            "start": None if start is None else start.spec.files[WEIGHTS],
         }
         average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview], facts)
         assert isinstance(average, UNet)
@@ -255,8 +272,7 @@ class ImagesRecipe:
             sigma_min=self.distillation.sigma_min if distilled else 0.002,
             licence=self.licence,
             recipe=resolved(replace(self, data=self.dataset.name), "images"),
-            lineage=[{"data": self.dataset.name, "examples": len(self.dataset)}]
-            + ([] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}]),
+            lineage=[{"data": self.dataset.name, "examples": len(self.dataset)}, *lineage(parent, self.start)],
         )
 
     def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:

@@ -25,7 +25,7 @@ from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
-from fewstep.recipes.common import initialise, resolved, save_model
+from fewstep.recipes.common import initialise, lineage, resolved, save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, accelerator, train
@@ -114,7 +114,7 @@ class ToyRecipe:
             steps=18 if parent is None else 1,
             licence="Apache-2.0",
             recipe=resolved(self, "toy"),
-            lineage=[] if parent is None else [{"teacher": parent.spec.name, "hash": parent.hash}],
+            lineage=lineage(parent),
         )
         return save_model(network, spec, directory)
 
