@@ -93,7 +93,7 @@ class EmojiRecipe:
     scale: float = 2.0
     distillation: Distillation = field(default_factory=Distillation)
     teacher: TrainingConfig = field(default_factory=lambda: teacher_training(1_200_000))
-    student: TrainingConfig = field(default_factory=lambda: student_training(66_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
     recogniser: Path | None = None
     start: Path | None = None
 
