@@ -20,6 +20,9 @@ PROGRAM = "fewstep"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
+    "edit inpaint": ("fewstep.cli.edit:inpaint", "fill the part of an image that a mask leaves open"),
+    "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
+    "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
     "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
