@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from fewstep.engines.onnx import cores
+from fewstep.engines.machine import cores
 
 PART = 256  # pictures judged at once
 
