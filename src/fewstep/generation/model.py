@@ -106,7 +106,7 @@ class Model:
     ) -> None:
         self.saved, self.spec = saved, saved.spec
         self.engine, self.precision, self.device = engine, precision, device
-        self._network = network
+        self.network = network
 
     def __repr__(self) -> str:
         return f"Model('{self.spec.name}', {self.saved.hash[:10]}, engine '{self.engine}')"
@@ -126,7 +126,7 @@ class Model:
 
     def estimator(self, network: Network | None = None) -> Parameterised:
         """The model as an estimator of NumPy arrays."""
-        return Parameterised(network or self._network, self.spec.parameterisation, self.spec.targets)
+        return Parameterised(network or self.network, self.spec.parameterisation, self.spec.targets)
 
     def generate(self, prompt: str = "", **choices: Any) -> GeneratedImage:
         """Draw one picture.
@@ -242,8 +242,12 @@ class Model:
             raise RequestError("negative_prompt", "a negative prompt needs guidance above 1")
         return chosen
 
-    def run(self, plan: Plan) -> Iterator[Progress]:
+    def run(self, plan: Plan, network: Network | None = None) -> Iterator[Progress]:
         """Run a plan jump by jump.
+
+        Args:
+            plan: what to draw.
+            network: another way to the model's own network, such as one shared with other runs.
 
         Raises:
             RequestError: the sampler needs jumps that this model cannot make.
@@ -251,8 +255,8 @@ class Model:
         start = time.perf_counter()
         cond = self._condition(plan, plan.prompts)
         encoded = time.perf_counter()
-        network = Counted(self._network)
-        estimator: Estimator = self.estimator(network)
+        counted = Counted(network or self.network)
+        estimator: Estimator = self.estimator(counted)
         if self.spec.conditioning.guidance is None and plan.guidance is not None and plan.guidance != 1:
             null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
             estimator = Guided(estimator, null, plan.guidance)
@@ -267,8 +271,8 @@ class Model:
         try:
             for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
                 total = time.perf_counter() - encoded - away
-                timings = {"encode": encoded - start, "model": network.seconds, "sampler": total - network.seconds}
-                evaluations = network.samples // len(plan.prompts)
+                timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
+                evaluations = counted.samples // len(plan.prompts)
                 previews = self.spec.conditioning.codec.decode(jump.estimate)
                 left = time.perf_counter()
                 yield Progress(jump, plan.steps, previews, evaluations, _milliseconds(timings))
