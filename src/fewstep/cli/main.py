@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edit inpaint": ("fewstep.cli.edit:inpaint", "fill the part of an image that a mask leaves open"),
     "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
     "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
+    "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
     "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
@@ -84,7 +85,7 @@ def run(args: list[str]) -> int:
         return 2
     target, _ = COMMANDS[name]
     function = _import(target)
-    if name == "train":
+    if name in ("train", "serve"):
         return int(function(rest) or 0)
     return int(call(function, name, rest) or 0)
 

@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,10 +15,14 @@ from fewstep import provenance
 from fewstep.generation import Edit, GeneratedImage, Request, RequestError
 from fewstep.generation.images import on_background
 from fewstep.generation.request import parse_size
-from fewstep.serving.errors import ApiError
+from fewstep.models.text import table
+from fewstep.provenance import Record
 from fewstep.serving.runtime import Drawn
 from fewstep.serving.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
 from fewstep.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from fewstep.serving.service import Service
 
 MIME: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -91,3 +95,56 @@ def preview(picture: Image.Image, asked: Asked) -> bytes:
     shown = on_background(picture, "white") if asked.output_format == "jpeg" else picture
     shown.save(buffer, asked.output_format)
     return buffer.getvalue()
+
+
+def answer_of(service: Service, asked: Asked, drawn: Drawn, files: Sequence[bytes]) -> ImagesAnswer:
+    """What the client gets of a job."""
+    model, first = service.runtime.model, drawn.images[0].record
+    verdicts = service.recognise(drawn.images)
+    native = first.native_size or first.size
+    data = []
+    for image, file, (recognised, confidence) in zip(drawn.images, files, verdicts, strict=True):
+        record = image.record
+        handle = service.store.put(image, file, MIME[asked.output_format])
+        as_url = asked.response_format == "url" and not asked.stream
+        data.append(
+            ImageInfo(
+                b64_json=None if as_url else base64.b64encode(file).decode(),
+                url=f"{service.base_url}/v1/images/files/{handle}" if as_url else None,
+                id=handle,
+                seed=record.seed,
+                unknown_words=list(record.unknown_words),
+                nearest_captions=[(caption, similarity) for caption, similarity in record.nearest_captions],
+                recognised=recognised,
+                confidence=confidence,
+            )
+        )
+    return ImagesAnswer(
+        created=int(time.time()),
+        data=data,
+        background="transparent" if drawn.images[0].mode == "RGBA" else "opaque",
+        output_format=asked.output_format,
+        size=f"{first.size[0]}x{first.size[1]}",
+        usage=usage_of(service, first, len(files)),
+        model=model.name,
+        model_hash=model.hash,
+        native_size=f"{native[0]}x{native[1]}",
+        resampled=first.size != native,
+        steps=first.steps,
+        network_evaluations=first.network_evaluations,
+        timings={stage: round(value, 3) for stage, value in drawn.timings.items()},
+    )
+
+
+def usage_of(service: Service, record: Record, images: int) -> Usage:
+    """Tokens as this model counts them: of the prompt what its table makes of it, of an image its positions."""
+    spec = service.runtime.model.spec
+    words = len(table().tokens(record.prompt)) if spec.conditioning.text_length else 0
+    shape = spec.conditioning.codec.shape(spec.pixels)
+    drawn = images * shape[-1] * shape[-2]
+    return Usage(
+        input_tokens=words,
+        output_tokens=drawn,
+        total_tokens=words + drawn,
+        input_tokens_details={"text_tokens": words, "image_tokens": 0},
+    )

@@ -16,7 +16,16 @@ class ServeSettings(BaseSettings):
     Unknown names are errors, in the file as in the flags.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FEWSTEP_SERVE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FEWSTEP_SERVE_",
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="fewstep serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
 
     model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
     host: str = Field("127.0.0.1", description="The address to listen at; other than this machine's needs API keys.")
