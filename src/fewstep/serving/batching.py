@@ -110,6 +110,11 @@ class Batcher:
         values = call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts)
         return Output(values, call.started - call.queued, call.ended - call.started)
 
+    @property
+    def waiting(self) -> int:
+        """Calls that no batch has finished taking."""
+        return len(self._calls)
+
     def close(self) -> None:
         """Let the running batch end and refuse the calls that wait."""
         with self._change:
