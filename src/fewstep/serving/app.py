@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 import fewstep
 from fewstep.generation import RequestError
 from fewstep.serving.errors import ApiError
+from fewstep.serving.mcp import mcp_server
 from fewstep.serving.openai_images import from_validation, images_router
 from fewstep.serving.requests import Identified
 from fewstep.serving.security import Guard
@@ -29,9 +30,12 @@ def build_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with mcp.session_manager.run():
+            yield
         await asyncio.to_thread(service.runtime.close, service.settings.patience)
 
+    mcp = mcp_server(service)
+    mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
     app = FastAPI(title="fewstep", version=fewstep.__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.include_router(images_router(service))
 
@@ -44,6 +48,8 @@ def build_app(service: Service) -> FastAPI:
     async def ready() -> Response:
         """Whether it can draw: 503 until the model is warm, and while closing."""
         return JSONResponse({"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503)
+
+    app.mount("/", mcp_app)  # behind every other route; it has /mcp alone
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:

@@ -83,9 +83,17 @@ def _background(asked: Asked) -> str | None:
 
 def encoded(image: GeneratedImage, asked: Asked) -> bytes:
     """An image as a file, its record in it."""
+    if asked.output_format == "png":
+        return encoded_png(image)
     buffer = io.BytesIO()
-    options = {} if asked.output_format == "png" else {"quality": max(1, asked.output_compression)}
-    provenance.save(image, buffer, image.record, asked.output_format, **options)
+    provenance.save(image, buffer, image.record, asked.output_format, quality=max(1, asked.output_compression))
+    return buffer.getvalue()
+
+
+def encoded_png(image: GeneratedImage) -> bytes:
+    """An image as PNG, its record in it."""
+    buffer = io.BytesIO()
+    provenance.save(image, buffer, image.record, "png")
     return buffer.getvalue()
 
 
