@@ -17,6 +17,7 @@ import fewstep
 from fewstep.generation import RequestError
 from fewstep.serving.errors import ApiError
 from fewstep.serving.mcp import mcp_server
+from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import from_validation, images_router
 from fewstep.serving.requests import Identified
 from fewstep.serving.security import Guard
@@ -49,6 +50,11 @@ def build_app(service: Service) -> FastAPI:
         """Whether it can draw: 503 until the model is warm, and while closing."""
         return JSONResponse({"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503)
 
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters and latency histograms, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
     app.mount("/", mcp_app)  # behind every other route; it has /mcp alone
 
     @app.exception_handler(ApiError)
@@ -80,4 +86,4 @@ def guarded(service: Service) -> ASGIApp:
     """The application as the world may see it."""
     settings = service.settings
     names = () if settings.without_keys else ("localhost", "127.0.0.1", "::1", settings.host, *settings.hosts)
-    return Identified(Guard(build_app(service), service.keys, names, settings.origins, settings.most_bytes))
+    return Identified(service.metrics.answered, Guard(build_app(service), service.keys, names, settings.origins, settings.most_bytes))

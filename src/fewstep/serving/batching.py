@@ -81,7 +81,7 @@ class Batcher:
         network: Network,
         most: int = 32,
         cpus: Sequence[int] | None = None,
-        seen: Callable[[int, float], None] = lambda size, seconds: None,
+        seen: Callable[[int, float], None] | None = None,
     ) -> None:
         if most < 1:
             raise ValueError(f"most must be at least 1, got {most}")
@@ -174,7 +174,8 @@ class Batcher:
                 self._refuse(parts[0][0], error)
             return
         end = time.perf_counter()
-        self._seen(sum(stop - begin for _, begin, stop in parts), end - start)
+        if self._seen is not None:
+            self._seen(sum(stop - begin for _, begin, stop in parts), end - start)
         for (call, _, stop), output in zip(parts, outputs, strict=True):
             call.parts.append(output)
             if stop == call.size:

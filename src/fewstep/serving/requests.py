@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,10 +15,15 @@ _ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class Identified:
-    """Names and logs the requests of an application; prompts are no part of it."""
+    """Names and logs the requests of an application; prompts are no part of it.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        answered: told each request's route, status and seconds.
+        app: whose requests.
+    """
+
+    def __init__(self, answered: Callable[[str, int, float], None], app: ASGIApp) -> None:
+        self._answered, self._app = answered, app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,5 +44,7 @@ class Identified:
         try:
             await self._app(scope, receive, named)
         finally:
-            spent = 1000 * (time.perf_counter() - started)
-            log.info("%s %s %d %.1f ms request=%s", scope["method"], scope["path"], status, spent, name)
+            spent = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "other")
+            self._answered(route, status, spent)
+            log.info("%s %s %d %.1f ms request=%s", scope["method"], route, status, 1000 * spent, name)

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fewstep.generation import GeneratedImage, Model, Request
 from fewstep.generation.model import Plan, Progress
@@ -51,6 +51,20 @@ class Busy(RuntimeError):
     def __init__(self, waiting: int, retry_after: float) -> None:
         super().__init__(f"{waiting} requests are waiting already: try again in {retry_after:.1f} s")
         self.waiting, self.retry_after = waiting, retry_after
+
+
+class Watcher(Protocol):
+    """Who wants to know what happens: `fewstep.serving.metrics.Metrics`."""
+
+    def batch(self, samples: int, seconds: float) -> None: ...
+
+    def stage(self, name: str, seconds: float) -> None: ...
+
+    def drawn(self, images: int) -> None: ...
+
+    def superseded(self) -> None: ...
+
+    def cancelled(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ class Runtime:
         waiting: jobs that may wait beside them.
         batch: samples in one network call.
         cpus: the cores of the network's thread, None for all.
-        observe: told names and values of what happens: `batch_size`, `model_seconds`, `superseded`, …
+        watcher: told what happens.
     """
 
     def __init__(
@@ -114,12 +128,12 @@ class Runtime:
         waiting: int = 256,
         batch: int = 32,
         cpus: Sequence[int] | None = None,
-        observe: Callable[[str, float], None] = lambda name, value: None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.model = model
-        self._observe = observe
+        self._watcher = watcher
         self._most_waiting = waiting
-        self._batcher = Batcher(model.network, batch, cpus, self._saw_batch)
+        self._batcher = Batcher(model.network, batch, cpus, None if watcher is None else watcher.batch)
         self._change = threading.Condition()
         self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
         self._running: set[Job[Any]] = set()
@@ -255,21 +269,21 @@ class Runtime:
         except Exception as error:
             self._end(job, error=error)
         else:
-            for stage, milliseconds in timings.items():
-                self._observe(f"{stage}_seconds", milliseconds / 1000)
+            if self._watcher is not None:
+                self._watcher.drawn(len(images))
+                for stage, milliseconds in timings.items():
+                    self._watcher.stage(stage, milliseconds / 1000)
             self._end(job, answer)
 
     def _end(self, job: Job[Any], answer: Any = None, error: Exception | None = None) -> None:
-        if isinstance(error, Superseded):
-            self._observe("superseded", 1)
+        if self._watcher is not None and isinstance(error, Superseded):
+            self._watcher.superseded()
+        if self._watcher is not None and isinstance(error, Cancelled):
+            self._watcher.cancelled()
         if error is None:
             job.future.set_result(answer)
         else:
             job.future.set_exception(error)
-
-    def _saw_batch(self, size: int, seconds: float) -> None:
-        self._observe("batch_size", size)
-        self._observe("batch_seconds", seconds)
 
     def _wait(self) -> float:
         """How long the queue should take, from how fast jobs have ended of late."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fewstep.evaluation.recognise import Recogniser
 from fewstep.generation import GeneratedImage, Model, Request
 from fewstep.generation.images import to_pixels
+from fewstep.serving.metrics import Metrics
 from fewstep.serving.runtime import Runtime
 from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
@@ -29,6 +30,7 @@ class Service:
     ready: bool = False
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)
+    metrics: Metrics = field(init=False)
     keys: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,7 +42,11 @@ class Service:
         chosen = self.settings
         self.keys = () if chosen.keys_file is None else read_keys(chosen.keys_file)
         self.store = Store(chosen.keep_images, chosen.keep_seconds)
-        self.runtime = Runtime(self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus)
+        self.metrics = Metrics()
+        self.runtime = Runtime(
+            self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus, self.metrics
+        )
+        self.metrics.watch(lambda: self.runtime.waiting, lambda: self.runtime.running)
         file = self.model.saved.recogniser
         self._judge = Recogniser(file, threads=1) if file.is_file() else None
 
