@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
     "bench training": ("fewstep.cli.bench:training", "the training loop beside bare PyTorch"),
     "bench start": ("fewstep.cli.bench:start", "a whole run of generate beside importing torch"),
+    "bench engines": ("fewstep.cli.bench:engines", "a model on every engine that is installed"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
 }

@@ -19,6 +19,8 @@ from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
 from fewstep.core.randomness import Noise
+from fewstep.engines import table
+from fewstep.engines.registry import open_network
 from fewstep.editing import Constrained, Known, grid_from, level_of
 from fewstep.generation.edits import Edit
 from fewstep.generation.errors import RequestError
@@ -28,8 +30,6 @@ from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
 from fewstep.samplers import SAMPLERS
-
-ENGINES = ("onnx", "eager")
 
 
 @dataclass
@@ -373,30 +373,30 @@ def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: 1000 * value for name, value in seconds.items()}
 
 
-def load(name: str | Path = "emoji", engine: str = "onnx", device: str = "cpu", threads: int | None = None) -> Model:
+def load(
+    name: str | Path = "emoji",
+    engine: str = "onnx",
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str = "float32",
+) -> Model:
     """Load a model.
 
     Args:
         name: a built-in model, a directory, or `user/name` on the Hugging Face hub.
-        engine: `onnx` (ONNX Runtime, the default, without torch) or `eager` (PyTorch).
-        device: for `eager`: cpu, cuda, mps.
-        threads: for `onnx`: threads of one operation; None for one a core.
+        engine: `onnx` (ONNX Runtime, the default, without torch), `openvino`, `eager` or `compiled` (PyTorch), or
+            `auto`: the fastest one that `fewstep bench engines` measured on this machine.
+        device: for `eager` and `compiled`: cpu, cuda, mps.
+        threads: of one network call; None for one a core.
+        precision: float32, or bfloat16 for `openvino`.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
+        ValueError: there is no such engine, precision or device.
+        ImportError: the engine's package is not installed.
         EngineError: the engine cannot run it here.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
     saved = find(name)
-    if engine == "onnx":
-        from fewstep.engines.onnx import OnnxNetwork
-
-        if device != "cpu":
-            raise ValueError(f"the engine 'onnx' runs on the cpu here, got device '{device}': use engine 'eager'")
-        return Model(saved, OnnxNetwork(saved.exported, threads), "onnx")
-    try:
-        from fewstep.engines.eager import EagerNetwork
-    except ImportError as error:
-        raise ImportError("the engine 'eager' needs PyTorch: pip install 'fewstep[train]'") from error
-    return Model(saved, EagerNetwork(saved, device), "eager", device=device)
+    if engine == "auto":
+        engine, precision = table.choose(saved)
+    return Model(saved, open_network(saved, engine, precision, device, threads), engine, precision, device)
