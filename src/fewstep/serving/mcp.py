@@ -24,15 +24,11 @@ from fewstep.generation.request import parse_size
 from fewstep.serving.drawing import encoded_png
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
+from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 
 INLINE = 512
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-
-Prompt = Annotated[str, Field(description="What to draw, in a few plain words, such as 'a blue cat face'.")]
-Seed = Annotated[int | None, Field(ge=0, le=2**63 - 1, description="The same seed gives the same image.")]
-Steps = Annotated[int | None, Field(ge=1, le=64, description="Jumps; the model's own choice if left out.")]
-Size = Annotated[str | None, Field(description="WIDTHxHEIGHT in pixels; the model's own if left out.")]
 
 
 class Picture(BaseModel):
@@ -68,11 +64,10 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         log_level="WARNING",
     )
 
-    @server.tool(annotations=DRAWS, title="Draw an image")
+    @server.tool(annotations=DRAWS, title="Draw an image", description=DESCRIPTION)
     async def draw_image(
         prompt: Prompt, ctx: Context, seed: Seed = None, steps: Steps = None, size: Size = None
     ) -> Annotated[CallToolResult, Picture]:
-        """Draw an image from a short prompt; it takes milliseconds."""
         return await _draw(service, ctx, prompt, seed, steps, size)
 
     @server.tool(annotations=DRAWS, title="Change an image")
