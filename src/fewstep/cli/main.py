@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
     "mcp": ("fewstep.cli.mcp:mcp", "offer drawing as MCP tools on standard input and output"),
     "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "the drawing tool as a language model's API wants it"),
+    "export": ("fewstep.cli.export:export", "the network of a model for other programs"),
     "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
