@@ -1,8 +1,8 @@
 """A chat agent that draws: a language model with one tool, the images from a running `fewstep serve`.
 
-    fewstep serve &
-    python examples/chat_agent.py                      # a scripted model, offline
-    CHAT_URL=http://localhost:11434/v1 CHAT_MODEL=qwen3 python examples/chat_agent.py   # any OpenAI-compatible one
+fewstep serve &
+python examples/chat_agent.py                      # a scripted model, offline
+CHAT_URL=http://localhost:11434/v1 CHAT_MODEL=qwen3 python examples/chat_agent.py   # any OpenAI-compatible one
 """
 
 import base64

@@ -117,9 +117,7 @@ def test_unknown_words_and_near_captions_come_with_the_image(client: OpenAI) -> 
 @pytest.mark.parametrize("partials", [0, 1, 2, 3])
 def test_a_stream_shows_real_intermediate_images(client: OpenAI, partials: int) -> None:
     events = list(
-        client.images.generate(
-            prompt="cat", stream=True, partial_images=partials, extra_body={"seed": 4, "steps": 4}
-        )
+        client.images.generate(prompt="cat", stream=True, partial_images=partials, extra_body={"seed": 4, "steps": 4})
     )
     assert [event.type for event in events] == [
         *["image_generation.partial_image"] * partials,
@@ -151,7 +149,9 @@ def test_an_edit_keeps_what_its_mask_keeps(client: OpenAI) -> None:
 
 def test_an_edit_may_be_a_list_of_one_and_stream(client: OpenAI) -> None:
     events = list(
-        client.images.edit(image=[("a.png", a_png())], prompt="cat", stream=True, partial_images=1, extra_body={"steps": 3})
+        client.images.edit(
+            image=[("a.png", a_png())], prompt="cat", stream=True, partial_images=1, extra_body={"steps": 3}
+        )
     )
     assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
 

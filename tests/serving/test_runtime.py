@@ -210,7 +210,9 @@ def test_closing_ends_what_runs_and_refuses_what_comes(
     assert len(running.future.result(1)) == len(waiting.future.result(1)) == 1
 
 
-def test_closing_without_patience_stops_everything(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
+def test_closing_without_patience_stops_everything(
+    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
     running, waiting = ask(runtime, steps=8), ask(runtime)

@@ -73,9 +73,7 @@ Options = Annotated[Drawing, tyro.conf.arg(name="")]
 PLAIN = Drawing()
 
 
-def inpaint(
-    image: Path, prompt: str = "", /, *, mask: Path, strength: float = 1.0, drawing: Options = PLAIN
-) -> int:
+def inpaint(image: Path, prompt: str = "", /, *, mask: Path, strength: float = 1.0, drawing: Options = PLAIN) -> int:
     """Fill the part of an image that a mask leaves open; all the rest comes back bit for bit.
 
     Args:

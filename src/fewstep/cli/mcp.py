@@ -6,7 +6,6 @@ import logging
 import sys
 
 
-
 def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) -> int:
     """Offer drawing as MCP tools on standard input and output, for chat programs that start it.
 

@@ -44,7 +44,13 @@ def serve(arguments: Sequence[str]) -> int:
                 say(_hello(service.base_url, model.name))
 
     config = uvicorn.Config(
-        guarded(service), settings.host, settings.port, log_config=None, access_log=False, ws="none", server_header=False
+        guarded(service),
+        settings.host,
+        settings.port,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        server_header=False,
     )
     Server(config).run()
     return 0

@@ -34,4 +34,3 @@ def grid_from(ratio: float, steps: int, sigma_min: float = 0.002) -> Level:
         grids.check_steps(steps)
         return grids.from_ratios([ratio])
     return grids.karras(steps, sigma_min, ratio)
-

@@ -30,7 +30,10 @@ class FixedSizes:
         if count > most:
             parts = [slice(begin, begin + most) for begin in range(0, count, most)]
             return np.concatenate(
-                [self(x[p], time_at[p], time_to[p], {name: values[p] for name, values in cond.items()}) for p in parts]
+                [
+                    self(x[p], time_at[p], time_to[p], {name: values[p] for name, values in cond.items()})
+                    for p in parts
+                ]
             )
         size = next(size for size in self._sizes if size >= count)
         if size not in self._built:

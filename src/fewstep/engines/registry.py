@@ -62,7 +62,9 @@ def open_network(
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
     chosen = ENGINES[engine]
     if precision not in chosen.precisions:
-        raise ValueError(f"precision of the engine '{engine}' must be {' or '.join(chosen.precisions)}, got '{precision}'")
+        raise ValueError(
+            f"precision of the engine '{engine}' must be {' or '.join(chosen.precisions)}, got '{precision}'"
+        )
     if device != "cpu" and not chosen.devices:
         raise ValueError(f"the engine '{engine}' runs on the cpu here, got device '{device}': use engine 'eager'")
     if threads is not None and threads < 1:

@@ -88,7 +88,11 @@ def choose(model: SavedModel) -> tuple[str, str]:
     best = min(exact, key=lambda row: row.ms_batch1)
     others = ", ".join(f"{row.engine} {row.precision} {row.ms_batch1:.1f}" for row in rows if row is not best)
     log.warning(
-        "engine auto: %s %s, %.1f ms at batch 1%s", best.engine, best.precision, best.ms_batch1, f" ({others})" if others else ""
+        "engine auto: %s %s, %.1f ms at batch 1%s",
+        best.engine,
+        best.precision,
+        best.ms_batch1,
+        f" ({others})" if others else "",
     )
     return best.engine, best.precision
 

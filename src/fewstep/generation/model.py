@@ -305,9 +305,7 @@ class Model:
             for i, picture in enumerate(pictures)
         ]
 
-    def _picture(
-        self, pixels: Any, edit: Edit | None, size: tuple[int, int], background: str | None
-    ) -> Image.Image:
+    def _picture(self, pixels: Any, edit: Edit | None, size: tuple[int, int], background: str | None) -> Image.Image:
         if edit is not None:
             picture = edit.laid_back(to_image(pixels, self.spec.pixel_format), size)
             return on_background(picture, background) if background else picture

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import fewstep
@@ -48,7 +49,9 @@ def build_app(service: Service) -> FastAPI:
     @app.get("/readyz")
     async def ready() -> Response:
         """Whether it can draw: 503 until the model is warm, and while closing."""
-        return JSONResponse({"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503)
+        return JSONResponse(
+            {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
+        )
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -86,4 +89,9 @@ def guarded(service: Service) -> ASGIApp:
     """The application as the world may see it."""
     settings = service.settings
     names = () if settings.without_keys else ("localhost", "127.0.0.1", "::1", settings.host, *settings.hosts)
-    return Identified(service.metrics.answered, Guard(build_app(service), service.keys, names, settings.origins, settings.most_bytes))
+    app: ASGIApp = build_app(service)
+    if settings.origins:
+        app = CORSMiddleware(app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",))
+    return Identified(
+        service.metrics.answered, Guard(app, service.keys, names, settings.origins, settings.most_bytes)
+    )

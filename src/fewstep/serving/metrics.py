@@ -19,7 +19,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         options = {"namespace": "fewstep", "registry": self._registry}
-        self._stages = Histogram("stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS, **options)
+        self._stages = Histogram(
+            "stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS, **options
+        )
         self._requests = Histogram(
             "request_seconds", "Time of one request", ["route", "status"], buckets=_SECONDS, **options
         )

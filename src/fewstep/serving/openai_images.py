@@ -144,7 +144,9 @@ async def _edit_fields(request: Request, most_pixels: int) -> tuple[EditFields, 
         mask = body.pop("mask", None)
         return _validated(EditFields, body), Upload(
             uploads.from_data_url(str(images[0].get("image_url")), "images", most_pixels),
-            uploads.from_data_url(str(mask.get("image_url")), "mask", most_pixels) if isinstance(mask, dict) else None,
+            uploads.from_data_url(str(mask.get("image_url")), "mask", most_pixels)
+            if isinstance(mask, dict)
+            else None,
         )
     form = await request.form(max_files=17, max_fields=100)
     files = [value for key in ("image", "image[]") for value in form.getlist(key)]
@@ -206,7 +208,10 @@ def _submit(
     try:
         return service.runtime.submit(wanted, finish, client, session, seen)
     except Busy as error:
-        wait = {"retry-after-ms": str(int(1000 * error.retry_after)), "retry-after": str(-int(-error.retry_after // 1))}
+        wait = {
+            "retry-after-ms": str(int(1000 * error.retry_after)),
+            "retry-after": str(-int(-error.retry_after // 1)),
+        }
         raise ApiError(429, str(error), None, "queue_full", wait) from None
     except ShuttingDown as error:
         raise ApiError(503, str(error), None, "closing", {"x-should-retry": "false"}) from None
@@ -269,7 +274,11 @@ async def _stream(
         try:
             while (part := await partials.get()) is not None:
                 index, data = part
-                body = {"type": f"{event}.partial_image", "partial_image_index": index, **_picture(asked, data, wanted)}
+                body = {
+                    "type": f"{event}.partial_image",
+                    "partial_image_index": index,
+                    **_picture(asked, data, wanted),
+                }
                 yield _sse(body)
             try:
                 answer, _ = await asyncio.wrap_future(job.future)

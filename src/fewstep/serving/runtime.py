@@ -141,7 +141,8 @@ class Runtime:
         self._closed = False
         self._recent: deque[float] = deque(maxlen=64)  # when jobs ended
         self._threads = [
-            threading.Thread(target=self._work, name=f"fewstep-job-{number}", daemon=True) for number in range(threads)
+            threading.Thread(target=self._work, name=f"fewstep-job-{number}", daemon=True)
+            for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()

@@ -74,15 +74,15 @@ class Guard:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         scope.setdefault("state", {})["client"] = self._client(scope)
-        origin = headers.get("origin")
         try:
-            self._check(scope, headers, origin)
+            self._check(scope, headers)
         except ApiError as error:
             await _refuse(scope, receive, send, error)
             return
-        await self._app(scope, _Limited(receive, self._most), self._allowing(send, origin))
+        await self._app(scope, _Limited(receive, self._most), send)
 
-    def _check(self, scope: Scope, headers: dict[str, str], origin: str | None) -> None:
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        origin = headers.get("origin")
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if self._hosts and host not in self._hosts:
             raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
@@ -101,21 +101,6 @@ class Guard:
 
     def _client(self, scope: Scope) -> str:
         return str((scope.get("client") or ("",))[0])
-
-    def _allowing(self, send: Send, origin: str | None) -> Send:
-        if origin is None or origin not in self._origins:
-            return send
-
-        async def with_origin(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"access-control-allow-origin", origin.encode()),
-                    (b"vary", b"origin"),
-                ]
-            await send(message)
-
-        return with_origin
 
 
 class _Limited:

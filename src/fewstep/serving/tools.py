@@ -32,9 +32,7 @@ def tool_schema(dialect: Dialect) -> dict[str, Any]:
     Args:
         dialect: `openai` for Chat Completions and what follows it, `anthropic` for Messages.
     """
-    properties = {
-        name: _plain(schema) for name, schema in DrawImage.model_json_schema()["properties"].items()
-    }
+    properties = {name: _plain(schema) for name, schema in DrawImage.model_json_schema()["properties"].items()}
     parameters = {"type": "object", "properties": properties, "required": ["prompt"], "additionalProperties": False}
     if dialect == "anthropic":
         return {"name": NAME, "description": DESCRIPTION, "input_schema": parameters}
