@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def closed_form(steps: int) -> tuple[float, float]:
     """The mean and variance of the free number after `steps` of the consistency loop, by recursion."""
     sigmas = grids.karras(steps, 0.05, 80.0).sigma
     mean, covariance = np.zeros(2), sigmas[0] ** 2 * np.eye(2)
-    for at, following in zip(sigmas, sigmas[1:], strict=False):
+    for at, following in pairwise(sigmas):
         jump = between(float(at), 0.5)
         mean, spread = jump @ mean, (jump @ covariance @ jump.T)[1, 1]
         mean[0], covariance = KNOWN, np.diag([0.0, spread]) + following**2 * np.eye(2)
@@ -73,7 +74,7 @@ def test_the_consistency_loop_is_its_closed_form(steps: int) -> None:
 def test_more_steps_come_nearer_to_the_conditional_and_few_are_far_from_it() -> None:
     gaps = [abs(closed_form(steps)[0] - CORRELATION * KNOWN) for steps in (1, 2, 4, 8, 40, 1000)]
     assert gaps[0] == pytest.approx(CORRELATION * KNOWN)  # one jump from pure noise never looks at what is known
-    assert all(later < earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(gaps))
     assert gaps[2] > 0.3
     assert gaps[-1] < 0.05
 

@@ -19,9 +19,9 @@ from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
 from fewstep.core.randomness import Noise
+from fewstep.editing import Constrained, Known, grid_from, level_of
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
-from fewstep.editing import Constrained, Known, grid_from, level_of
 from fewstep.generation.edits import Edit
 from fewstep.generation.errors import RequestError
 from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 
 from fewstep.generation.images import to_image
 from fewstep.generation.model import Progress
 from fewstep.serving import uploads
-from fewstep.serving.drawing import MIME, Upload, answer_of, encoded, preview, request_of
+from fewstep.serving.drawing import Upload, answer_of, encoded, preview, request_of
 from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.schemas import (
@@ -123,9 +123,8 @@ def _model_info(service: Service) -> ModelInfo:
 
 def _check_model(service: Service, name: str | None) -> None:
     served = service.runtime.model.name
-    if name is None or name == served or service.settings.aliases.get(name, served) in ("", served):
-        if name is None or name == served or name in service.settings.aliases:
-            return
+    if name in (None, served) or service.settings.aliases.get(name or "") in ("", served):
+        return
     raise ApiError(404, f"there is no model '{name}': this server has '{served}'", "model", "model_not_found")
 
 

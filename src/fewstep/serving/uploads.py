@@ -1,4 +1,4 @@
-"""Pictures that clients send, as bytes or data URLs: decoded by Pillow from an allow-list of formats, nothing else."""
+"""Pictures that clients send, as bytes or data URLs: decoded by Pillow alone, from an allow-list of formats."""
 
 from __future__ import annotations
 
