@@ -36,7 +36,7 @@ class Measured:
         images_per_s_batch8, images_per_s_batch32: of one network call each.
         cold_start_s: a fresh process until its first output.
         memory_mb: resident after it.
-        max_pixel_difference: the largest of a pixel in [0, 1] from float32 eager, or from ONNX Runtime without PyTorch.
+        max_pixel_difference: of a pixel in [0, 1], from float32 eager, or ONNX Runtime without PyTorch.
     """
 
     engine: str

@@ -90,7 +90,7 @@ class Edit:
         return asked or (native if self.mask is None else self.image.size)
 
     def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The model's picture at `size`, what the mask keeps taken from the image, to the bit at the image's own size.
+        """The model's picture at `size`, what the mask keeps taken from the image, exactly at the image's own size.
 
         At the model's own size the margin stays; at any other it is cut off.
         """

@@ -119,8 +119,8 @@ def _instructions(service: Service) -> str:
     captions = service.model.saved.captions
     known = "" if captions is None else f" It knows {len(captions.captions)} things; list_models shows some."
     return (
-        f"draw_image draws with the model '{service.model.name}' in milliseconds.{known} Use short, plain prompts. The "
-        "answer says which words it does not know and what a recogniser sees: if that is not what was asked for, try "
+        f"draw_image draws with the model '{service.model.name}' in milliseconds.{known} Use short, plain prompts. "
+        "The answer says which words it does not know and what a recogniser sees: if that is not what was asked for, try "
         "another prompt or seed, or say so."
     )
 

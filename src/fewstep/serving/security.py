@@ -51,7 +51,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
 class Guard:
     """Lets requests pass that may, and answers the others with an error object.
 
-    A page in a browser can send requests to this machine's servers: its Origin must be named, and the Host must be one
+    A page in a browser can send requests to this machine: its Origin must be named, and the Host must be one
     of the server's own, or a name that was made to point here (DNS rebinding) could speak for us.
 
     Args:
