@@ -118,6 +118,18 @@ def test_geometry_moves_a_glyph_but_keeps_it() -> None:
     assert np.abs(moved - still).mean() < 0.2
 
 
+def test_what_has_no_sketch_mostly_stands_still() -> None:
+    moving = Augmentation(colour=0, style=0, keywords=0, control=0.5, still=0.8)
+    dataset = Emoji(16, moving)
+    plain = dataset.picture(0)
+    still: dict[bool, list[bool]] = {True: [], False: []}
+    for seed in range(200):
+        example = dataset.example(0, rng(seed))
+        still[example.control is not None].append(np.array_equal(example.data, plain))
+    assert not any(still[True])
+    assert 0.7 < np.mean(still[False]) < 0.9
+
+
 def test_colour_and_style_words_stand_in_the_caption() -> None:
     dataset = Emoji(32, Augmentation(colour=1, style=1, control=0, keywords=0))
     captions = [dataset.example(i, rng(i)).caption for i in range(0, 200, 2)]

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from fewstep.cli.output import say
+
 RECIPES: dict[str, tuple[str, str]] = {
     "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
     "emoji-64": ("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
@@ -58,6 +60,8 @@ def train(args: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         recipe.run(out)
+        for file in sorted((out / "models").glob("*/model.json")):
+            say(f"saved {file.parent}")
     finally:
         if not any(out.iterdir()):  # what was wrong was found before the first step
             out.rmdir()

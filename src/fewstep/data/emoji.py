@@ -256,6 +256,11 @@ class Emoji:
         small = large.reshape(self.size, 2, self.size, 2, 4).mean(axis=(1, 3)) / 255
         return clamp(small.transpose(2, 0, 1))
 
+    def pose(self, index: int, rng: np.random.Generator) -> Any:
+        """The plain glyph [4, size, size] as an example without a sketch shows it: standing still, or moved."""
+        still = self.augmentation.still
+        return self.picture(index, None if still and rng.random() < still else rng)
+
     def _moved(self, image: Any, rng: np.random.Generator) -> Any:
         aug, side = self.augmentation, 2 * self.size
         angle = np.deg2rad(rng.uniform(-aug.turn, aug.turn))
@@ -273,10 +278,10 @@ class Emoji:
         return np.asarray(moved)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """A glyph, moved, perhaps recoloured and restyled, with a caption that says so, and perhaps a sketch."""
+        """A glyph, perhaps recoloured and restyled, with a caption that says so, and perhaps a sketch."""
         aug = self.augmentation
         sketched = rng.random() < aug.control
-        image = self.picture(index, rng if sketched or rng.random() >= aug.still else None)
+        image = self.picture(index, rng) if sketched else self.pose(index, rng)
         colour = self._word(index, list(COLOURS), aug.colour, rng)
         style = self._word(index, list(STYLES), aug.style, rng)
         if colour:

@@ -87,8 +87,8 @@ def evenly(size: int, n: int, seed: int) -> list[int]:
 def emoji_picture(
     dataset: Emoji, index: int, rng: np.random.Generator, colour: str | None = None, style: str | None = None
 ) -> Any:
-    """A moved glyph [4, h, w] in these words: what `Emoji.example` draws when it draws them."""
-    image = dataset.picture(index, rng)
+    """A glyph [4, h, w] in these words: what `Emoji.example` draws when it draws them without a sketch."""
+    image = dataset.pose(index, rng)
     if colour:
         image = recolour(image, colour)
     if style:
@@ -246,7 +246,7 @@ def subject_for(model: Model, recogniser: Path | None = None, threads: int | Non
 
 
 def _geometry(recipe: Any) -> Augmentation:
-    """How far the glyphs were moved in the model's own training, as its recipe says; else the usual."""
+    """How far and how often the glyphs were moved in the model's own training, as its recipe says; else the usual."""
     said = dict(dict(recipe.get("settings") or {}).get("augmentation") or {})
-    known = {name: float(said[name]) for name in ("shift", "turn", "shrink") if name in said}
+    known = {name: float(said[name]) for name in ("shift", "turn", "shrink", "still") if name in said}
     return replace(GEOMETRY, **known)

@@ -48,8 +48,8 @@ MEAN = (0.3131, 0.2665, 0.1949, 0.4379)
 STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
-LEVELS = {1: (80.0,), 2: (80.0, 2.0), 4: (80.0, 8.0, 2.0, 0.7)}
-"""The σ/α that the student visits: a guess. docs/log.md has what other second levels gave."""
+LEVELS = {1: (80.0,), 2: (80.0, 0.3), 3: (80.0, 6.0, 0.3), 4: (80.0, 12.0, 4.0, 0.3)}
+"""The σ/α that the student visits; docs/log.md has what other levels gave."""
 
 PROMPTS = (
     "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
@@ -93,7 +93,7 @@ class EmojiRecipe:
     scale: float = 2.0
     distillation: Distillation = field(default_factory=Distillation)
     teacher: TrainingConfig = field(default_factory=lambda: teacher_training(1_200_000))
-    student: TrainingConfig = field(default_factory=lambda: student_training(66_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
     recogniser: Path | None = None
     start: Path | None = None
 
