@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewstep.generation import Model, Request, load
+    from fewstep.generation import Edit, Model, Request, load
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Request", "__version__", "load"]
+__all__ = ["Edit", "Model", "Request", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used: `import fewstep` itself costs nothing."""
-    if name in {"Model", "Request", "load"}:
+    if name in {"Edit", "Model", "Request", "load"}:
         from fewstep import generation
 
         return getattr(generation, name)

@@ -1,4 +1,4 @@
-"""`fewstep bench training | start`: figures that anyone can print."""
+"""`fewstep bench training | start | engines`: figures that anyone can print."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from fewstep.cli.output import check_json, say, write_json
 
@@ -78,4 +81,40 @@ def start(rounds: int = 5, model: str = "emoji", json: str | None = None) -> int
         json,
     )
     write_json(json, figures)
+    return 0
+
+
+def engines(
+    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    /,
+    device: str = "cpu",
+    threads: int | None = None,
+    rounds: int = 20,
+    json: str | None = None,
+) -> int:
+    """Measure a model on every engine that is installed, in turn; --engine auto chooses by the table it keeps.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the Hugging Face hub.
+        device: For eager and compiled: cpu, cuda, mps.
+        threads: Of one network call; one a core if left out.
+        rounds: Turns at batch 1.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    from dataclasses import asdict
+
+    from fewstep.engines import table
+    from fewstep.evaluation.engines import measure_engines
+    from fewstep.models.saved import find
+
+    check_json(json)
+    rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
+    kept = table.keep(find(model), rows)
+    names = list(asdict(rows[0]))
+    lines = [names, *([str(value) for value in asdict(row).values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    for line in lines:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), json)
+    say(f"kept for --engine auto in {kept}", json)
+    write_json(json, [asdict(row) for row in rows])
     return 0

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from fewstep.cli.output import check_json, image_paths, say, slug, write_json
-
-if TYPE_CHECKING:
-    from fewstep.generation import GeneratedImage, Model
-    from fewstep.provenance import Record
+from fewstep.cli.drawing import background_for, check_count, draw_all, open_image
+from fewstep.cli.output import check_json
 
 
 class Prompts(tuple[str, ...]):
@@ -76,13 +72,12 @@ def generate(
         metadata: Whether to write the record into the image.
         json: Write a report as JSON to this file, or to standard output with -.
     """
-    from fewstep.generation import Request, load
-    from fewstep.generation.request import MAX_IMAGES, parse_size
+    from fewstep.generation import Request
+    from fewstep.generation.request import parse_size
 
     check_json(json)
-    background = _background(background, out)
-    if not 1 <= n <= MAX_IMAGES:
-        raise ValueError(f"--n must be between 1 and {MAX_IMAGES}, got {n}")
+    background = background_for(background, out)
+    check_count(n)
     requests = [
         Request(
             prompt=text,
@@ -96,67 +91,9 @@ def generate(
             size=None if size is None else parse_size(size),
             background=background,
             label=label,
-            control=None if control is None else _open(control),
+            control=None if control is None else open_image(control, "control image"),
         )
         for text in prompt
     ]
-    image_paths(out, ["x"] * min(2, n * len(prompt)))  # before a model is loaded, and two show whether it is numbered
-    loaded = load(model, engine, device)
-    plans = [loaded.plan_pictures(request) for request in requests]  # every mistake shows before the first picture
-    names = [f"{slug(text)}-{seed}" for text, plan in zip(prompt, plans, strict=True) for seed in plan.seeds]
-    paths = iter(image_paths(out, names))
-    report: list[dict[str, Any]] = []
-    records: dict[str, Record] = {}
-    for request, plan in zip(requests, plans, strict=True):
-        for image in loaded.draw(request, plan):
-            report.append(_written(image, next(paths), metadata, json))
-            records[request.prompt] = image.record
-    _remarks(loaded, records, json)
-    write_json(json, report)
+    draw_all(requests, model, engine, device, out, metadata, json)
     return 0
-
-
-def _background(asked: str | None, out: Path | None) -> str | None:
-    """What to lay pictures on: white where a JPEG leaves it open, so that its record says what it shows."""
-    if out is None or out.is_dir() or out.suffix.lower() not in (".jpg", ".jpeg"):
-        return asked
-    if asked == "transparent":
-        raise ValueError("JPEG has no transparency: use .png or .webp")
-    return "white" if asked is None else asked
-
-
-def _written(image: GeneratedImage, path: Path, metadata: bool, json: str | None) -> dict[str, Any]:
-    """Save an image and say so; its entry in the report."""
-    image.save(path, metadata=metadata)
-    record = image.record
-    spent = sum(record.timings.values())
-    say(
-        f"{path}  {record.size[0]}×{record.size[1]}  steps {record.steps}  "
-        f"evaluations {record.network_evaluations}  {spent:.1f} ms  seed {record.seed}",
-        json,
-    )
-    return {"file": str(path), **record.to_dict()}
-
-
-def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> None:
-    """Say of each prompt what the model never saw or did not read."""
-    for text, record in records.items():
-        if record.unknown_words:
-            nearest = ", ".join(f"{caption} ({similarity:.2f})" for caption, similarity in record.nearest_captions)
-            known = f"; nearest it knows: {nearest}" if nearest else ""
-            say(f"'{text}': the model never saw {', '.join(record.unknown_words)}{known}", json)
-        about = model.report(text)
-        if about is not None and about.truncated:
-            most = model.spec.conditioning.text_length
-            say(f"'{slug(text)}…': too long, the model read its first {most} tokens", json)
-
-
-def _open(path: Path) -> object:
-    from fewstep.data.images import BadImage, decode
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no control image '{path}'")
-    try:
-        return decode(path)
-    except BadImage as error:
-        raise ValueError(f"'{path}' is no image that can be read: {error}") from None

@@ -20,6 +20,13 @@ PROGRAM = "fewstep"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
+    "edit inpaint": ("fewstep.cli.edit:inpaint", "fill the part of an image that a mask leaves open"),
+    "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
+    "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
+    "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
+    "mcp": ("fewstep.cli.mcp:mcp", "offer drawing as MCP tools on standard input and output"),
+    "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "the drawing tool as a language model's API wants it"),
+    "export": ("fewstep.cli.export:export", "the network of a model for other programs"),
     "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
@@ -30,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
     "bench training": ("fewstep.cli.bench:training", "the training loop beside bare PyTorch"),
     "bench start": ("fewstep.cli.bench:start", "a whole run of generate beside importing torch"),
+    "bench engines": ("fewstep.cli.bench:engines", "a model on every engine that is installed"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
 }
@@ -81,7 +89,7 @@ def run(args: list[str]) -> int:
         return 2
     target, _ = COMMANDS[name]
     function = _import(target)
-    if name == "train":
+    if name in ("train", "serve"):
         return int(function(rest) or 0)
     return int(call(function, name, rest) or 0)
 

@@ -19,6 +19,10 @@ class Codec(Protocol):
 
     def decode(self, data: Array) -> Array: ...
 
+    def mask(self, pixels: Array) -> Array:
+        """A number for each pixel [b, c, h, w] as a number for each of the data."""
+        ...
+
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
         """The data's shape for one image of shape `pixels`."""
         ...
@@ -33,6 +37,9 @@ class Identity:
 
     def decode(self, data: Array) -> Array:
         return data
+
+    def mask(self, pixels: Array) -> Array:
+        return pixels
 
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
         return tuple(pixels)
@@ -71,12 +78,14 @@ class SpaceToDepth:
         return (channels * self.patch**2, height // self.patch, width // self.patch)
 
     def encode(self, pixels: Array) -> Array:
+        self.shape(pixels.shape[1:])
+        shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
+        return self.mask((pixels - shift) * (self.sigma_data / scale))
+
+    def mask(self, pixels: Array) -> Array:
         xp, p = namespace(pixels), self.patch
         b, c, h, w = pixels.shape
-        self.shape((c, h, w))
-        shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
-        data = (pixels - shift) * (self.sigma_data / scale)
-        cells = xp.reshape(data, (b, c, h // p, p, w // p, p))
+        cells = xp.reshape(pixels, (b, c, h // p, p, w // p, p))
         return xp.reshape(xp.permute_dims(cells, (0, 1, 3, 5, 2, 4)), (b, c * p * p, h // p, w // p))
 
     def decode(self, data: Array) -> Array:

@@ -20,12 +20,15 @@ class EagerNetwork:
     Args:
         model: whose weights.
         device: "cpu", "cuda", "cuda:1", "mps".
+        threads: of one operation on a CPU, for the whole process; None leaves it.
     """
 
     name = "eager"
     precision = "float32"
 
-    def __init__(self, model: SavedModel, device: str = "cpu") -> None:
+    def __init__(self, model: SavedModel, device: str = "cpu", threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         try:
             network = build(model.spec.network)
             load_weights(network, model.weights)

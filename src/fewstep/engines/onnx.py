@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnxruntime
 
 from fewstep.core.arrays import Array, Condition
 from fewstep.engines.errors import EngineError
+from fewstep.engines.machine import cores
 
 
 class OnnxNetwork:
@@ -55,8 +55,3 @@ class OnnxNetwork:
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
         return output
-
-
-def cores() -> int:
-    """The cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from fewstep.engines.onnx import cores
+from fewstep.engines.machine import cores
 
 PART = 256  # pictures judged at once
 
@@ -29,6 +29,7 @@ class Verdict:
     features: Any
     names: tuple[str, ...]
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    confidence: Any = None
 
 
 class Judge(Protocol):
@@ -89,7 +90,9 @@ class Recogniser:
             kind: tuple(("", *self._kinds[kind])[i] for i in logits.argmax(axis=1))
             for kind, logits in (("colour", colours), ("style", styles))
         }
-        return Verdict(features, tuple(self.names[i] for i in names.argmax(axis=1)), words)
+        shares = np.exp(names - names.max(axis=1, keepdims=True))
+        confidence = 1 / shares.sum(axis=1)  # the largest share is e⁰
+        return Verdict(features, tuple(self.names[i] for i in names.argmax(axis=1)), words, confidence)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -92,28 +92,47 @@ def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transpar
     return Image.fromarray(_bytes(colour + (1 - alpha) * behind).transpose(1, 2, 0))
 
 
+def on_background(picture: Image.Image, background: str) -> Image.Image:
+    """A picture with alpha laid on a colour: RGB; opaque pixels stay as they are. Others are given back unchanged."""
+    if background == "transparent" or picture.mode != "RGBA":
+        return picture
+    behind = Image.new("RGBA", picture.size, ImageColor.getrgb(background))
+    return Image.alpha_composite(behind, picture).convert("RGB")
+
+
 def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Any:
-    """A control image of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
+    """A drawing of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
 
     The whole picture is shown; what is left of another aspect is transparent. A transparent model learned from
     sketches on nothing, so of an opaque drawing the paper is taken away: the colour of its border, also inside an
     outline. A picture whose border is of several colours stays as it is. Opaque models see paper: transparency is
     laid on white, and what is left is of the border's colour.
     """
-    from fewstep.data.images import Channels, Frame  # loads every data source: only for requests with a control
-
-    _, height, width = shape
-    formats: dict[str, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}
-    channels = formats[pixel_format]
     picture, behind = image.convert("RGBA"), (255, 255, 255)
     if picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")
-        if channels == "RGBA":
-            picture = without_paper(picture, max(height, width, _FINE))
+        if pixel_format == "rgba_premultiplied":
+            picture = without_paper(picture, max(*shape[1:], _FINE))
         else:
             red, green, blue = (int(value) for value in _paper(np.asarray(picture)))
             behind = (red, green, blue)
-    pixels = Frame((height, width), channels, crop="pad", background=behind).prepare(picture)
+    return to_pixels(picture, shape, pixel_format, behind)
+
+
+def to_pixels(
+    image: Image.Image,
+    shape: tuple[int, ...],
+    pixel_format: PixelFormat,
+    behind: tuple[int, int, int] = (255, 255, 255),
+) -> Any:
+    """A picture of any size and mode as it is, all of it: float32 [c, h, w] in [0, 1], the margin of another aspect
+    transparent, or `behind` where the model's pictures are opaque."""
+    from fewstep.data.images import Channels, Frame  # loads every data source: only for requests with a picture
+
+    _, height, width = shape
+    formats: dict[str, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}
+    picture = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
+    pixels = Frame((height, width), formats[pixel_format], crop="pad", background=behind).prepare(picture)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 

@@ -19,14 +19,17 @@ from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
 from fewstep.core.randomness import Noise
-from fewstep.generation.images import GeneratedImage, from_image, to_image
-from fewstep.generation.request import Request, RequestError
+from fewstep.editing import Constrained, Known, grid_from, level_of
+from fewstep.engines import table
+from fewstep.engines.registry import open_network
+from fewstep.generation.edits import Edit
+from fewstep.generation.errors import RequestError
+from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
+from fewstep.generation.request import Request
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
 from fewstep.samplers import SAMPLERS
-
-ENGINES = ("onnx", "eager")
 
 
 @dataclass
@@ -47,7 +50,13 @@ class Counted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request with every choice made."""
+    """A request with every choice made.
+
+    Args:
+        start: data [1, ...] to go out from, where the levels begin below pure noise.
+        known: what an edit keeps: data [1, ...] and Ω, or None.
+        settings: what the sampler was told beside the levels.
+    """
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -59,10 +68,9 @@ class Plan:
     negative_prompt: str = ""
     labels: tuple[int | None, ...] | None = None
     control: Any = None
-
-    def sampler_settings(self) -> dict[str, Any]:
-        """What the sampler was told beside the levels."""
-        return {"gamma": self.gamma} if self.sampler == "consistency" and self.steps > 1 else {}
+    start: Any = None
+    known: Known | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ class Model:
     ) -> None:
         self.saved, self.spec = saved, saved.spec
         self.engine, self.precision, self.device = engine, precision, device
-        self._network = network
+        self.network = network
 
     def __repr__(self) -> str:
         return f"Model('{self.spec.name}', {self.saved.hash[:10]}, engine '{self.engine}')"
@@ -118,7 +126,7 @@ class Model:
 
     def estimator(self, network: Network | None = None) -> Parameterised:
         """The model as an estimator of NumPy arrays."""
-        return Parameterised(network or self._network, self.spec.parameterisation, self.spec.targets)
+        return Parameterised(network or self.network, self.spec.parameterisation, self.spec.targets)
 
     def generate(self, prompt: str = "", **choices: Any) -> GeneratedImage:
         """Draw one picture.
@@ -189,18 +197,29 @@ class Model:
                 "guidance", f"the model '{self.name}' has no prompt or label for guidance to strengthen"
             )
         count = request.images
+        settings: dict[str, Any] = {"gamma": request.gamma} if sampler == "consistency" and steps > 1 else {}
+        levels, start, known = spec.grid(steps), None, None
+        if edit := request.edit:
+            data, free = edit.data(spec), edit.free(spec)
+            known = None if free is None else Known(data, free)
+            if edit.chosen_strength < 1:
+                start, levels = data, grid_from(level_of(edit.chosen_strength, spec.sigma_max), steps, spec.sigma_min)
+            settings |= {"edit": edit.name, "strength": edit.chosen_strength}
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
             prompts=(request.prompt,) * count,
             seeds=tuple(seed + i for i in range(count)),
             steps=steps,
             sampler=sampler,
-            levels=spec.grid(steps),
+            levels=levels,
             guidance=guidance,
             gamma=request.gamma,
             negative_prompt=request.negative_prompt,
             labels=(request.label,) * count if spec.conditioning.classes else None,
             control=control,
+            start=start,
+            known=known,
+            settings=settings,
         )
 
     def _guidance(self, request: Request) -> float | None:
@@ -223,8 +242,12 @@ class Model:
             raise RequestError("negative_prompt", "a negative prompt needs guidance above 1")
         return chosen
 
-    def run(self, plan: Plan) -> Iterator[Progress]:
+    def run(self, plan: Plan, network: Network | None = None) -> Iterator[Progress]:
         """Run a plan jump by jump.
+
+        Args:
+            plan: what to draw.
+            network: another way to the model's own network, such as one shared with other runs.
 
         Raises:
             RequestError: the sampler needs jumps that this model cannot make.
@@ -232,20 +255,24 @@ class Model:
         start = time.perf_counter()
         cond = self._condition(plan, plan.prompts)
         encoded = time.perf_counter()
-        network = Counted(self._network)
-        estimator: Estimator = self.estimator(network)
+        counted = Counted(network or self.network)
+        estimator: Estimator = self.estimator(counted)
         if self.spec.conditioning.guidance is None and plan.guidance is not None and plan.guidance != 1:
             null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
             estimator = Guided(estimator, null, plan.guidance)
+        if plan.known is not None:
+            estimator = Constrained(estimator, plan.known)
         noise = Noise(plan.seeds, self.spec.conditioning.codec.shape(self.spec.pixels))
         x = noise(0) * np.float32(plan.levels.sigma[0])
+        if plan.start is not None:
+            x = x + np.float32(plan.levels.alpha[0]) * plan.start
         extra = {"noise": noise, "gamma": plan.gamma} if plan.sampler == "consistency" else {}
         away = 0.0  # what the reader of this stream spends between two jumps is not ours
         try:
             for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
                 total = time.perf_counter() - encoded - away
-                timings = {"encode": encoded - start, "model": network.seconds, "sampler": total - network.seconds}
-                evaluations = network.samples // len(plan.prompts)
+                timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
+                evaluations = counted.samples // len(plan.prompts)
                 previews = self.spec.conditioning.codec.decode(jump.estimate)
                 left = time.perf_counter()
                 yield Progress(jump, plan.steps, previews, evaluations, _milliseconds(timings))
@@ -269,16 +296,21 @@ class Model:
         pixels = self.spec.conditioning.codec.decode(last.jump.x)
         transparent = self.spec.pixel_format == "rgba_premultiplied"
         background = (request.background or "transparent") if transparent else None
-        pictures = [to_image(image, self.spec.pixel_format, background or "transparent") for image in pixels]
-        size = request.size or self.native_size
-        if size != self.native_size:
-            pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+        size = request.edit.size(request.size, self.native_size) if request.edit else request.size or self.native_size
+        pictures = [self._picture(image, request.edit, size, background) for image in pixels]
         timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
         report = self.report(request.prompt)
         return [
-            GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i, background))
+            GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i, size, background))
             for i, picture in enumerate(pictures)
         ]
+
+    def _picture(self, pixels: Any, edit: Edit | None, size: tuple[int, int], background: str | None) -> Image.Image:
+        if edit is not None:
+            picture = edit.laid_back(to_image(pixels, self.spec.pixel_format), size)
+            return on_background(picture, background) if background else picture
+        picture = to_image(pixels, self.spec.pixel_format, background or "transparent")
+        return picture if size == self.native_size else picture.resize(size, Image.Resampling.LANCZOS)
 
     def report(self, prompt: str) -> PromptReport | None:
         """Which words of a prompt this model never saw, and the captions nearest to it; None without text."""
@@ -293,6 +325,7 @@ class Model:
         timings: Mapping[str, float],
         report: PromptReport | None,
         index: int,
+        size: tuple[int, int],
         background: str | None,
     ) -> Record:
         return Record(
@@ -303,17 +336,17 @@ class Model:
             steps=plan.steps,
             levels=[[float(a), float(s)] for a, s in zip(plan.levels.alpha, plan.levels.sigma, strict=True)],
             sampler=plan.sampler,
-            sampler_settings=plan.sampler_settings(),
+            sampler_settings=plan.settings,
             guidance=plan.guidance,
             network_evaluations=last.evaluations,
             model=self.name,
             model_hash=self.hash,
             recipe=self.spec.recipe.get("name"),
-            size=request.size or self.native_size,
+            size=size,
             native_size=self.native_size,
             background=background,
             index=index,
-            parents=() if request.control is None else (image_hash(request.control),),
+            parents=_parents(request),
             unknown_words=report.unknown_words if report else (),
             nearest_captions=report.nearest if report else (),
             engine=self.engine,
@@ -324,34 +357,44 @@ class Model:
         )
 
 
+def _parents(request: Request) -> tuple[str, ...]:
+    """What a request's pictures are made from: the id of an edited image that has a record, else its hash."""
+    edited, control = request.edit and request.edit.image, request.control
+    return tuple(
+        image.record.id if isinstance(image, GeneratedImage) else image_hash(image)
+        for image in (edited, control)
+        if image is not None
+    )
+
+
 def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: 1000 * value for name, value in seconds.items()}
 
 
-def load(name: str | Path = "emoji", engine: str = "onnx", device: str = "cpu", threads: int | None = None) -> Model:
+def load(
+    name: str | Path = "emoji",
+    engine: str = "onnx",
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str = "float32",
+) -> Model:
     """Load a model.
 
     Args:
         name: a built-in model, a directory, or `user/name` on the Hugging Face hub.
-        engine: `onnx` (ONNX Runtime, the default, without torch) or `eager` (PyTorch).
-        device: for `eager`: cpu, cuda, mps.
-        threads: for `onnx`: threads of one operation; None for one a core.
+        engine: `onnx` (ONNX Runtime, the default, without torch), `openvino`, `eager` or `compiled` (PyTorch), or
+            `auto`: the fastest one that `fewstep bench engines` measured on this machine.
+        device: for `eager` and `compiled`: cpu, cuda, mps.
+        threads: of one network call; None for one a core.
+        precision: float32, or bfloat16 for `openvino`.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
+        ValueError: there is no such engine, precision or device.
+        ImportError: the engine's package is not installed.
         EngineError: the engine cannot run it here.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
     saved = find(name)
-    if engine == "onnx":
-        from fewstep.engines.onnx import OnnxNetwork
-
-        if device != "cpu":
-            raise ValueError(f"the engine 'onnx' runs on the cpu here, got device '{device}': use engine 'eager'")
-        return Model(saved, OnnxNetwork(saved.exported, threads), "onnx")
-    try:
-        from fewstep.engines.eager import EagerNetwork
-    except ImportError as error:
-        raise ImportError("the engine 'eager' needs PyTorch: pip install 'fewstep[train]'") from error
-    return Model(saved, EagerNetwork(saved, device), "eager", device=device)
+    if engine == "auto":
+        engine, precision = table.choose(saved)
+    return Model(saved, open_network(saved, engine, precision, device, threads), engine, precision, device)

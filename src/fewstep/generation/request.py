@@ -12,25 +12,14 @@ import numpy as np
 from PIL import Image
 
 from fewstep.core.randomness import MAX_SEED
+from fewstep.generation.edits import Edit
+from fewstep.generation.errors import RequestError
 from fewstep.models.text import PromptError, check_prompt
 
 MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 2048
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-
-
-class RequestError(ValueError):
-    """A request that cannot be served: the message names the field, its value, and what would be right.
-
-    Args:
-        field: which field was wrong.
-        message: what to say.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,7 @@ class Request:
         label: a class, for models with classes.
         control: a control image (Pillow) for models that take one; the paper of an opaque drawing is taken as
             transparent by models that draw transparent pictures (`fewstep.generation.images.from_image`).
+        edit: an image to go out from (`fewstep.generation.Edit`) and what of it may change.
     """
 
     prompt: str = ""
@@ -67,6 +57,7 @@ class Request:
     background: str | None = None
     label: int | None = None
     control: Any = None
+    edit: Edit | None = None
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
@@ -81,6 +72,8 @@ class Request:
             raise RequestError("sampler", f"sampler must be a name, got {self.sampler!r}")
         if self.control is not None and not isinstance(self.control, Image.Image):
             raise RequestError("control", f"control must be a Pillow image, got a {type(self.control).__name__}")
+        if self.edit is not None and not isinstance(self.edit, Edit):
+            raise RequestError("edit", f"edit must be an Edit, got a {type(self.edit).__name__}")
 
     def _numbers(self) -> dict[str, Any]:
         """The fields that hold numbers, checked, as Python's."""

@@ -1,0 +1,122 @@
+"""`fewstep edit inpaint | stroke | vary`: images made from images, by the model as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from fewstep.cli.drawing import background_for, check_count, draw_all, open_image
+from fewstep.cli.output import check_json
+
+if TYPE_CHECKING:
+    from fewstep.generation import Edit
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How to draw, as for `fewstep generate`.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the Hugging Face hub.
+        steps: Jumps, 1 to 1000; the model's own choice if left out.
+        seed: The first image's seed; drawn at random if left out. Image i has seed + i.
+        n: Images.
+        guidance: How strongly the prompt steers, 1 to 20; models with distilled guidance have a smaller range.
+        size: WIDTHxHEIGHT; by default the image's own where some of it is kept, else the model's.
+        background: transparent, white, black or #rrggbb; a JPEG has no transparency and is white if left out.
+        out: A file (.png, .jpg, .webp), which is replaced, or an existing directory; by default here.
+        engine: onnx needs no torch; eager is PyTorch.
+        device: For eager: cpu, cuda, mps.
+        metadata: Whether to write the record into the image.
+        json: Write a report as JSON to this file, or to standard output with -.
+    """
+
+    model: str = "emoji"
+    steps: int | None = None
+    seed: int | None = None
+    n: int = 1
+    guidance: float | None = None
+    size: str | None = None
+    background: str | None = None
+    out: Path | None = None
+    engine: Literal["onnx", "eager"] = "onnx"
+    device: str = "cpu"
+    metadata: bool = True
+    json: str | None = None
+
+    def run(self, prompt: str, edit: Edit) -> int:
+        """Draw the edit and write its images."""
+        from fewstep.generation import Request
+        from fewstep.generation.request import parse_size
+
+        check_json(self.json)
+        background = background_for(self.background, self.out)
+        check_count(self.n)
+        request = Request(
+            prompt=prompt,
+            seed=self.seed,
+            steps=self.steps,
+            images=self.n,
+            guidance=self.guidance,
+            size=None if self.size is None else parse_size(self.size),
+            background=background,
+            edit=edit,
+        )
+        draw_all([request], self.model, self.engine, self.device, self.out, self.metadata, self.json)
+        return 0
+
+
+Options = Annotated[Drawing, tyro.conf.arg(name="")]
+PLAIN = Drawing()
+
+
+def inpaint(image: Path, prompt: str = "", /, *, mask: Path, strength: float = 1.0, drawing: Options = PLAIN) -> int:
+    """Fill the part of an image that a mask leaves open; all the rest comes back bit for bit.
+
+    Args:
+        image: The image.
+        prompt: What to draw there.
+        mask: An image of the same size: its transparent pixels may change, or its white ones if it has no alpha.
+        strength: How little is left of what stood there, above 0 to 1; at 1 it is not looked at.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    edit = Edit(open_image(image, "image"), open_image(mask, "mask"), strength)
+    return drawing.run(prompt, edit)
+
+
+def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: Options = PLAIN) -> int:
+    """Make an image of a coloured sketch, or of any image (SDEdit): its colours and places, the prompt's details.
+
+    Args:
+        image: The sketch.
+        prompt: What it shall become.
+        strength: How far it may go from the sketch, above 0 to 1.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    return drawing.run(prompt, Edit(open_image(image, "image"), strength=strength))
+
+
+def vary(image: Path, prompt: str | None = None, /, *, strength: float = 0.5, drawing: Options = PLAIN) -> int:
+    """Draw other versions of an image: noise it to a level on the way and draw from there.
+
+    Args:
+        image: The image.
+        prompt: What it shows; by default what its record says.
+        strength: How different they may be, above 0 to 1.
+        drawing: How to draw.
+    """
+    from fewstep import provenance
+    from fewstep.generation import Edit
+
+    opened = open_image(image, "image")
+    if prompt is None:
+        record = provenance.read_record(image)
+        prompt = "" if record is None else record.prompt
+    return drawing.run(prompt, Edit(opened, strength=strength))

@@ -1,0 +1,33 @@
+"""`fewstep export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fewstep.cli.output import say
+
+
+def export(
+    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    /,
+    to: Literal["onnx", "openvino"] = "onnx",
+    out: Path | None = None,
+) -> int:
+    """Write a model's network for other programs: inputs x, time_at, time_to and the conditions, output the estimate.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the Hugging Face hub.
+        to: onnx, one file with its weights inside; openvino, an .xml and a .bin.
+        out: The file; by default NAME.onnx or NAME.xml here.
+    """
+    from fewstep.engines.convert import convert
+    from fewstep.models.saved import find
+
+    saved = find(model)
+    target = out or Path(f"{saved.spec.name}.{'onnx' if to == 'onnx' else 'xml'}")
+    for file in convert(saved, to, target):
+        say(f"{file}  {file.stat().st_size / 1e6:.1f} MB", None)
+    return 0

@@ -1,0 +1,51 @@
+"""A model's network as one file for other programs: ONNX with its weights inside, or OpenVINO's own format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from fewstep.engines.errors import EngineError
+from fewstep.models.saved import SavedModel
+
+Form = Literal["onnx", "openvino"]
+
+
+def convert(model: SavedModel, form: Form, out: Path) -> list[Path]:
+    """Write the network to `out`.
+
+    Args:
+        model: whose network.
+        form: onnx (one file) or openvino (an .xml and a .bin beside it).
+        out: the file, ending in .onnx or .xml.
+
+    Returns:
+        What was written.
+
+    Raises:
+        EngineError: the model has no exported network.
+        ImportError: the package for it is not installed.
+        ValueError: `out` ends in something else.
+    """
+    ending = {"onnx": ".onnx", "openvino": ".xml"}[form]
+    if out.suffix != ending:
+        raise ValueError(f"the file for {form} must end in {ending}, got '{out}'")
+    if not model.exported.is_file():
+        raise EngineError(f"the model '{model.spec.name}' has no exported network")
+    if form == "onnx":
+        try:
+            import onnx
+        except ImportError as error:
+            raise ImportError("writing ONNX needs onnx: pip install 'fewstep[train]'") from error
+        whole = onnx.load(str(model.exported), load_external_data=True)
+        for tensor in whole.graph.initializer:
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+        onnx.save(whole, str(out))
+        return [out]
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError("writing OpenVINO's format needs openvino: pip install 'fewstep[openvino]'") from error
+    openvino.save_model(openvino.Core().read_model(model.exported), out, compress_to_fp16=False)
+    return [out, out.with_suffix(".bin")]

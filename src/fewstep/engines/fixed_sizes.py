@@ -1,0 +1,49 @@
+"""A network of any batch size out of ones compiled for fixed sizes, which compilers make faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.core.parameterisations import Network
+
+SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class FixedSizes:
+    """Runs a batch at the smallest size that holds it, padded by its last sample; larger ones in parts.
+
+    Args:
+        build: a size's network, built when it is first needed and kept.
+        sizes: rising batch sizes.
+    """
+
+    def __init__(self, build: Callable[[int], Network], sizes: Sequence[int] = SIZES) -> None:
+        self._build, self._sizes = build, tuple(sizes)
+        self._built: dict[int, Network] = {}
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
+        most, count = self._sizes[-1], int(x.shape[0])
+        if count > most:
+            parts = [slice(begin, begin + most) for begin in range(0, count, most)]
+            return np.concatenate(
+                [
+                    self(x[p], time_at[p], time_to[p], {name: values[p] for name, values in cond.items()})
+                    for p in parts
+                ]
+            )
+        size = next(size for size in self._sizes if size >= count)
+        if size not in self._built:
+            self._built[size] = self._build(size)
+        if size == count:
+            return self._built[size](x, time_at, time_to, cond)
+        padded = {name: _padded(values, size) for name, values in cond.items()}
+        times = _padded(time_at, size), _padded(time_to, size)
+        return self._built[size](_padded(x, size), *times, padded)[:count]
+
+
+def _padded(values: Array, size: int) -> Any:
+    return np.concatenate([values, np.repeat(values[-1:], size - values.shape[0], axis=0)])

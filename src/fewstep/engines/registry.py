@@ -1,0 +1,107 @@
+"""The engines by name: what each needs, where it runs, how it is opened."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.core.parameterisations import Network
+from fewstep.engines.errors import EngineError
+from fewstep.models.saved import SavedModel
+
+DEFAULT = "onnx"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run a network.
+
+    Args:
+        name: of the engine.
+        package: what must be installed.
+        install: how.
+        precisions: of its arithmetic, the exact one first.
+        devices: whether it takes another device than the CPU.
+        open: (model, precision, device, threads) to a network; imports what it needs.
+    """
+
+    name: str
+    package: str
+    install: str
+    precisions: tuple[str, ...]
+    devices: bool
+    open: Callable[[SavedModel, str, str, int | None], Network]
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package can be found."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+def open_network(
+    model: SavedModel, engine: str, precision: str = "float32", device: str = "cpu", threads: int | None = None
+) -> Network:
+    """A model's network on an engine.
+
+    Args:
+        model: whose network.
+        engine: a name in `ENGINES`.
+        precision: of the arithmetic.
+        device: cpu, cuda, mps, where the engine has a choice.
+        threads: of one call, None for one a core.
+
+    Raises:
+        ValueError: the engine, its precision or its device does not exist.
+        ImportError: its package is not installed; the message says how to install it.
+        EngineError: it cannot run this model here.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
+    chosen = ENGINES[engine]
+    if precision not in chosen.precisions:
+        raise ValueError(
+            f"precision of the engine '{engine}' must be {' or '.join(chosen.precisions)}, got '{precision}'"
+        )
+    if device != "cpu" and not chosen.devices:
+        raise ValueError(f"the engine '{engine}' runs on the cpu here, got device '{device}': use engine 'eager'")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if not chosen.installed:
+        raise ImportError(f"the engine '{engine}' needs {chosen.package}: {chosen.install}")
+    return chosen.open(model, precision, device, threads)
+
+
+def _onnx(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+    network: Any = importlib.import_module("fewstep.engines.onnx").OnnxNetwork
+    return network(model.exported, threads)  # type: ignore[no-any-return]
+
+
+def _openvino(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+    network: Any = importlib.import_module("fewstep.engines.openvino").OpenVinoNetwork
+    return network(model.exported, precision, threads)  # type: ignore[no-any-return]
+
+
+def _eager(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+    network: Any = importlib.import_module("fewstep.engines.eager").EagerNetwork
+    return network(model, device, threads)  # type: ignore[no-any-return]
+
+
+def _compiled(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+    network: Any = importlib.import_module("fewstep.engines.compiled").CompiledNetwork
+    return network(model, device, threads)  # type: ignore[no-any-return]
+
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine("onnx", "onnxruntime", "pip install fewstep", ("float32",), False, _onnx),
+        Engine("openvino", "openvino", "pip install 'fewstep[openvino]'", ("float32", "bfloat16"), False, _openvino),
+        Engine("eager", "torch", "pip install 'fewstep[train]'", ("float32",), True, _eager),
+        Engine("compiled", "torch", "pip install 'fewstep[train]'", ("float32",), True, _compiled),
+    )
+}
+
+__all__ = ["DEFAULT", "ENGINES", "Engine", "EngineError", "open_network"]

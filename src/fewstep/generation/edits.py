@@ -1,0 +1,118 @@
+"""Editing one image: what may change, how much, and how the answer is laid back onto it.
+
+`fewstep.editing` does the mathematics; this is pictures: any size and mode in, known pixels out to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewstep.generation.errors import RequestError
+from fewstep.generation.images import from_image, to_pixels
+from fewstep.models.saved import ModelSpec
+
+OPAQUE = 128
+"""From this alpha of a mask, or below this grey of one without alpha, a pixel is kept."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An image to go out from, instead of from noise alone.
+
+    Args:
+        image: Pillow's, of any size and mode. A model of another shape sees all of it, with a margin.
+        mask: which pixels may change, of the image's size: the transparent ones of a mask with alpha (as OpenAI's
+            API has it), the white ones of a mask without. The others come back unchanged. None: all may change.
+        strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
+            1 with a mask (what stood there is not looked at), 0.6 without.
+    """
+
+    image: Image.Image
+    mask: Image.Image | None = None
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("image", self.image), ("mask", self.mask)):
+            if not isinstance(value, Image.Image) and (value is not None or name == "image"):
+                raise RequestError(name, f"{name} must be a Pillow image, got a {type(value).__name__}")
+        if self.mask is not None and self.mask.size != self.image.size:
+            (w, h), (width, height) = self.mask.size, self.image.size
+            raise RequestError("mask", f"mask must have the image's size {width}x{height}, got {w}x{h}")
+        strength = self.strength
+        if strength is not None and (isinstance(strength, bool) or not 0 < strength <= 1):
+            raise RequestError("strength", f"strength must be above 0 and at most 1, got {strength}")
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        return "inpaint" if self.mask is not None else "restart"
+
+    @property
+    def chosen_strength(self) -> float:
+        """`strength`, or what it is if left open."""
+        return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.6)
+
+    def data(self, spec: ModelSpec) -> Any:
+        """The image as a model's data, float32 [1, ...].
+
+        Without a mask a drawing on paper loses its paper, as a control image does; with one it stays as it is.
+        """
+        pixels = (from_image if self.mask is None else to_pixels)(self.image, spec.pixels, spec.pixel_format)
+        return spec.conditioning.codec.encode(pixels[None])
+
+    def free(self, spec: ModelSpec) -> Any | None:
+        """Ω in the model's data, float32 [1, ...]: 1 where any pixel beneath may change; None without a mask."""
+        if self.mask is None:
+            return None
+        _, height, width = spec.pixels
+        left, top, right, bottom = fitted(self.image.size, (width, height))
+        cells = np.zeros((height, width), dtype=np.float32)
+        shrunk = self._open.resize((right - left, bottom - top), Image.Resampling.BOX)
+        cells[top:bottom, left:right] = np.asarray(shrunk) > 0
+        pixels = np.broadcast_to(cells, (1, *spec.pixels))
+        return spec.conditioning.codec.mask(pixels)
+
+    @cached_property
+    def _open(self) -> Image.Image:
+        """255 where a pixel may change, 0 elsewhere."""
+        assert self.mask is not None
+        if self.mask.has_transparency_data:
+            return self.mask.convert("RGBA").getchannel("A").point(lambda alpha: 255 * (alpha < OPAQUE))
+        return self.mask.convert("L").point(lambda grey: 255 * (grey >= OPAQUE))
+
+    def size(self, asked: tuple[int, int] | None, native: tuple[int, int]) -> tuple[int, int]:
+        """The answer's (width, height): the image's own where some of it is kept, else the model's."""
+        return asked or (native if self.mask is None else self.image.size)
+
+    def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The model's picture at `size`, what the mask keeps taken from the image, exactly at the image's own size.
+
+        At the model's own size the margin stays; at any other it is cut off.
+        """
+        native = drawn.size
+        if size != native:
+            drawn = drawn.resize(size, Image.Resampling.LANCZOS, box=fitted(self.image.size, native))
+        if self.mask is None:
+            return drawn
+        place = fitted(self.image.size, size) if size == native else (0, 0, *size)
+        within = (place[2] - place[0], place[3] - place[1])
+        kept, free = self.image.convert(drawn.mode), self._open
+        if within != self.image.size:
+            kept = kept.resize(within, Image.Resampling.LANCZOS)
+            free = free.resize(within, Image.Resampling.BOX).point(lambda share: 255 * (share > 0))
+        whole = drawn.copy()
+        whole.paste(Image.composite(drawn.crop(place), kept, free), place[:2])
+        return whole
+
+
+def fitted(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where all of an image of `size` stands in a frame, as a box: left, top, right, bottom."""
+    scale = min(frame[0] / size[0], frame[1] / size[1])
+    width, height = (max(1, round(side * scale)) for side in size)
+    left, top = (frame[0] - width) // 2, (frame[1] - height) // 2
+    return left, top, left + width, top + height

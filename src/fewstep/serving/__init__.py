@@ -1,0 +1,1 @@
+"""Serving: many people's requests, one network, answers while they are still looking."""

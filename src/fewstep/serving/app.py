@@ -1,0 +1,97 @@
+"""The server, put together: one service behind OpenAI's Images API, health and metrics, guarded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+import fewstep
+from fewstep.generation import RequestError
+from fewstep.serving.errors import ApiError
+from fewstep.serving.mcp import mcp_server
+from fewstep.serving.metrics import CONTENT_TYPE
+from fewstep.serving.openai_images import from_validation, images_router
+from fewstep.serving.requests import Identified
+from fewstep.serving.security import Guard
+from fewstep.serving.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def build_app(service: Service) -> FastAPI:
+    """The application of one service, unguarded: for `guarded`."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+        await asyncio.to_thread(service.runtime.close, service.settings.patience)
+
+    mcp = mcp_server(service)
+    mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
+    app = FastAPI(title="fewstep", version=fewstep.__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app.include_router(images_router(service))
+
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        """Whether it can draw: 503 until the model is warm, and while closing."""
+        return JSONResponse(
+            {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
+        )
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters and latency histograms, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    app.mount("/", mcp_app)  # behind every other route; it has /mcp alone
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(RequestError)
+    async def wrong(request: Request, error: RequestError) -> Response:
+        return JSONResponse(ApiError(400, str(error), error.field).body, 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        refused = from_validation(error.errors())
+        return JSONResponse(refused.body, refused.status)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return JSONResponse(ApiError(error.status_code, str(error.detail)).body, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        log.exception("request %s failed", request.state.id)
+        return JSONResponse(ApiError(500, "something went wrong here; the log has more").body, 500)
+
+    return app
+
+
+def guarded(service: Service) -> ASGIApp:
+    """The application as the world may see it."""
+    settings = service.settings
+    names = () if settings.without_keys else ("localhost", "127.0.0.1", "::1", settings.host, *settings.hosts)
+    app: ASGIApp = build_app(service)
+    if settings.origins:
+        app = CORSMiddleware(app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",))
+    return Identified(
+        service.metrics.answered, Guard(app, service.keys, names, settings.origins, settings.most_bytes)
+    )

@@ -1,0 +1,221 @@
+"""Many callers, one network: whoever calls while it runs shares the next call.
+
+The samplers stay plain generators in threads of their own; each asks for its network's output and waits. One thread
+owns the network. When it is free it takes what is waiting, at once and without a delay to collect more, in fair
+shares: a call for many samples is taken in parts, so it does not hold up a call for one. Requests with other levels
+and numbers of steps share a call, since a network is told each sample's times.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.core.parameterisations import Network
+
+
+class Closed(RuntimeError):
+    """The batcher was closed while a call was waiting."""
+
+
+@dataclass
+class Output:
+    """What one call gave.
+
+    Args:
+        values: the network's output.
+        waited: seconds until its first part ran.
+        ran: seconds from then to the end.
+    """
+
+    values: Any
+    waited: float
+    ran: float
+
+
+@dataclass(eq=False)
+class _Call:
+    arrays: Mapping[str, Any]
+    size: int
+    queued: float
+    taken: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+    parts: list[Any] = field(default_factory=list)
+    error: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def kind(self) -> tuple[tuple[str, tuple[int, ...], Any], ...]:
+        """What must be equal for two calls to share a batch."""
+        return tuple((name, values.shape[1:], values.dtype) for name, values in self.arrays.items())
+
+    def rows(self, begin: int, end: int) -> dict[str, Any]:
+        return {name: values[begin:end] for name, values in self.arrays.items()}
+
+
+_Part = tuple[_Call, int, int]
+"""Rows begin … end of a call."""
+
+
+class Batcher:
+    """Runs a network in one thread for any number of callers.
+
+    Args:
+        network: called by that thread alone.
+        most: samples in one call.
+        cpus: the cores its thread may use, None for all (Linux).
+        seen: told each batch's size and seconds.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        most: int = 32,
+        cpus: Sequence[int] | None = None,
+        seen: Callable[[int, float], None] | None = None,
+    ) -> None:
+        if most < 1:
+            raise ValueError(f"most must be at least 1, got {most}")
+        self._network, self._most, self._cpus, self._seen = network, most, cpus, seen
+        self._calls: deque[_Call] = deque()
+        self._change = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="fewstep-network", daemon=True)
+        self._thread.start()
+
+    def run(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Output:
+        """Run the network for these samples, in company or alone; the caller's thread waits.
+
+        Raises:
+            Closed: the batcher closes.
+        """
+        call = _Call({"x": x, "time_at": time_at, "time_to": time_to, **cond}, int(x.shape[0]), time.perf_counter())
+        with self._change:
+            if self._closed:
+                raise Closed("the server is closing")
+            self._calls.append(call)
+            self._change.notify()
+        call.done.wait()
+        if call.error is not None:
+            raise call.error
+        values = call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts)
+        return Output(values, call.started - call.queued, call.ended - call.started)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that no batch has finished taking."""
+        return len(self._calls)
+
+    def close(self) -> None:
+        """Let the running batch end and refuse the calls that wait."""
+        with self._change:
+            self._closed = True
+            waiting = list(self._calls)
+            self._calls.clear()
+            self._change.notify()
+        for call in waiting:
+            _fail(call, Closed("the server is closing"))
+        self._thread.join()
+
+    def _work(self) -> None:
+        if self._cpus is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self._cpus)  # of this thread
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._calls or self._closed)
+                if self._closed:
+                    return
+                parts = self._take()
+            self._run(parts)
+
+    def _take(self) -> list[_Part]:
+        """The next batch: equal shares of what is waiting, then what still fits."""
+        kind = self._calls[0].kind
+        calls = [call for call in self._calls if call.kind == kind]
+        taken = dict.fromkeys(calls, 0)
+        room = self._most
+        for share in (max(1, self._most // len(calls)), self._most):
+            for call in calls:
+                rows = min(share, call.size - call.taken - taken[call], room)
+                taken[call] += rows
+                room -= rows
+        parts = []
+        for call, rows in taken.items():
+            if rows:
+                parts.append((call, call.taken, call.taken + rows))
+                call.taken += rows
+        unfinished = [call for call in self._calls if call.taken < call.size]
+        # who got a part goes behind who got none
+        unfinished.sort(key=lambda call: taken.get(call, 0) > 0)
+        self._calls = deque(unfinished)
+        return parts
+
+    def _run(self, parts: Sequence[_Part]) -> None:
+        start = time.perf_counter()
+        for call, begin, _ in parts:
+            if begin == 0:
+                call.started = start
+        try:
+            outputs = self._outputs(parts)
+        except BaseException as error:
+            if len(parts) > 1:  # one bad call must not spoil its neighbours'
+                for part in parts:
+                    self._run([part])
+            else:
+                self._refuse(parts[0][0], error)
+            return
+        end = time.perf_counter()
+        if self._seen is not None:
+            self._seen(sum(stop - begin for _, begin, stop in parts), end - start)
+        for (call, _, stop), output in zip(parts, outputs, strict=True):
+            call.parts.append(output)
+            if stop == call.size:
+                call.ended = end
+                call.done.set()
+
+    def _outputs(self, parts: Sequence[_Part]) -> list[Any]:
+        rows = [call.rows(begin, stop) for call, begin, stop in parts]
+        joined = rows[0] if len(rows) == 1 else {n: np.concatenate([each[n] for each in rows]) for n in rows[0]}
+        x, time_at, time_to = (joined.pop(name) for name in ("x", "time_at", "time_to"))
+        output = self._network(x, time_at, time_to, joined)
+        edges = np.cumsum([stop - begin for _, begin, stop in parts])
+        return list(np.split(output, edges[:-1]))
+
+    def _refuse(self, call: _Call, error: BaseException) -> None:
+        with self._change:
+            if call in self._calls:
+                self._calls.remove(call)
+        _fail(call, error)
+
+
+def _fail(call: _Call, error: BaseException) -> None:
+    call.error = error
+    call.done.set()
+
+
+class Seat:
+    """One job's `Network` in a batcher, which knows how long the job waited.
+
+    Args:
+        batcher: that runs it.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self.waited = 0.0
+        self.ran = 0.0
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
+        output = self._batcher.run(x, time_at, time_to, cond)
+        self.waited += output.waited
+        self.ran += output.ran
+        return output.values

@@ -1,0 +1,158 @@
+"""From a client's fields to a job, and from a job's images to an answer: what every surface shares."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from fewstep import provenance
+from fewstep.generation import Edit, GeneratedImage, Request, RequestError
+from fewstep.generation.images import on_background
+from fewstep.generation.request import parse_size
+from fewstep.models.text import table
+from fewstep.provenance import Record
+from fewstep.serving.runtime import Drawn
+from fewstep.serving.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
+from fewstep.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from fewstep.serving.service import Service
+
+MIME: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Pictures that came with a request.
+
+    Args:
+        image: to go out from, or None.
+        mask: what may change.
+        control: a sketch to follow.
+    """
+
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    control: Image.Image | None = None
+
+
+def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request:
+    """What to draw.
+
+    Raises:
+        RequestError: a field is out of range.
+    """
+    prompt = asked.prompt if isinstance(asked, (Generation, EditFields)) else ""
+    if len(prompt) > settings.most_prompt:
+        raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {len(prompt)}")
+    if asked.n > settings.most_images:
+        raise RequestError("n", f"n must be at most {settings.most_images}, got {asked.n}")
+    if asked.steps is not None and asked.steps > settings.most_steps:
+        raise RequestError("steps", f"steps must be at most {settings.most_steps}, got {asked.steps}")
+    if asked.output_format == "jpeg" and asked.background == "transparent":
+        raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
+    own: dict[str, Any] = {}
+    if isinstance(asked, Generation):
+        own = {"negative_prompt": asked.negative_prompt, "label": asked.label, "sampler": asked.sampler}
+    if upload.image is not None:
+        own["edit"] = Edit(upload.image, upload.mask, getattr(asked, "strength", None))
+    return Request(
+        prompt=prompt,
+        seed=asked.seed,
+        steps=asked.steps,
+        images=asked.n,
+        guidance=asked.guidance,
+        size=None if asked.size in (None, "auto") else parse_size(asked.size or ""),
+        background=_background(asked),
+        control=upload.control,
+        **own,
+    )
+
+
+def _background(asked: Asked) -> str | None:
+    if asked.background in (None, "auto"):
+        return "white" if asked.output_format == "jpeg" else None
+    return "white" if asked.background == "opaque" else asked.background
+
+
+def encoded(image: GeneratedImage, asked: Asked) -> bytes:
+    """An image as a file, its record in it."""
+    if asked.output_format == "png":
+        return encoded_png(image)
+    buffer = io.BytesIO()
+    provenance.save(image, buffer, image.record, asked.output_format, quality=max(1, asked.output_compression))
+    return buffer.getvalue()
+
+
+def encoded_png(image: GeneratedImage) -> bytes:
+    """An image as PNG, its record in it."""
+    buffer = io.BytesIO()
+    provenance.save(image, buffer, image.record, "png")
+    return buffer.getvalue()
+
+
+def preview(picture: Image.Image, asked: Asked) -> bytes:
+    """An intermediate picture as a file."""
+    buffer = io.BytesIO()
+    shown = on_background(picture, "white") if asked.output_format == "jpeg" else picture
+    shown.save(buffer, asked.output_format)
+    return buffer.getvalue()
+
+
+def answer_of(service: Service, asked: Asked, drawn: Drawn, files: Sequence[bytes]) -> ImagesAnswer:
+    """What the client gets of a job."""
+    model, first = service.runtime.model, drawn.images[0].record
+    verdicts = service.recognise(drawn.images)
+    native = first.native_size or first.size
+    data = []
+    for image, file, (recognised, confidence) in zip(drawn.images, files, verdicts, strict=True):
+        record = image.record
+        handle = service.store.put(image, file, MIME[asked.output_format])
+        as_url = asked.response_format == "url" and not asked.stream
+        data.append(
+            ImageInfo(
+                b64_json=None if as_url else base64.b64encode(file).decode(),
+                url=f"{service.base_url}/v1/images/files/{handle}" if as_url else None,
+                id=handle,
+                seed=record.seed,
+                unknown_words=list(record.unknown_words),
+                nearest_captions=[(caption, similarity) for caption, similarity in record.nearest_captions],
+                recognised=recognised,
+                confidence=confidence,
+            )
+        )
+    return ImagesAnswer(
+        created=int(time.time()),
+        data=data,
+        background="transparent" if drawn.images[0].mode == "RGBA" else "opaque",
+        output_format=asked.output_format,
+        size=f"{first.size[0]}x{first.size[1]}",
+        usage=usage_of(service, first, len(files)),
+        model=model.name,
+        model_hash=model.hash,
+        native_size=f"{native[0]}x{native[1]}",
+        resampled=first.size != native,
+        steps=first.steps,
+        network_evaluations=first.network_evaluations,
+        timings={stage: round(value, 3) for stage, value in drawn.timings.items()},
+    )
+
+
+def usage_of(service: Service, record: Record, images: int) -> Usage:
+    """Tokens as this model counts them: of the prompt what its table makes of it, of an image its positions."""
+    spec = service.runtime.model.spec
+    words = len(table().tokens(record.prompt)) if spec.conditioning.text_length else 0
+    shape = spec.conditioning.codec.shape(spec.pixels)
+    drawn = images * shape[-1] * shape[-2]
+    return Usage(
+        input_tokens=words,
+        output_tokens=drawn,
+        total_tokens=words + drawn,
+        input_tokens_details={"text_tokens": words, "image_tokens": 0},
+    )

@@ -1,0 +1,201 @@
+"""Drawing as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
+
+A tool answers with the image itself (small: at most `INLINE` pixels a side), a structured result that says what made
+it, and a link to the image at full size. What the asking model can mend comes back as an error result that says how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from PIL import Image
+from pydantic import BaseModel, Field
+
+import fewstep
+from fewstep.generation import Edit, Request, RequestError
+from fewstep.generation.model import Progress
+from fewstep.generation.request import parse_size
+from fewstep.serving.drawing import encoded_png
+from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
+from fewstep.serving.service import Service
+from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
+
+INLINE = 512
+DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+
+class Picture(BaseModel):
+    """What a drawing tool answers beside the image."""
+
+    image_id: str = Field(description="Give this to change_image to go on from the image.")
+    uri: str
+    prompt: str
+    seed: int
+    model: str
+    size: str
+    steps: int
+    milliseconds: float
+    unknown_words: list[str] = Field(description="Words that the model never saw: it cannot draw them.")
+    nearest_captions: list[str] = Field(description="What it knows that lies nearest to the prompt.")
+    recognised_as: str | None = Field(description="What a recogniser sees in the image.")
+    confidence: float | None = Field(description="How sure the recogniser is, 0 to 1.")
+
+
+class Models(BaseModel):
+    """What can draw here."""
+
+    models: list[dict[str, Any]]
+
+
+def mcp_server(service: Service) -> MCPServer[Any]:
+    """The tools of one service."""
+    server: MCPServer[Any] = MCPServer(
+        "fewstep",
+        title="fewstep: images at once",
+        version=fewstep.__version__,
+        instructions=_instructions(service),
+        log_level="WARNING",
+    )
+
+    @server.tool(annotations=DRAWS, title="Draw an image", description=DESCRIPTION)
+    async def draw_image(
+        prompt: Prompt, ctx: Context, seed: Seed = None, steps: Steps = None, size: Size = None
+    ) -> Annotated[CallToolResult, Picture]:
+        return await _draw(service, ctx, prompt, seed, steps, size)
+
+    @server.tool(annotations=DRAWS, title="Change an image")
+    async def change_image(
+        image_id: Annotated[str, Field(description="Of an image drawn before.")],
+        ctx: Context,
+        prompt: Annotated[str | None, Field(description="What it shall show; as before if left out.")] = None,
+        strength: Annotated[float, Field(gt=0, le=1, description="How different it may become.")] = 0.5,
+        seed: Seed = None,
+        steps: Steps = None,
+    ) -> Annotated[CallToolResult, Picture]:
+        """Draw another version of an image that was drawn before, with the same or another prompt."""
+        kept = service.store.get(image_id)
+        if kept is None:
+            raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
+        wanted = kept.image.record.prompt if prompt is None else prompt
+        return await _draw(service, ctx, wanted, seed, steps, None, Edit(kept.image, strength=strength))
+
+    @server.tool(annotations=READS, title="List models")
+    async def list_models() -> Models:
+        """What can draw here, and what it knows."""
+        model = service.model
+        captions = model.saved.captions
+        known = [] if captions is None else captions.captions
+        return Models(
+            models=[
+                {
+                    "name": model.name,
+                    "size": "{}x{}".format(*model.native_size),
+                    "licence": model.spec.licence,
+                    "captions": len(known),
+                    "examples": known[:: max(1, len(known) // 20)][:20],
+                }
+            ]
+        )
+
+    @server.resource("fewstep://images/{image_id}", mime_type="image/png", title="An image drawn before")
+    async def image(image_id: str) -> bytes:
+        """The image at full size."""
+        kept = service.store.get(image_id)
+        if kept is None:
+            raise ValueError(f"there is no image '{image_id}', or no more")
+        return kept.data
+
+    return server
+
+
+def _instructions(service: Service) -> str:
+    captions = service.model.saved.captions
+    known = "" if captions is None else f" It knows {len(captions.captions)} things; list_models shows some."
+    return (
+        f"draw_image draws with the model '{service.model.name}' in milliseconds.{known} Use short, plain prompts. "
+        "The answer says which words it does not know and what a recogniser sees: if that is not what was asked for, try "
+        "another prompt or seed, or say so."
+    )
+
+
+async def _draw(
+    service: Service,
+    ctx: Context,
+    prompt: str,
+    seed: int | None,
+    steps: int | None,
+    size: str | None,
+    edit: Edit | None = None,
+) -> CallToolResult:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[Progress | None] = asyncio.Queue()
+
+    def finish(drawn: Drawn) -> CallToolResult:
+        return _result(service, drawn)
+
+    try:
+        request = Request(prompt, seed=seed, steps=steps, size=None if size is None else parse_size(size), edit=edit)
+        job = service.runtime.submit(
+            request, finish, "mcp", seen=lambda progress: loop.call_soon_threadsafe(told.put_nowait, progress)
+        )
+    except RequestError as error:
+        raise ToolError(str(error)) from error
+    except Busy as error:
+        raise ToolError(f"busy: {error}") from error
+    job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(told.put_nowait, None))
+    try:
+        while (progress := await told.get()) is not None:
+            done = progress.jump.index + 1
+            await ctx.report_progress(done, progress.steps, f"step {done} of {progress.steps}")
+        return await asyncio.wrap_future(job.future)
+    except Stopped as error:
+        raise ToolError(str(error)) from error
+    finally:
+        service.runtime.stop(job, Cancelled("the client cancelled"))
+
+
+def _result(service: Service, drawn: Drawn) -> CallToolResult:
+    (image,) = drawn.images
+    record = image.record
+    data = encoded_png(image)
+    handle = service.store.put(image, data, "image/png")
+    ((recognised, confidence),) = service.recognise(drawn.images)
+    uri = f"fewstep://images/{handle}"
+    picture = Picture(
+        image_id=handle,
+        uri=uri,
+        prompt=record.prompt,
+        seed=record.seed,
+        model=record.model,
+        size=f"{image.width}x{image.height}",
+        steps=record.steps,
+        milliseconds=round(sum(drawn.timings.values()), 2),
+        unknown_words=list(record.unknown_words),
+        nearest_captions=[caption for caption, _ in record.nearest_captions],
+        recognised_as=recognised,
+        confidence=confidence,
+    )
+    content = [
+        ImageContent(type="image", data=base64.b64encode(_inline(image, data)).decode(), mime_type="image/png"),
+        TextContent(type="text", text=picture.model_dump_json()),
+        ResourceLink(type="resource_link", name=handle, uri=uri, mime_type="image/png", size=len(data)),
+    ]
+    return CallToolResult(content=content, structured_content=picture.model_dump())
+
+
+def _inline(image: Image.Image, data: bytes) -> bytes:
+    """The image small enough for a chat."""
+    if max(image.size) <= INLINE:
+        return data
+    small = Image.Image.copy(image)
+    small.thumbnail((INLINE, INLINE))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,72 @@
+"""What the server counts, for Prometheus: a registry of its own, nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Counters and histograms of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        options = {"namespace": "fewstep", "registry": self._registry}
+        self._stages = Histogram(
+            "stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS, **options
+        )
+        self._requests = Histogram(
+            "request_seconds", "Time of one request", ["route", "status"], buckets=_SECONDS, **options
+        )
+        self._batches = Histogram("batch_samples", "Samples in one network call", buckets=_SIZES, **options)
+        self._images = Counter("images", "Images drawn", **options)
+        self._evaluations = Counter("network_evaluations", "Samples that the network was asked for", **options)
+        self._superseded = Counter("superseded", "Requests that a newer one of their session replaced", **options)
+        self._cancelled = Counter("cancelled", "Requests whose client went away", **options)
+        self._errors = Counter("errors", "Answers that were errors", ["status"], **options)
+        self._waiting = Gauge("waiting_requests", "Requests in the queue", **options)
+        self._running = Gauge("running_requests", "Requests that are being drawn", **options)
+
+    def watch(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
+        """Take the gauges' values from these when they are read."""
+        self._waiting.set_function(waiting)
+        self._running.set_function(running)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One request spent this long in a stage."""
+        self._stages.labels(name).observe(seconds)
+
+    def batch(self, samples: int, seconds: float) -> None:
+        """The network ran once."""
+        self._batches.observe(samples)
+        self._evaluations.inc(samples)
+        self._stages.labels("network_call").observe(seconds)
+
+    def drawn(self, images: int) -> None:
+        """A request got its images."""
+        self._images.inc(images)
+
+    def superseded(self) -> None:
+        """A newer request of the session took one's place."""
+        self._superseded.inc()
+
+    def cancelled(self) -> None:
+        """A client went away."""
+        self._cancelled.inc()
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered; `route` is its pattern, never what a client wrote."""
+        self._requests.labels(route, str(status)).observe(seconds)
+        if status >= 400:
+            self._errors.labels(str(status)).inc()
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus's format."""
+        return generate_latest(self._registry)

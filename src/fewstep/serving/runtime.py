@@ -1,0 +1,294 @@
+"""Requests as jobs: queued fairly, run in threads, stopped between two jumps, the latest of a session alone.
+
+What happens to a job's result when nobody waits any more: it is dropped. A job that is stopped while it waits never
+runs; one that runs ends at its next jump, and one that just ended gives its images to nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from fewstep.generation import GeneratedImage, Model, Request
+from fewstep.generation.model import Plan, Progress
+from fewstep.serving.batching import Batcher, Seat
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """A job that will give no images; never to be tried again by itself."""
+
+
+class Superseded(Stopped):
+    """A newer request of the same session took this one's place."""
+
+
+class Cancelled(Stopped):
+    """Whoever asked does not wait any more."""
+
+
+class ShuttingDown(Stopped):
+    """The server is closing."""
+
+
+class Busy(RuntimeError):
+    """The queue is full.
+
+    Args:
+        waiting: jobs in the queue.
+        retry_after: seconds after which there should be room.
+    """
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"{waiting} requests are waiting already: try again in {retry_after:.1f} s")
+        self.waiting, self.retry_after = waiting, retry_after
+
+
+class Watcher(Protocol):
+    """Who wants to know what happens: `fewstep.serving.metrics.Metrics`."""
+
+    def batch(self, samples: int, seconds: float) -> None: ...
+
+    def stage(self, name: str, seconds: float) -> None: ...
+
+    def drawn(self, images: int) -> None: ...
+
+    def superseded(self) -> None: ...
+
+    def cancelled(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a job gave.
+
+    Args:
+        images: with their records.
+        timings: milliseconds by stage: `queue` is waiting for a thread and for the network.
+    """
+
+    images: Sequence[GeneratedImage]
+    timings: Mapping[str, float]
+
+
+@dataclass(eq=False)
+class Job(Generic[T]):
+    """One request on its way.
+
+    Args:
+        request, plan: what to draw.
+        finish: makes the answer of the images, in the job's thread.
+        client: whose turn it is.
+        session: of which only the latest request counts, or None.
+        seen: told of each jump but the last, in the job's thread.
+        future: the answer, or why there is none.
+    """
+
+    request: Request
+    plan: Plan
+    finish: Callable[[Drawn], T]
+    client: str
+    session: str | None
+    seen: Callable[[Progress], None] | None
+    future: Future[T] = field(default_factory=Future)
+    queued: float = field(default_factory=time.perf_counter)
+    reason: Stopped | None = None
+
+    def __post_init__(self) -> None:
+        """From here on the job's end is the runtime's alone to tell: who cancels a future that waits on this one
+        does not cancel this one."""
+        self.future.set_running_or_notify_cancel()
+
+
+class Runtime:
+    """Runs jobs of one model.
+
+    Args:
+        model: what draws.
+        threads: jobs that run at a time; their network calls share batches.
+        waiting: jobs that may wait beside them.
+        batch: samples in one network call.
+        cpus: the cores of the network's thread, None for all.
+        watcher: told what happens.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        threads: int = 32,
+        waiting: int = 256,
+        batch: int = 32,
+        cpus: Sequence[int] | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.model = model
+        self._watcher = watcher
+        self._most_waiting = waiting
+        self._batcher = Batcher(model.network, batch, cpus, None if watcher is None else watcher.batch)
+        self._change = threading.Condition()
+        self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
+        self._running: set[Job[Any]] = set()
+        self._sessions: dict[str, Job[Any]] = {}
+        self._closed = False
+        self._recent: deque[float] = deque(maxlen=64)  # when jobs ended
+        self._threads = [
+            threading.Thread(target=self._work, name=f"fewstep-job-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue."""
+        return sum(map(len, self._queues.values()))
+
+    @property
+    def running(self) -> int:
+        """Jobs that run."""
+        return len(self._running)
+
+    def submit(
+        self,
+        request: Request,
+        finish: Callable[[Drawn], T],
+        client: str = "",
+        session: str | None = None,
+        seen: Callable[[Progress], None] | None = None,
+    ) -> Job[T]:
+        """Queue a request; `job.future` gets what `finish` makes of its images.
+
+        A request of a session replaces the one that session has in the queue and stops the one it has running.
+
+        Raises:
+            RequestError: the request is not one this model can serve.
+            Busy: the queue is full; a session that already has a place in it keeps it.
+            ShuttingDown: the server is closing.
+        """
+        job = Job(request, self.model.plan_pictures(request), finish, client, session, seen)
+        with self._change:
+            if self._closed:
+                raise ShuttingDown("the server is closing")
+            earlier = None if session is None else self._sessions.get(session)
+            if earlier is None and self.waiting >= self._most_waiting:
+                raise Busy(self.waiting, self._wait())
+            if session is not None:
+                self._sessions[session] = job
+            self._queues.setdefault(client, deque()).append(job)
+            self._change.notify()
+        if earlier is not None:
+            self.stop(earlier, Superseded("a newer request of this session took its place"))
+        return job
+
+    def stop(self, job: Job[Any], reason: Stopped) -> None:
+        """Take a job from the queue, or end it at its next jump; nothing if it is over."""
+        with self._change:
+            if job.reason is None:
+                job.reason = reason
+            queue = self._queues.get(job.client, deque())
+            was_waiting = job in queue
+            if was_waiting:
+                queue.remove(job)
+                self._tidy(job)
+        if was_waiting:
+            self._end(job, error=reason)
+
+    def close(self, patience: float = 30.0) -> None:
+        """Refuse new jobs, let the others end for `patience` seconds, and stop what is left."""
+        deadline = time.perf_counter() + patience
+        with self._change:
+            self._closed = True
+            self._change.wait_for(lambda: not self.waiting and not self._running, max(0.0, patience))
+            left = [*self._running, *(job for queue in self._queues.values() for job in queue)]
+        for job in left:
+            self.stop(job, ShuttingDown("the server is closing"))
+        with self._change:
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.perf_counter()))
+        self._batcher.close()
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self.waiting or self._closed)
+                if not self.waiting:
+                    return
+                job = self._next()
+                self._running.add(job)
+            self._run(job)
+            with self._change:
+                self._running.discard(job)
+                self._tidy(job)
+                self._recent.append(time.perf_counter())
+                self._change.notify_all()
+
+    def _next(self) -> Job[Any]:
+        """The oldest job of the client whose turn it is; the client goes behind the others."""
+        client, queue = self._queues.popitem(last=False)
+        job = queue.popleft()
+        if queue:
+            self._queues[client] = queue
+        return job
+
+    def _tidy(self, job: Job[Any]) -> None:
+        if not self._queues.get(job.client, True):
+            del self._queues[job.client]
+        if job.session is not None and self._sessions.get(job.session) is job:
+            del self._sessions[job.session]
+
+    def _run(self, job: Job[Any]) -> None:
+        started = time.perf_counter()
+        seat = Seat(self._batcher)
+        try:
+            last: Progress | None = None
+            for progress in self.model.run(job.plan, seat):
+                if job.reason is not None:
+                    raise job.reason
+                last = progress
+                if job.seen is not None and progress.jump.index + 1 < progress.steps:
+                    job.seen(progress)
+            assert last is not None  # a plan has at least one step
+            images = self.model.finish(job.request, job.plan, last)
+            timings = {**images[0].record.timings}
+            timings["queue"] = 1000 * (started - job.queued + seat.waited)
+            timings["model"] = 1000 * seat.ran
+            answer = job.finish(Drawn(images, timings))
+            if job.reason is not None:
+                raise job.reason
+        except Stopped as reason:
+            self._end(job, error=reason)
+        except Exception as error:
+            self._end(job, error=error)
+        else:
+            if self._watcher is not None:
+                self._watcher.drawn(len(images))
+                for stage, milliseconds in timings.items():
+                    self._watcher.stage(stage, milliseconds / 1000)
+            self._end(job, answer)
+
+    def _end(self, job: Job[Any], answer: Any = None, error: Exception | None = None) -> None:
+        if self._watcher is not None and isinstance(error, Superseded):
+            self._watcher.superseded()
+        if self._watcher is not None and isinstance(error, Cancelled):
+            self._watcher.cancelled()
+        if error is None:
+            job.future.set_result(answer)
+        else:
+            job.future.set_exception(error)
+
+    def _wait(self) -> float:
+        """How long the queue should take, from how fast jobs have ended of late."""
+        if len(self._recent) < 2:
+            return 1.0
+        span = time.perf_counter() - self._recent[0]
+        return min(30.0, max(0.05, span / len(self._recent) * self.waiting / 2))

@@ -1,0 +1,115 @@
+"""What clients send and get, as OpenAI's Images API has it, and fewstep's own fields beside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Format = Literal["png", "jpeg", "webp"]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Asked(BaseModel):
+    """The fields that every request for images has. Fields of OpenAI's that mean nothing here are taken and ignored;
+    unknown ones are ignored too, as OpenAI's own server does, so that newer clients work."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    model: str | None = Field(None, max_length=200)
+    n: int = Field(1, ge=1)
+    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT, or auto for the model's own.")
+    background: str | None = Field(None, max_length=20, description="transparent, opaque, auto, white, #rrggbb")
+    output_format: Format = "png"
+    output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp.")
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    stream: bool = False
+    partial_images: int = Field(0, ge=0, le=3)
+    user: str | None = Field(None, max_length=1000)
+
+    seed: Seed | None = None
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = None
+    session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
+
+
+class Generation(Asked):
+    """`POST /v1/images/generations`."""
+
+    prompt: str
+    negative_prompt: str = ""
+    label: int | None = None
+    sampler: str | None = Field(None, max_length=50)
+
+
+class EditFields(Asked):
+    """`POST /v1/images/edits` and `/variations`, beside their files."""
+
+    prompt: str = ""
+    strength: float | None = Field(None, gt=0, le=1)
+
+
+class ErrorInfo(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is no success."""
+
+    error: ErrorInfo
+
+
+class ImageInfo(BaseModel):
+    """One image of an answer; the fields after `revised_prompt` are fewstep's own."""
+
+    b64_json: str | None = None
+    url: str | None = None
+    revised_prompt: str | None = None
+    id: str
+    seed: int
+    unknown_words: list[str]
+    nearest_captions: list[tuple[str, float]]
+    recognised: str | None = None
+    confidence: float | None = None
+
+
+class Usage(BaseModel):
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: dict[str, int]
+
+
+class ImagesAnswer(BaseModel):
+    """OpenAI's ImagesResponse with fewstep's own fields."""
+
+    created: int
+    data: list[ImageInfo]
+    background: str
+    output_format: Format
+    size: str
+    quality: str = "auto"
+    usage: Usage
+    model: str
+    model_hash: str
+    native_size: str
+    resampled: bool
+    steps: int
+    network_evaluations: int
+    timings: dict[str, float]
+
+
+class ModelInfo(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "fewstep"
+    about: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelInfo]

@@ -1,0 +1,131 @@
+"""Who may call: API keys, the Host and Origin of browsers, and how much a body may hold. Pure ASGI."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewstep.serving.errors import ApiError
+
+OPEN = ("/healthz", "/readyz")
+"""What needs no key: for whoever watches over the server."""
+
+
+def hashed(key: str) -> str:
+    """What is kept of an API key. Keys are long and random, so a fast hash is enough."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh API key and what to keep of it."""
+    key = f"fs-{secrets.token_urlsafe(32)}"
+    return key, hashed(key)
+
+
+def read_keys(file: Path) -> tuple[str, ...]:
+    """The hashes in a keys file: one a line, a name may follow; # begins a comment.
+
+    Raises:
+        ValueError: a line is no hash, or there is none.
+    """
+    keys = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words[0]) != 64 or set(words[0]) - set("0123456789abcdef"):
+            raise ValueError(f"'{file}' line {number} is no hashed key: make one with 'fewstep serve-key'")
+        keys.append(words[0])
+    if not keys:
+        raise ValueError(f"'{file}' holds no key: make one with 'fewstep serve-key'")
+    return tuple(keys)
+
+
+class Guard:
+    """Lets requests pass that may, and answers the others with an error object.
+
+    A page in a browser can send requests to this machine: its Origin must be named, and the Host must be one
+    of the server's own, or a name that was made to point here (DNS rebinding) could speak for us.
+
+    Args:
+        app: what is guarded.
+        keys: hashes of API keys; none lets everybody in.
+        hosts: the server's names, without ports.
+        origins: of pages that may call, such as https://example.org.
+        most_bytes: of a body.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Sequence[str], hosts: Sequence[str], origins: Sequence[str], most_bytes: int
+    ) -> None:
+        self._app, self._keys, self._most = app, tuple(keys), most_bytes
+        self._hosts, self._origins = frozenset(hosts), frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        scope.setdefault("state", {})["client"] = self._client(scope)
+        try:
+            self._check(scope, headers)
+        except ApiError as error:
+            await _refuse(scope, receive, send, error)
+            return
+        await self._app(scope, _Limited(receive, self._most), send)
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        origin = headers.get("origin")
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self._hosts and host not in self._hosts:
+            raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
+        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != headers.get("host"):
+            raise ApiError(403, f"pages from {origin} may not call: add it to --origins", "origin", "wrong_origin")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._most:
+            raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
+        if scope.get("method") == "OPTIONS" or not self._keys or scope["path"] in OPEN:
+            return
+        kind, _, key = headers.get("authorization", "").partition(" ")
+        given = hashed(key.strip()) if kind.lower() == "bearer" else ""
+        if not sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
+            raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
+        scope["state"]["client"] = given[:16]
+
+    def _client(self, scope: Scope) -> str:
+        return str((scope.get("client") or ("",))[0])
+
+
+class _Limited:
+    """A request's body, cut off with an error beyond `most` bytes."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._left, self._most = receive, most, most
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise ApiError(413, f"the body must have at most {self._most} bytes", None, "too_large")
+        return message
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 4000 + error.status, "reason": error.message[:120]})
+        return
+    body = json.dumps(error.body).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,99 @@
+"""How to serve: from flags, FEWSTEP_SERVE_… in the environment, and a TOML file, in this order of weight."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class ServeSettings(BaseSettings):
+    """Everything that can be chosen.
+
+    Unknown names are errors, in the file as in the flags.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FEWSTEP_SERVE_",
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="fewstep serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
+    host: str = Field("127.0.0.1", description="The address to listen at; other than this machine's needs API keys.")
+    port: int = Field(8642, ge=0, le=65535, description="The port; 0 takes a free one.")
+    engine: str = Field("auto", description="onnx, openvino, eager, compiled; auto takes the fastest measured.")
+    precision: str = Field("float32", description="float32, or bfloat16 where the engine has it.")
+    threads: int | None = Field(None, ge=1, description="Of one network call; one a core if left out.")
+    network_cpus: tuple[int, ...] | None = Field(None, description="The cores of the network's thread.")
+
+    aliases: dict[str, str] = Field(
+        default_factory=lambda: dict.fromkeys(("gpt-image-1", "dall-e-2", "dall-e-3"), ""),
+        description="Other names by which clients may ask for the model.",
+    )
+    keys_file: Path | None = Field(None, description="API keys, hashed: lines that `fewstep serve-key` prints.")
+    without_keys: bool = Field(False, description="Listen beyond this machine without API keys.")
+    origins: tuple[str, ...] = Field((), description="Web pages' origins that may call, such as https://example.org.")
+    hosts: tuple[str, ...] = Field((), description="Names by which clients may call, beside this machine's own.")
+
+    jobs: int = Field(32, ge=1, le=1024, description="Requests that run at a time, their network calls shared.")
+    waiting: int = Field(256, ge=0, description="Requests that may wait beside them; then 429.")
+    batch: int = Field(32, ge=1, le=1024, description="Samples in one network call.")
+    keep_seconds: float = Field(3600, gt=0, description="How long images stay at their URL or handle.")
+    keep_images: int = Field(1000, ge=1, description="How many stay at most.")
+    patience: float = Field(30, ge=0, description="Seconds that running requests get when the server is stopped.")
+
+    most_bytes: int = Field(50_000_000, ge=1, description="Of a request's body.")
+    most_pixels: int = Field(16_777_216, ge=64, description="Of an uploaded image.")
+    most_images: int = Field(10, ge=1, le=64, description="Of one request.")
+    most_steps: int = Field(64, ge=1, le=1000, description="Of one request.")
+    most_prompt: int = Field(4_000, ge=1, le=32_000, description="Characters of a prompt.")
+    fetch_images: bool = Field(False, description="Fetch images that a request gives by a public URL.")
+    log_prompts: bool = Field(False, description="Write prompts into the log.")
+
+    file: Path | None = Field(None, description="A TOML file with any of these settings.")
+
+    @field_validator("origins", "hosts")
+    @classmethod
+    def _no_slash(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(value.rstrip("/") for value in values)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ServeSettings:
+        if not self.is_local and self.keys_file is None and not self.without_keys:
+            raise ValueError(
+                f"listening at {self.host} lets others in: give --keys-file, or --without-keys if that is meant"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file that either of them names."""
+        named: Any = {**env_settings(), **init_settings()}.get("file")
+        file = (TomlConfigSettingsSource(settings_cls, Path(named)),) if named else ()
+        return (init_settings, env_settings, *file)

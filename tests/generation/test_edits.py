@@ -1,0 +1,152 @@
+"""Edits as people meet them: any size and mode in, what is kept out to the bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fewstep.core import grids
+from fewstep.editing import level_of
+from fewstep.generation import Edit, Model, Request, RequestError
+from fewstep.generation.edits import fitted
+from fewstep.provenance import image_hash
+from tiny_models import SIDE, TinyModels, onnx
+
+
+@pytest.fixture(scope="module")
+def model(tiny: TinyModels) -> Model:
+    return onnx(tiny.student)
+
+
+def photo(size: tuple[int, int] = (60, 40), mode: str = "RGB") -> Image.Image:
+    """Every pixel another colour."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    pixels = np.stack([x * 255 // size[0], y * 255 // size[1], (x + y) % 256, 128 + (x * y) % 128], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+def mask(size: tuple[int, int], box: tuple[int, int, int, int], alpha: bool) -> Image.Image:
+    """Open inside `box`, as transparency or as white."""
+    picture = Image.new("RGBA" if alpha else "L", size, (9, 9, 9, 255) if alpha else 0)
+    ImageDraw.Draw(picture).rectangle(box, fill=(9, 9, 9, 0) if alpha else 255)
+    return picture
+
+
+def edit(model: Model, edit: Edit, prompt: str = "cat", seed: int = 1, **choices: Any) -> Image.Image:
+    return model.generate_all(Request(prompt, seed=seed, edit=edit, **choices))[0]
+
+
+@pytest.mark.parametrize("alpha", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_what_a_mask_keeps_comes_back_to_the_bit_at_the_images_own_size(
+    model: Model, steps: int, mode: str, alpha: bool
+) -> None:
+    original = photo(mode=mode)
+    box = (20, 10, 39, 29)
+    edited = edit(model, Edit(original, mask(original.size, box, alpha)), steps=steps)
+    assert edited.size == original.size
+    before, after = np.asarray(original.convert("RGBA")), np.asarray(edited)
+    inside = np.zeros(after.shape[:2], dtype=bool)
+    inside[10:30, 20:40] = True
+    assert np.array_equal(after[~inside], before[~inside])
+    assert not np.array_equal(after[inside], before[inside])
+
+
+def test_what_a_mask_keeps_comes_back_to_the_bit_at_the_models_size(model: Model) -> None:
+    original = photo((SIDE, SIDE), "RGBA")
+    edited = edit(model, Edit(original, mask(original.size, (4, 4, 7, 9), alpha=True)))
+    before, after = np.asarray(original), np.asarray(edited)
+    inside = np.zeros((SIDE, SIDE), dtype=bool)
+    inside[4:10, 4:8] = True
+    assert np.array_equal(after[~inside], before[~inside])
+
+
+def test_a_mask_that_opens_nothing_gives_the_image_back(model: Model) -> None:
+    original = photo()
+    edited = edit(model, Edit(original, Image.new("L", original.size, 0)))
+    assert np.array_equal(np.asarray(edited), np.asarray(original.convert("RGBA")))
+
+
+def test_a_mask_that_opens_all_is_a_new_picture(model: Model) -> None:
+    original = photo((SIDE, SIDE))
+    edited = edit(model, Edit(original, Image.new("L", original.size, 255)), seed=3)
+    drawn = model.generate("cat", seed=3)
+    assert np.array_equal(np.asarray(edited), np.asarray(drawn))
+
+
+def test_the_less_strength_the_nearer_the_image(model: Model) -> None:
+    original = model.generate("cat", seed=5)
+    distances = [
+        float(np.abs(np.asarray(edit(model, Edit(original, strength=s))).astype(float) - np.asarray(original)).mean())
+        for s in (0.1, 0.5, 1.0)
+    ]
+    assert distances == sorted(distances)
+
+
+def test_the_levels_of_an_edit_begin_where_its_strength_says(model: Model) -> None:
+    edited = edit(model, Edit(photo(), strength=0.6), steps=3)
+    ratios = [sigma / alpha for alpha, sigma in edited.record.levels]
+    assert ratios == pytest.approx(grids.karras(3, model.spec.sigma_min, level_of(0.6)).ratio)
+    assert edited.record.sampler_settings["edit"] == "restart"
+    assert edited.record.sampler_settings["strength"] == 0.6
+
+
+def test_an_image_of_another_shape_is_seen_whole_and_loses_its_margin_again(model: Model) -> None:
+    wide = photo((80, 20))
+    assert edit(model, Edit(wide, strength=0.3)).size == (SIDE, SIDE)
+    assert edit(model, Edit(wide, strength=0.3), size=(80, 20)).size == (80, 20)
+    assert fitted((80, 20), (16, 16)) == (0, 6, 16, 10)
+
+
+def test_an_edit_knows_its_parent(model: Model) -> None:
+    drawn, given = model.generate("cat", seed=5), photo()
+    assert edit(model, Edit(drawn)).record.parents == (drawn.record.id,)
+    assert edit(model, Edit(given)).record.parents == (image_hash(given),)
+
+
+def test_images_of_a_request_differ_and_are_the_same_again(model: Model) -> None:
+    request = Request("cat", seed=2, images=3, edit=Edit(photo(), strength=0.7))
+    once, again = model.generate_all(request), model.generate_all(request)
+    assert len({image.tobytes() for image in once}) == 3
+    assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_a_background_lies_behind_the_edit(model: Model) -> None:
+    original = photo(mode="RGB")
+    edited = edit(model, Edit(original, mask(original.size, (0, 0, 9, 9), alpha=True)), background="white")
+    assert edited.mode == "RGB"
+    assert np.array_equal(np.asarray(edited)[20:], np.asarray(original)[20:])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"image": "cat.png"}, "image"),
+        ({"image": None}, "image"),
+        ({"mask": "mask.png"}, "mask"),
+        ({"mask": Image.new("L", (3, 3))}, "mask"),
+        ({"strength": 0.0}, "strength"),
+        ({"strength": 1.5}, "strength"),
+        ({"strength": True}, "strength"),
+        ({"strength": float("nan")}, "strength"),
+    ],
+)
+def test_what_is_wrong_is_named(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Edit(**{"image": photo(), **wrong})
+    assert refused.value.field == field
+
+
+def test_a_model_without_prompt_edits_too(tiny: TinyModels) -> None:
+    with pytest.raises(RequestError, match="makes points"):
+        onnx(tiny.points).plan_pictures(Request(edit=Edit(photo())))
+
+
+def test_the_teacher_edits_by_the_same_constraint(tiny: TinyModels) -> None:
+    original = photo((SIDE, SIDE))
+    edited = edit(onnx(tiny.teacher), Edit(original, mask(original.size, (0, 0, 7, 15), alpha=True)), steps=3)
+    assert np.array_equal(np.asarray(edited.convert("RGB"))[:, 8:], np.asarray(original)[:, 8:])
