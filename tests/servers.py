@@ -41,10 +41,10 @@ def running(tiny: TinyModels, **settings: Any) -> Iterator[Running]:
         assert thread.is_alive()
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    service.base_url = f"http://127.0.0.1:{port}"
-    service.warm_up()
+    while not service.ready:
+        time.sleep(0.005)
     try:
-        yield Running(service.base_url, service)
+        yield Running(f"http://127.0.0.1:{port}", service)
     finally:
         server.should_exit = True
         thread.join(20)

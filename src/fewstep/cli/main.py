@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
     "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
     "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
+    "serve-key": ("fewstep.cli.serve:serve_key", "make an API key for serve"),
     "mcp": ("fewstep.cli.mcp:mcp", "offer drawing as MCP tools on standard input and output"),
     "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "the drawing tool as a language model's API wants it"),
     "export": ("fewstep.cli.export:export", "the network of a model for other programs"),

@@ -1,10 +1,10 @@
-"""`fewstep serve`."""
+"""`fewstep serve` and `fewstep serve-key`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import threading
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Serve a model over HTTP: OpenAI's Images API at /v1.
+    """Serve a model over HTTP: OpenAI's Images API at /v1, MCP at /mcp.
 
     Settings come from flags, from FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order.
     """
@@ -26,39 +26,70 @@ def serve(arguments: Sequence[str]) -> int:
         from fewstep.serving.app import guarded
         from fewstep.serving.service import Service
     except ImportError as error:
-        raise ImportError(f"serving needs the package '{error.name}': pip install 'fewstep[serve]'") from error
+        raise _uninstalled(error) from error
     from fewstep.generation import load
 
     settings = _settings(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    model = load(settings.model, "onnx" if settings.engine == "auto" else settings.engine, threads=settings.threads)
-    service = Service(settings, model)
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[object] | None = None) -> None:
-            await super().startup(sockets)  # type: ignore[arg-type]
-            if self.started:
-                host, port = self.servers[0].sockets[0].getsockname()[:2]
-                service.base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-                threading.Thread(target=service.warm_up, daemon=True).start()
-                say(_hello(service.base_url, model.name))
-
+    listening = _listen(settings.host, settings.port)
+    host, port = listening.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    logging.getLogger(__name__).info("settings: %s", settings.shown())
+    model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
+    app = guarded(Service(settings, model))
     config = uvicorn.Config(
-        guarded(service),
-        settings.host,
-        settings.port,
+        app,
         log_config=None,
         access_log=False,
         ws="none",
         server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.patience)),
     )
-    Server(config).run()
+    say(_hello(url, model.name), None)
+    uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def serve_key(name: str = "") -> int:
+    """Make an API key for `fewstep serve --keys-file`: the key, which is shown only now, and the line for the file.
+
+    Args:
+        name: Written behind the hash, to know whose key it is.
+    """
+    try:
+        from fewstep.serving.security import new_key
+    except ImportError as error:
+        raise _uninstalled(error) from error
+
+    key, kept = new_key()
+    say(f"key, for the client:       {key}\nline, for the --keys-file: {kept} {name}".rstrip(), None)
+    return 0
+
+
+def _uninstalled(error: ImportError) -> ImportError:
+    return ImportError(f"serving needs the package '{error.name}': pip install 'fewstep[serve]'")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, before anything slow is loaded: a port that is taken shows at once.
+
+    Raises:
+        ValueError: the address is none, or taken.
+    """
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        raise ValueError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
+    return listening
 
 
 def _settings(arguments: Sequence[str]) -> ServeSettings:
     from pydantic import ValidationError
-    from pydantic_settings import SettingsError
+    from pydantic_settings import CliApp, SettingsError
 
     from fewstep.serving.settings import ServeSettings
 
@@ -66,7 +97,7 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
     file.add_argument("--file", type=Path)
     named, _ = file.parse_known_args(list(arguments))
     try:
-        return ServeSettings(_cli_parse_args=list(arguments), **({"file": named.file} if named.file else {}))
+        return CliApp.run(ServeSettings, cli_args=list(arguments), **({"file": named.file} if named.file else {}))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])).replace("_", "-")
@@ -77,11 +108,12 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
 
 def _hello(url: str, model: str) -> str:
     body = '{"prompt": "a red apple", "seed": 7}'
+    ask = f"curl -s {url}/v1/images/generations -H 'content-type: application/json' -d '{body}'"
+    save = "python3 -c 'import base64, json, sys; sys.stdout.buffer.write("
+    save += 'base64.b64decode(json.load(sys.stdin)["data"][0]["b64_json"]))\''
     return "\n".join(
         [
-            f"fewstep serves '{model}' at {url}/v1",
-            "try:",
-            f"  curl -s {url}/v1/images/generations -H 'content-type: application/json' -d '{body}'",
-            f"  OpenAI(base_url='{url}/v1', api_key='none').images.generate(prompt='a red apple')",
+            f"fewstep serves '{model}' at {url}/v1 (OpenAI's Images API) and {url}/mcp; Ctrl-C stops it. Try:",
+            f"  {ask} | {save} > apple.png",
         ]
     )

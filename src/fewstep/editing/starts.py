@@ -21,7 +21,7 @@ def level_of(strength: float, sigma_max: float = 80.0, rho: float = RHO) -> floa
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
-    return sigma_max * strength**rho
+    return float(sigma_max * strength**rho)
 
 
 def grid_from(ratio: float, steps: int, sigma_min: float = 0.002) -> Level:

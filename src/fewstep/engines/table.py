@@ -77,14 +77,19 @@ def read(model: SavedModel) -> list[Measured] | None:
         return None
 
 
-def choose(model: SavedModel) -> tuple[str, str]:
-    """The engine and precision that `auto` takes, and says why: the fastest at batch 1 that draws the same image."""
+def choose(model: SavedModel, precision: str | None = None) -> tuple[str, str]:
+    """The engine and precision that `auto` takes, and says why: the fastest at batch 1 that draws the same image, or
+    the fastest of the precision that is asked for."""
     rows = [row for row in read(model) or [] if row.engine in ENGINES and ENGINES[row.engine].installed]
-    exact = [row for row in rows if row.max_pixel_difference <= MOST_DIFFERENCE]
-    if not exact:
+    able = [
+        row
+        for row in rows
+        if (row.precision == precision if precision else row.max_pixel_difference <= MOST_DIFFERENCE)
+    ]
+    if not able:
         log.warning("engine auto: %s, since nothing was measured here; 'fewstep bench engines' does", DEFAULT)
-        return DEFAULT, ENGINES[DEFAULT].precisions[0]
-    best = min(exact, key=lambda row: row.ms_batch1)
+        return DEFAULT, precision or ENGINES[DEFAULT].precisions[0]
+    best = min(able, key=lambda row: row.ms_batch1)
     others = ", ".join(f"{row.engine} {row.precision} {row.ms_batch1:.1f}" for row in rows if row is not best)
     log.warning(
         "engine auto: %s %s, %.1f ms at batch 1%s",

@@ -359,10 +359,10 @@ class Model:
 
 def _parents(request: Request) -> tuple[str, ...]:
     """What a request's pictures are made from: the id of an edited image that has a record, else its hash."""
-    edited, control = request.edit and request.edit.image, request.control
+    edited = None if request.edit is None else request.edit.image
     return tuple(
         image.record.id if isinstance(image, GeneratedImage) else image_hash(image)
-        for image in (edited, control)
+        for image in (edited, request.control)
         if image is not None
     )
 
@@ -376,7 +376,7 @@ def load(
     engine: str = "onnx",
     device: str = "cpu",
     threads: int | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Model:
     """Load a model.
 
@@ -386,7 +386,7 @@ def load(
             `auto`: the fastest one that `fewstep bench engines` measured on this machine.
         device: for `eager` and `compiled`: cpu, cuda, mps.
         threads: of one network call; None for one a core.
-        precision: float32, or bfloat16 for `openvino`.
+        precision: float32, or bfloat16 for `openvino`; None is float32, for `auto` that of the engine it takes.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -396,5 +396,6 @@ def load(
     """
     saved = find(name)
     if engine == "auto":
-        engine, precision = table.choose(saved)
+        engine, precision = table.choose(saved, precision)
+    precision = precision or "float32"
     return Model(saved, open_network(saved, engine, precision, device, threads), engine, precision, device)

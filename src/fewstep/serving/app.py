@@ -32,8 +32,10 @@ def build_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(asyncio.to_thread(service.warm_up))
         async with mcp.session_manager.run():
             yield
+        await warming
         await asyncio.to_thread(service.runtime.close, service.settings.patience)
 
     mcp = mcp_server(service)

@@ -105,8 +105,8 @@ def preview(picture: Image.Image, asked: Asked) -> bytes:
     return buffer.getvalue()
 
 
-def answer_of(service: Service, asked: Asked, drawn: Drawn, files: Sequence[bytes]) -> ImagesAnswer:
-    """What the client gets of a job."""
+def answer_of(service: Service, asked: Asked, drawn: Drawn, files: Sequence[bytes], base: str) -> ImagesAnswer:
+    """What the client gets of a job; `base` is where it reaches this server."""
     model, first = service.runtime.model, drawn.images[0].record
     verdicts = service.recognise(drawn.images)
     native = first.native_size or first.size
@@ -118,7 +118,7 @@ def answer_of(service: Service, asked: Asked, drawn: Drawn, files: Sequence[byte
         data.append(
             ImageInfo(
                 b64_json=None if as_url else base64.b64encode(file).decode(),
-                url=f"{service.base_url}/v1/images/files/{handle}" if as_url else None,
+                url=f"{base}/v1/images/files/{handle}" if as_url else None,
                 id=handle,
                 seed=record.seed,
                 unknown_words=list(record.unknown_words),

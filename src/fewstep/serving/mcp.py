@@ -120,8 +120,8 @@ def _instructions(service: Service) -> str:
     known = "" if captions is None else f" It knows {len(captions.captions)} things; list_models shows some."
     return (
         f"draw_image draws with the model '{service.model.name}' in milliseconds.{known} Use short, plain prompts. "
-        "The answer says which words it does not know and what a recogniser sees: if that is not what was asked for, try "
-        "another prompt or seed, or say so."
+        "The answer says which words it does not know and what a recogniser sees: if that is not what was asked for, "
+        "try another prompt or seed, or say so."
     )
 
 
@@ -140,11 +140,12 @@ async def _draw(
     def finish(drawn: Drawn) -> CallToolResult:
         return _result(service, drawn)
 
+    def seen(progress: Progress) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, progress)
+
     try:
         request = Request(prompt, seed=seed, steps=steps, size=None if size is None else parse_size(size), edit=edit)
-        job = service.runtime.submit(
-            request, finish, "mcp", seen=lambda progress: loop.call_soon_threadsafe(told.put_nowait, progress)
-        )
+        job = service.runtime.submit(request, finish, "mcp", seen=seen)
     except RequestError as error:
         raise ToolError(str(error)) from error
     except Busy as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -18,21 +19,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        options = {"namespace": "fewstep", "registry": self._registry}
-        self._stages = Histogram(
-            "stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS, **options
-        )
-        self._requests = Histogram(
-            "request_seconds", "Time of one request", ["route", "status"], buckets=_SECONDS, **options
-        )
-        self._batches = Histogram("batch_samples", "Samples in one network call", buckets=_SIZES, **options)
-        self._images = Counter("images", "Images drawn", **options)
-        self._evaluations = Counter("network_evaluations", "Samples that the network was asked for", **options)
-        self._superseded = Counter("superseded", "Requests that a newer one of their session replaced", **options)
-        self._cancelled = Counter("cancelled", "Requests whose client went away", **options)
-        self._errors = Counter("errors", "Answers that were errors", ["status"], **options)
-        self._waiting = Gauge("waiting_requests", "Requests in the queue", **options)
-        self._running = Gauge("running_requests", "Requests that are being drawn", **options)
+        histogram = partial(Histogram, namespace="fewstep", registry=self._registry)
+        counter = partial(Counter, namespace="fewstep", registry=self._registry)
+        gauge = partial(Gauge, namespace="fewstep", registry=self._registry)
+        self._stages = histogram("stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS)
+        self._requests = histogram("request_seconds", "Time of one request", ["route", "status"], buckets=_SECONDS)
+        self._batches = histogram("batch_samples", "Samples in one network call", buckets=_SIZES)
+        self._images = counter("images", "Images drawn")
+        self._evaluations = counter("network_evaluations", "Samples that the network was asked for")
+        self._superseded = counter("superseded", "Requests that a newer one of their session replaced")
+        self._cancelled = counter("cancelled", "Requests whose client went away")
+        self._errors = counter("errors", "Answers that were errors", ["status"])
+        self._waiting = gauge("waiting_requests", "Requests in the queue")
+        self._running = gauge("running_requests", "Requests that are being drawn")
 
     def watch(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
         """Take the gauges' values from these when they are read."""

@@ -181,12 +181,13 @@ async def _answer(service: Service, request: Request, asked: Asked, upload: Uplo
     client = request.state.client
     session = None if asked.session is None else f"{client}/{asked.session}"
     wanted = request_of(asked, service.settings, upload)
+    base = service.settings.public_url or str(request.base_url).rstrip("/")
 
     def finish(drawn: Drawn) -> tuple[ImagesAnswer, str]:
         started = time.perf_counter()
         files = [encoded(image, asked) for image in drawn.images]
         timings = {**drawn.timings, "encode_image": 1000 * (time.perf_counter() - started)}
-        answer = answer_of(service, asked, Drawn(drawn.images, timings), files)
+        answer = answer_of(service, asked, Drawn(drawn.images, timings), files, base)
         return answer, answer.model_dump_json()
 
     if asked.stream:

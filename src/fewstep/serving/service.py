@@ -26,7 +26,6 @@ class Service:
 
     settings: ServeSettings
     model: Model
-    base_url: str = ""
     ready: bool = False
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)

@@ -11,10 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 
 class ServeSettings(BaseSettings):
-    """Everything that can be chosen.
-
-    Unknown names are errors, in the file as in the flags.
-    """
+    """Serve a model over HTTP: OpenAI's Images API at /v1, MCP at /mcp. Settings come from flags, from
+    FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order of weight."""
 
     model_config = SettingsConfigDict(
         env_prefix="FEWSTEP_SERVE_",
@@ -31,7 +29,8 @@ class ServeSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="The address to listen at; other than this machine's needs API keys.")
     port: int = Field(8642, ge=0, le=65535, description="The port; 0 takes a free one.")
     engine: str = Field("auto", description="onnx, openvino, eager, compiled; auto takes the fastest measured.")
-    precision: str = Field("float32", description="float32, or bfloat16 where the engine has it.")
+    precision: str | None = Field(None, description="float32, or bfloat16 where the engine has it.")
+    device: str = Field("cpu", description="For eager and compiled: cpu, cuda, mps.")
     threads: int | None = Field(None, ge=1, description="Of one network call; one a core if left out.")
     network_cpus: tuple[int, ...] | None = Field(None, description="The cores of the network's thread.")
 
@@ -43,6 +42,7 @@ class ServeSettings(BaseSettings):
     without_keys: bool = Field(False, description="Listen beyond this machine without API keys.")
     origins: tuple[str, ...] = Field((), description="Web pages' origins that may call, such as https://example.org.")
     hosts: tuple[str, ...] = Field((), description="Names by which clients may call, beside this machine's own.")
+    public_url: str | None = Field(None, description="Where clients reach this server, if a proxy stands before it.")
 
     jobs: int = Field(32, ge=1, le=1024, description="Requests that run at a time, their network calls shared.")
     waiting: int = Field(256, ge=0, description="Requests that may wait beside them; then 429.")
@@ -66,6 +66,13 @@ class ServeSettings(BaseSettings):
     def _no_slash(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(value.rstrip("/") for value in values)
 
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(f"must begin with http:// or https://, got '{value}'")
+        return value and value.rstrip("/")
+
     @model_validator(mode="after")
     def _guarded(self) -> ServeSettings:
         if not self.is_local and self.keys_file is None and not self.without_keys:
@@ -83,6 +90,10 @@ class ServeSettings(BaseSettings):
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return False
+
+    def shown(self) -> str:
+        """All of it on one line. Nothing of it is secret: keys are in a file of their own, hashed."""
+        return " ".join(f"{name}={value}" for name, value in self.model_dump(mode="json").items())
 
     @classmethod
     def settings_customise_sources(
