@@ -94,7 +94,7 @@ def test_a_device_that_is_not_there_is_named(tiny: TinyModels, device: str) -> N
 
 
 def test_an_engine_or_a_device_by_an_unknown_name_is_refused(tiny: TinyModels) -> None:
-    with pytest.raises(ValueError, match="engine must be one of onnx, eager, got 'tpu'"):
+    with pytest.raises(ValueError, match="engine must be one of onnx, openvino, eager, compiled, got 'tpu'"):
         load(tiny.points.directory, engine="tpu")
     with pytest.raises(ValueError, match="device 'cuda': use engine 'eager'"):
         load(tiny.points.directory, device="cuda")

@@ -27,15 +27,19 @@ def serve(arguments: Sequence[str]) -> int:
         from fewstep.serving.service import Service
     except ImportError as error:
         raise _uninstalled(error) from error
+    from fewstep.engines.machine import on_cpus
     from fewstep.generation import load
 
     settings = _settings(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("uvicorn.error", "mcp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     listening = _listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     logging.getLogger(__name__).info("settings: %s", settings.shown())
-    model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
+    with on_cpus(settings.network_cpus):
+        model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
     app = guarded(Service(settings, model))
     config = uvicorn.Config(
         app,

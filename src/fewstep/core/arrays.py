@@ -20,7 +20,7 @@ Condition: TypeAlias = Mapping[str, Array]
 
 def namespace(*arrays: Array) -> Any:
     """Return the Array API namespace of `arrays`: that of the tensors among them, else NumPy."""
-    torch_arrays = [a for a in arrays if is_torch_array(a)]
+    torch_arrays = [a for a in arrays if not isinstance(a, np.ndarray) and is_torch_array(a)]
     # NumPy speaks the standard itself since 2.1; its wrapper would import half of NumPy's submodules
     return array_namespace(*torch_arrays) if torch_arrays else np
 
@@ -71,9 +71,8 @@ def per_sample(values: Array, x: Array) -> Array:
 
 def batch_of(values: Array, x: Array) -> Array:
     """Return per-sample numbers as an array of shape [b] of x's type: what a network takes as times."""
-    xp = namespace(x)
     values = _cast_like(values, x)
-    return xp.broadcast_to(values, (x.shape[0],))
+    return values if values.shape == x.shape[:1] else namespace(x).broadcast_to(values, (x.shape[0],))
 
 
 def divide(numerator: Array, denominator: Array) -> Array:

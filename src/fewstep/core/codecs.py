@@ -13,7 +13,9 @@ from fewstep.core.arrays import Array, namespace
 
 
 class Codec(Protocol):
-    """Pixels [b, c, h, w] in [0, 1] to data and back."""
+    """Pixels [b, c, h, w] in [0, 1] to data and back. Codecs are values: equal ones are one."""
+
+    def __hash__(self) -> int: ...
 
     def encode(self, pixels: Array) -> Array: ...
 

@@ -31,6 +31,9 @@ class Level:
 
     def __post_init__(self) -> None:
         """Turn Python numbers into float64 arrays and give both parts one shape."""
+        are_arrays = isinstance(self.alpha, np.ndarray) and isinstance(self.sigma, np.ndarray)
+        if are_arrays and self.alpha.shape == self.sigma.shape:
+            return  # as every level on the way of an image is
         xp = namespace(self.alpha, self.sigma)
         reference = self.sigma if namespace(self.sigma) is xp and not _is_number(self.sigma) else self.alpha
         alpha, sigma = (

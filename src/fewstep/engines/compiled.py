@@ -12,7 +12,7 @@ import torch
 from fewstep.core.arrays import Array, Condition
 from fewstep.engines.eager import EagerNetwork
 from fewstep.engines.errors import EngineError
-from fewstep.engines.fixed_sizes import FixedSizes
+from fewstep.engines.fixed_sizes import SIZES, FixedSizes
 from fewstep.models.saved import SavedModel
 
 
@@ -27,6 +27,7 @@ class CompiledNetwork:
 
     name = "compiled"
     precision = "float32"
+    sizes = SIZES
 
     def __init__(self, model: SavedModel, device: str = "cpu", threads: int | None = None) -> None:
         self._eager = EagerNetwork(model, device, threads)

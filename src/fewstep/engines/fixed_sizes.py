@@ -14,7 +14,8 @@ SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class FixedSizes:
-    """Runs a batch at the smallest size that holds it, padded by its last sample; larger ones in parts.
+    """Runs a batch at the smallest size that holds it, padded by its last sample; in parts where it is larger than
+    all sizes, or where a quarter or more would be padding.
 
     Args:
         build: a size's network, built when it is first needed and kept.
@@ -22,20 +23,22 @@ class FixedSizes:
     """
 
     def __init__(self, build: Callable[[int], Network], sizes: Sequence[int] = SIZES) -> None:
-        self._build, self._sizes = build, tuple(sizes)
+        self._build, self.sizes = build, tuple(sizes)
         self._built: dict[int, Network] = {}
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
-        most, count = self._sizes[-1], int(x.shape[0])
-        if count > most:
-            parts = [slice(begin, begin + most) for begin in range(0, count, most)]
+        count = int(x.shape[0])
+        size = next((size for size in self.sizes if size >= count), self.sizes[-1])
+        if not count > 0.75 * size or count > size:
+            size = max(size for size in self.sizes if size <= count)
+        if size < count:
+            parts = slice(0, size), slice(size, count)
             return np.concatenate(
                 [
                     self(x[p], time_at[p], time_to[p], {name: values[p] for name, values in cond.items()})
                     for p in parts
                 ]
             )
-        size = next(size for size in self._sizes if size >= count)
         if size not in self._built:
             self._built[size] = self._build(size)
         if size == count:

@@ -13,7 +13,7 @@ import openvino
 
 from fewstep.core.arrays import Array, Condition
 from fewstep.engines.errors import EngineError
-from fewstep.engines.fixed_sizes import FixedSizes
+from fewstep.engines.fixed_sizes import SIZES, FixedSizes
 from fewstep.engines.machine import cores
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -32,6 +32,7 @@ class OpenVinoNetwork:
     """
 
     name = "openvino"
+    sizes = SIZES
 
     def __init__(self, file: Path, precision: str = "float32", threads: int | None = None) -> None:
         if not file.is_file():
@@ -50,6 +51,7 @@ class OpenVinoNetwork:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": threads or cores(),
+            "ENABLE_CPU_PINNING": False,  # its threads stay where the caller is
         }
         self._run = FixedSizes(self._compiled)
 

@@ -127,9 +127,12 @@ def to_pixels(
 ) -> Any:
     """A picture of any size and mode as it is, all of it: float32 [c, h, w] in [0, 1], the margin of another aspect
     transparent, or `behind` where the model's pictures are opaque."""
+    _, height, width = shape
+    if pixel_format == "rgba_premultiplied" and image.mode == "RGBA" and image.size == (width, height):
+        pixels = np.asarray(image.convert("RGBa"))  # what the frame below would give, without looking for it
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
     from fewstep.data.images import Channels, Frame  # loads every data source: only for requests with a picture
 
-    _, height, width = shape
     formats: dict[str, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}
     picture = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
     pixels = Frame((height, width), formats[pixel_format], crop="pad", background=behind).prepare(picture)

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from fewstep.core.arrays import Array, Condition
+from fewstep.core.codecs import Codec
 from fewstep.core.guidance import Guided
 from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
@@ -80,16 +82,26 @@ class Progress:
     Args:
         jump: the jump.
         steps: jumps in all.
-        previews: the data estimates as pixels [b, c, h, w].
+        codec: from data to pixels.
         evaluations: network evaluations of one image so far.
         timings: milliseconds by stage so far.
     """
 
     jump: Jump
     steps: int
-    previews: Any
+    codec: Codec
     evaluations: int
     timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def previews(self) -> Any:
+        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
+        return self.codec.decode(self.jump.estimate)
+
+    @cached_property
+    def pixels(self) -> Any:
+        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
+        return self.codec.decode(self.jump.x)
 
 
 class Model:
@@ -107,6 +119,7 @@ class Model:
         self.saved, self.spec = saved, saved.spec
         self.engine, self.precision, self.device = engine, precision, device
         self.network = network
+        self._grid = cache(self.spec.grid)
 
     def __repr__(self) -> str:
         return f"Model('{self.spec.name}', {self.saved.hash[:10]}, engine '{self.engine}')"
@@ -198,7 +211,7 @@ class Model:
             )
         count = request.images
         settings: dict[str, Any] = {"gamma": request.gamma} if sampler == "consistency" and steps > 1 else {}
-        levels, start, known = spec.grid(steps), None, None
+        levels, start, known = self._grid(steps), None, None
         if edit := request.edit:
             data, free = edit.data(spec), edit.free(spec)
             known = None if free is None else Known(data, free)
@@ -273,9 +286,8 @@ class Model:
                 total = time.perf_counter() - encoded - away
                 timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
                 evaluations = counted.samples // len(plan.prompts)
-                previews = self.spec.conditioning.codec.decode(jump.estimate)
                 left = time.perf_counter()
-                yield Progress(jump, plan.steps, previews, evaluations, _milliseconds(timings))
+                yield Progress(jump, plan.steps, self.spec.conditioning.codec, evaluations, _milliseconds(timings))
                 away += time.perf_counter() - left
         except UnsupportedTarget as error:
             raise RequestError("sampler", str(error)) from None
@@ -293,7 +305,7 @@ class Model:
     def finish(self, request: Request, plan: Plan, last: Progress) -> list[GeneratedImage]:
         """Decode the last jump into pictures with records."""
         start = time.perf_counter()
-        pixels = self.spec.conditioning.codec.decode(last.jump.x)
+        pixels = last.pixels
         transparent = self.spec.pixel_format == "rgba_premultiplied"
         background = (request.background or "transparent") if transparent else None
         size = request.edit.size(request.size, self.native_size) if request.edit else request.size or self.native_size

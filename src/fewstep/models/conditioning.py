@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,16 @@ class Conditioning:
         return label
 
     def _controls(self, controls: Sequence[Any], pixels: Sequence[int]) -> dict[str, Any]:
+        mask = np.array([control is not None for control in controls], dtype=np.float32)
+        if not mask.any():
+            blank = _blank(self.codec, tuple(pixels))
+            return {"control": np.repeat(blank, len(controls), axis=0), "control_mask": mask}
         empty = np.zeros(tuple(pixels), dtype=np.float32)
         stacked = np.stack([empty if control is None else control for control in controls]).astype(np.float32)
-        mask = np.array([control is not None for control in controls], dtype=np.float32)
         return {"control": self.codec.encode(stacked), "control_mask": mask}
+
+
+@cache
+def _blank(codec: Any, pixels: tuple[int, ...]) -> Any:
+    """The data of one image of zeros, float32 [1, ...]: most requests come without a control image."""
+    return codec.encode(np.zeros((1, *pixels), dtype=np.float32))

@@ -153,7 +153,9 @@ class Captions:
         meaning = self._tokens.meaning(prompt)
         if self.captions and meaning.any():  # a prompt without tokens is near nothing
             similarity = self._meanings @ meaning
-            best = np.argsort(-similarity, kind="stable")[:count]
+            count = min(count, len(similarity))
+            likely = np.flatnonzero(similarity >= np.partition(similarity, -count)[-count])
+            best = likely[np.argsort(-similarity[likely], kind="stable")][:count]
             nearest = tuple((self.captions[i], round(float(similarity[i]), 4)) for i in best)
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
 

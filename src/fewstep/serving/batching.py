@@ -8,7 +8,6 @@ and numbers of steps share a call, since a network is told each sample's times.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ import numpy as np
 
 from fewstep.core.arrays import Array, Condition
 from fewstep.core.parameterisations import Network
+from fewstep.engines.machine import on_cpus
 
 
 class Closed(RuntimeError):
@@ -66,11 +66,25 @@ _Part = tuple[_Call, int, int]
 """Rows begin … end of a call."""
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Parts of calls, and their arrays joined."""
+
+    parts: Sequence[_Part]
+    arrays: Mapping[str, Any]
+
+
+def _joined(parts: Sequence[_Part]) -> Mapping[str, Any]:
+    rows = [call.rows(begin, stop) for call, begin, stop in parts]
+    return rows[0] if len(rows) == 1 else {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}
+
+
 class Batcher:
     """Runs a network in one thread for any number of callers.
 
     Args:
-        network: called by that thread alone.
+        network: called by that thread alone. Where it has `sizes`, the batch sizes that it was built for, others are
+            avoided.
         most: samples in one call.
         cpus: the cores its thread may use, None for all (Linux).
         seen: told each batch's size and seconds.
@@ -86,6 +100,7 @@ class Batcher:
         if most < 1:
             raise ValueError(f"most must be at least 1, got {most}")
         self._network, self._most, self._cpus, self._seen = network, most, cpus, seen
+        self._sizes = [size for size in getattr(network, "sizes", ()) if size <= most]
         self._calls: deque[_Call] = deque()
         self._change = threading.Condition()
         self._closed = False
@@ -127,23 +142,33 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        if self._cpus is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self._cpus)  # of this thread
-        while True:
-            with self._change:
+        with on_cpus(self._cpus):
+            batch = self._next(wait=True)
+            while batch is not None:
+                answer = self._answer(batch)
+                # joined before those who are done wake up: they would hold the interpreter while the network waits
+                following = self._next(wait=False)
+                self._deliver(batch, *answer)
+                batch = following or self._next(wait=True)
+
+    def _next(self, wait: bool) -> _Batch | None:
+        """The next batch; None when the batcher is closed, or nothing waits and it shall not be waited for."""
+        with self._change:
+            if wait:
                 self._change.wait_for(lambda: self._calls or self._closed)
-                if self._closed:
-                    return
-                parts = self._take()
-            self._run(parts)
+            if self._closed or not self._calls:
+                return None
+            parts = self._take()
+        return _Batch(parts, _joined(parts))
 
     def _take(self) -> list[_Part]:
         """The next batch: equal shares of what is waiting, then what still fits."""
         kind = self._calls[0].kind
         calls = [call for call in self._calls if call.kind == kind]
         taken = dict.fromkeys(calls, 0)
-        room = self._most
-        for share in (max(1, self._most // len(calls)), self._most):
+        most = min(self._most, sum(call.size - call.taken for call in calls))
+        room = most = max((size for size in self._sizes if size <= most), default=most)
+        for share in (max(1, most // len(calls)), most):
             for call in calls:
                 rows = min(share, call.size - call.taken - taken[call], room)
                 taken[call] += rows
@@ -159,36 +184,38 @@ class Batcher:
         self._calls = deque(unfinished)
         return parts
 
-    def _run(self, parts: Sequence[_Part]) -> None:
+    def _answer(self, batch: _Batch) -> tuple[Any, BaseException | None]:
+        """The network's output, or why there is none."""
         start = time.perf_counter()
-        for call, begin, _ in parts:
+        for call, begin, _ in batch.parts:
             if begin == 0:
                 call.started = start
+        x, time_at, time_to, *_ = batch.arrays.values()
+        cond = {name: values for name, values in batch.arrays.items() if name not in ("x", "time_at", "time_to")}
         try:
-            outputs = self._outputs(parts)
+            output = self._network(x, time_at, time_to, cond)
         except BaseException as error:
-            if len(parts) > 1:  # one bad call must not spoil its neighbours'
-                for part in parts:
-                    self._run([part])
-            else:
-                self._refuse(parts[0][0], error)
-            return
-        end = time.perf_counter()
+            return None, error
         if self._seen is not None:
-            self._seen(sum(stop - begin for _, begin, stop in parts), end - start)
-        for (call, _, stop), output in zip(parts, outputs, strict=True):
-            call.parts.append(output)
+            self._seen(len(output), time.perf_counter() - start)
+        return output, None
+
+    def _deliver(self, batch: _Batch, output: Any, error: BaseException | None) -> None:
+        if error is not None and len(batch.parts) > 1:  # one bad call must not spoil its neighbours'
+            for part in batch.parts:
+                alone = _Batch([part], _joined([part]))
+                self._deliver(alone, *self._answer(alone))
+            return
+        if error is not None:
+            self._refuse(batch.parts[0][0], error)
+            return
+        end, first = time.perf_counter(), 0
+        for call, begin, stop in batch.parts:
+            call.parts.append(output[first : first + stop - begin])
+            first += stop - begin
             if stop == call.size:
                 call.ended = end
                 call.done.set()
-
-    def _outputs(self, parts: Sequence[_Part]) -> list[Any]:
-        rows = [call.rows(begin, stop) for call, begin, stop in parts]
-        joined = rows[0] if len(rows) == 1 else {n: np.concatenate([each[n] for each in rows]) for n in rows[0]}
-        x, time_at, time_to = (joined.pop(name) for name in ("x", "time_at", "time_to"))
-        output = self._network(x, time_at, time_to, joined)
-        edges = np.cumsum([stop - begin for _, begin, stop in parts])
-        return list(np.split(output, edges[:-1]))
 
     def _refuse(self, call: _Call, error: BaseException) -> None:
         with self._change:

@@ -167,7 +167,7 @@ def _result(service: Service, drawn: Drawn) -> CallToolResult:
     record = image.record
     data = encoded_png(image)
     handle = service.store.put(image, data, "image/png")
-    ((recognised, confidence),) = service.recognise(drawn.images)
+    (seen,) = drawn.seen
     uri = f"fewstep://images/{handle}"
     picture = Picture(
         image_id=handle,
@@ -180,8 +180,8 @@ def _result(service: Service, drawn: Drawn) -> CallToolResult:
         milliseconds=round(sum(drawn.timings.values()), 2),
         unknown_words=list(record.unknown_words),
         nearest_captions=[caption for caption, _ in record.nearest_captions],
-        recognised_as=recognised,
-        confidence=confidence,
+        recognised_as=seen.name,
+        confidence=seen.confidence,
     )
     content = [
         ImageContent(type="image", data=base64.b64encode(_inline(image, data)).decode(), mime_type="image/png"),

@@ -18,7 +18,7 @@ from starlette.datastructures import UploadFile
 from fewstep.generation.images import to_image
 from fewstep.generation.model import Progress
 from fewstep.serving import uploads
-from fewstep.serving.drawing import Upload, answer_of, encoded, preview, request_of
+from fewstep.serving.drawing import Upload, answer_of, preview, request_of
 from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.schemas import (
@@ -49,9 +49,10 @@ def images_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=ERRORS)
     settings = service.settings
 
-    @router.post("/images/generations", response_model=ImagesAnswer)
-    async def generations(asked: Generation, request: Request) -> Response:
+    @router.post("/images/generations", response_model=ImagesAnswer, openapi_extra=_JSON)
+    async def generations(request: Request) -> Response:
         """Images from a prompt."""
+        asked = _validated(Generation, await _json(request))
         return await _answer(service, request, asked, Upload(), "image_generation")
 
     @router.post("/images/edits", response_model=ImagesAnswer, openapi_extra=_FILES)
@@ -88,6 +89,12 @@ def images_router(service: Service) -> APIRouter:
     return router
 
 
+_JSON: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Generation.model_json_schema()}},
+    }
+}
 _FILES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -128,15 +135,21 @@ def _check_model(service: Service, name: str | None) -> None:
     raise ApiError(404, f"there is no model '{name}': this server has '{served}'", "model", "model_not_found")
 
 
+async def _json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object."""
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
+    return body
+
+
 async def _edit_fields(request: Request, most_pixels: int) -> tuple[EditFields, Upload]:
     """An edit's fields and pictures, from a form or from JSON with data URLs."""
     if request.headers.get("content-type", "").startswith("application/json"):
-        try:
-            body = await request.json()
-        except ValueError as error:
-            raise ApiError(400, f"the body is not JSON: {error}") from None
-        if not isinstance(body, dict):
-            raise ApiError(400, "the body must be a JSON object")
+        body = await _json(request)
         images = body.pop("images", None)
         if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
             raise ApiError(400, "images must be a list of one object with image_url", "images")
@@ -184,10 +197,7 @@ async def _answer(service: Service, request: Request, asked: Asked, upload: Uplo
     base = service.settings.public_url or str(request.base_url).rstrip("/")
 
     def finish(drawn: Drawn) -> tuple[ImagesAnswer, str]:
-        started = time.perf_counter()
-        files = [encoded(image, asked) for image in drawn.images]
-        timings = {**drawn.timings, "encode_image": 1000 * (time.perf_counter() - started)}
-        answer = answer_of(service, asked, Drawn(drawn.images, timings), files, base)
+        answer = answer_of(service, asked, drawn, base)
         return answer, answer.model_dump_json()
 
     if asked.stream:

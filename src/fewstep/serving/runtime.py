@@ -68,16 +68,31 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a recogniser sees in an image; None without one.
+
+    Args:
+        name: of what it takes it for.
+        confidence: how sure it is, 0 to 1.
+    """
+
+    name: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
 class Drawn:
     """What a job gave.
 
     Args:
         images: with their records.
         timings: milliseconds by stage: `queue` is waiting for a thread and for the network.
+        seen: what a recogniser sees in each image.
     """
 
     images: Sequence[GeneratedImage]
     timings: Mapping[str, float]
+    seen: Sequence[Seen]
 
 
 @dataclass(eq=False)
@@ -119,6 +134,7 @@ class Runtime:
         batch: samples in one network call.
         cpus: the cores of the network's thread, None for all.
         watcher: told what happens.
+        look: recognises finished pixels [b, c, h, w]; None: nobody looks.
     """
 
     def __init__(
@@ -129,12 +145,15 @@ class Runtime:
         batch: int = 32,
         cpus: Sequence[int] | None = None,
         watcher: Watcher | None = None,
+        look: Callable[[Any], Sequence[Seen]] | None = None,
     ) -> None:
         self.model = model
-        self._watcher = watcher
+        self._watcher, self._look = watcher, look or _nobody_looks
         self._most_waiting = waiting
         self._batcher = Batcher(model.network, batch, cpus, None if watcher is None else watcher.batch)
-        self._change = threading.Condition()
+        self._change = threading.RLock()
+        self._queued = threading.Condition(self._change)  # wakes one job thread
+        self._ended = threading.Condition(self._change)  # wakes who closes
         self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
         self._running: set[Job[Any]] = set()
         self._sessions: dict[str, Job[Any]] = {}
@@ -184,7 +203,7 @@ class Runtime:
             if session is not None:
                 self._sessions[session] = job
             self._queues.setdefault(client, deque()).append(job)
-            self._change.notify()
+            self._queued.notify()
         if earlier is not None:
             self.stop(earlier, Superseded("a newer request of this session took its place"))
         return job
@@ -207,12 +226,12 @@ class Runtime:
         deadline = time.perf_counter() + patience
         with self._change:
             self._closed = True
-            self._change.wait_for(lambda: not self.waiting and not self._running, max(0.0, patience))
+            self._ended.wait_for(lambda: not self.waiting and not self._running, max(0.0, patience))
             left = [*self._running, *(job for queue in self._queues.values() for job in queue)]
         for job in left:
             self.stop(job, ShuttingDown("the server is closing"))
         with self._change:
-            self._change.notify_all()
+            self._queued.notify_all()
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.perf_counter()))
         self._batcher.close()
@@ -220,7 +239,7 @@ class Runtime:
     def _work(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self.waiting or self._closed)
+                self._queued.wait_for(lambda: self.waiting or self._closed)
                 if not self.waiting:
                     return
                 job = self._next()
@@ -230,7 +249,7 @@ class Runtime:
                 self._running.discard(job)
                 self._tidy(job)
                 self._recent.append(time.perf_counter())
-                self._change.notify_all()
+                self._ended.notify_all()
 
     def _next(self) -> Job[Any]:
         """The oldest job of the client whose turn it is; the client goes behind the others."""
@@ -259,10 +278,13 @@ class Runtime:
                     job.seen(progress)
             assert last is not None  # a plan has at least one step
             images = self.model.finish(job.request, job.plan, last)
+            drawn = time.perf_counter()
+            seen = self._look(last.pixels)
             timings = {**images[0].record.timings}
             timings["queue"] = 1000 * (started - job.queued + seat.waited)
             timings["model"] = 1000 * seat.ran
-            answer = job.finish(Drawn(images, timings))
+            timings["recognise"] = 1000 * (time.perf_counter() - drawn)
+            answer = job.finish(Drawn(images, timings, seen))
             if job.reason is not None:
                 raise job.reason
         except Stopped as reason:
@@ -292,3 +314,7 @@ class Runtime:
             return 1.0
         span = time.perf_counter() - self._recent[0]
         return min(30.0, max(0.05, span / len(self._recent) * self.waiting / 2))
+
+
+def _nobody_looks(pixels: Any) -> Sequence[Seen]:
+    return [Seen()] * len(pixels)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from fewstep.evaluation.recognise import Recogniser
-from fewstep.generation import GeneratedImage, Model, Request
-from fewstep.generation.images import to_pixels
+from fewstep.generation import Model, Request
 from fewstep.serving.metrics import Metrics
-from fewstep.serving.runtime import Runtime
+from fewstep.serving.runtime import Runtime, Seen
 from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.store import Store
@@ -42,26 +42,19 @@ class Service:
         self.keys = () if chosen.keys_file is None else read_keys(chosen.keys_file)
         self.store = Store(chosen.keep_images, chosen.keep_seconds)
         self.metrics = Metrics()
+        file = self.model.saved.recogniser
+        look = partial(_recognised, Recogniser(file, threads=1)) if file.is_file() else None
         self.runtime = Runtime(
-            self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus, self.metrics
+            self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus, self.metrics, look
         )
         self.metrics.watch(lambda: self.runtime.waiting, lambda: self.runtime.running)
-        file = self.model.saved.recogniser
-        self._judge = Recogniser(file, threads=1) if file.is_file() else None
 
     def warm_up(self) -> None:
         """Draw once, so that the first client does not wait for what is loaded late."""
-        job = self.runtime.submit(Request("warm-up", seed=0), lambda drawn: self.recognise(drawn.images))
-        job.future.result()
+        self.runtime.submit(Request("warm-up", seed=0), lambda drawn: drawn.seen).future.result()
         self.ready = True
 
-    def recognise(self, images: Sequence[GeneratedImage]) -> list[tuple[str | None, float | None]]:
-        """What the model's recogniser sees in each image, and how sure it is; None without one."""
-        if self._judge is None:
-            return [(None, None)] * len(images)
-        import numpy as np
 
-        spec = self.model.spec
-        pixels = np.stack([to_pixels(image, spec.pixels, spec.pixel_format) for image in images])
-        verdict = self._judge(pixels)
-        return [(name, round(float(sure), 4)) for name, sure in zip(verdict.names, verdict.confidence, strict=True)]
+def _recognised(judge: Recogniser, pixels: Any) -> list[Seen]:
+    verdict = judge(pixels)
+    return [Seen(name, round(float(sure), 4)) for name, sure in zip(verdict.names, verdict.confidence, strict=True)]

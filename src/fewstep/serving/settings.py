@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -57,6 +57,7 @@ class ServeSettings(BaseSettings):
     most_steps: int = Field(64, ge=1, le=1000, description="Of one request.")
     most_prompt: int = Field(4_000, ge=1, le=32_000, description="Characters of a prompt.")
     fetch_images: bool = Field(False, description="Fetch images that a request gives by a public URL.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
     log_prompts: bool = Field(False, description="Write prompts into the log.")
 
     file: Path | None = Field(None, description="A TOML file with any of these settings.")
