@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from fewstep.cli.output import check_json, say, write_json
+from fewstep.cli.output import check_json, say, say_table, write_json
 
 
 def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None = None) -> int:
@@ -110,11 +110,7 @@ def engines(
     check_json(json)
     rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
     kept = table.keep(find(model), rows)
-    names = list(asdict(rows[0]))
-    lines = [names, *([str(value) for value in asdict(row).values()] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-    for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), json)
+    say_table([asdict(row) for row in rows], json)
     say(f"kept for --engine auto in {kept}", json)
     write_json(json, [asdict(row) for row in rows])
     return 0

@@ -109,3 +109,11 @@ def printable(text: str) -> str:
 def say(text: str, json_target: str | None = None) -> None:
     """Print for people, control characters spelt out: to standard error when standard output carries JSON."""
     print(printable(text), file=sys.stderr if json_target == "-" else sys.stdout)
+
+
+def say_table(rows: Sequence[Mapping[str, Any]], json: str | None) -> None:
+    """Say rows of equal keys in columns."""
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(rows[0]))]
+    for line in lines:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), json)

@@ -72,13 +72,15 @@ class _Compiled:
 
     def __init__(self, model: openvino.CompiledModel) -> None:
         self._request = model.create_infer_request()
-        self._inputs = tuple(port.get_any_name() for port in model.inputs)
+        self._inputs = tuple(port.get_names() for port in model.inputs)  # an input may have several
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         feeds = {"x": x, "time_at": time_at, "time_to": time_to, **cond}
-        if missing := sorted(set(self._inputs) - set(feeds)):
+        if missing := sorted(min(names) for names in self._inputs if not names & feeds.keys()):
             raise EngineError(f"the network needs the conditions {', '.join(missing)}")
-        arrays = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
+        arrays = [
+            np.ascontiguousarray(next(feeds[name] for name in names if name in feeds)) for names in self._inputs
+        ]
         try:
             return self._request.infer(arrays, share_inputs=True)[0]
         except RuntimeError as error:

@@ -11,8 +11,13 @@ from torch import nn
 
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
+from fewstep.networks.unet2d import UNet2D, UNet2DConfig
 
-NETWORKS: dict[str, tuple[type[nn.Module], type[Any]]] = {"unet": (UNet, UNetConfig), "mlp": (MLP, MLPConfig)}
+NETWORKS: dict[str, tuple[type[nn.Module], type[Any]]] = {
+    "unet": (UNet, UNetConfig),
+    "mlp": (MLP, MLPConfig),
+    "unet2d": (UNet2D, UNet2DConfig),
+}
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,93 @@
+"""diffusers' `ConsistencyModelPipeline` to a model of ours: the same network, parameterisation and levels.
+
+Its scheduler is the consistency model of 2303.01469 app. C with OpenAI's time, 1000·¼·ln(σ + 1e-44); its levels for
+1 to 4 steps are taken over, so that both draw the same image from the same noise.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
+
+from fewstep.core.codecs import SpaceToDepth
+from fewstep.core.parameterisations import Edm, Targets
+from fewstep.engines.export import export_onnx
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.parts import ModelError
+from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.models.writing import write
+from fewstep.networks.unet2d import UNet2D, UNet2DConfig
+
+_FORMATS: dict[int, PixelFormat] = {1: "grey", 3: "rgb"}
+
+
+def import_pipeline(source: str | Path, directory: Path, name: str | None = None, licence: str = "") -> SavedModel:
+    """Save a consistency pipeline as a model.
+
+    Args:
+        source: its directory, or `user/name` on the hub.
+        directory: where to.
+        name: the model's; by default the directory's.
+        licence: of the weights.
+
+    Raises:
+        ModelError: there is no such pipeline, or none that can be taken over: it has classes, or pixels that are no
+            grey or RGB picture.
+    """
+    try:
+        pipeline = ConsistencyModelPipeline.from_pretrained(str(source))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(f"'{source}' is no ConsistencyModelPipeline: {reason[0] if reason else error}") from error
+    return save_pipeline(pipeline, directory, name or directory.name, licence)
+
+
+def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") -> SavedModel:
+    """As `import_pipeline`, for a pipeline in memory."""
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    if not isinstance(scheduler, CMStochasticIterativeScheduler):
+        raise ModelError(f"the pipeline's scheduler is a {type(scheduler).__name__}: no consistency model's")
+    if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
+        raise ModelError("the pipeline's network has classes, which are not taken over yet")
+    channels, side = unet.config.in_channels, unet.config.sample_size
+    if channels not in _FORMATS:
+        raise ModelError(f"the pipeline's network has {channels} channels: 1 (grey) or 3 (RGB) can be taken over")
+    height, width = (side, side) if isinstance(side, int) else side
+    plain = json.loads(json.dumps(dict(unet.config), default=list))
+    network = UNet2D(UNet2DConfig({key: value for key, value in plain.items() if not key.startswith("_")}))
+    network.unet.load_state_dict(unet.float().state_dict())
+    settings = scheduler.config
+    codec = SpaceToDepth(1, (0.5,), (settings.sigma_data / 2,), settings.sigma_data)  # pixels in [-1, 1] are the data
+    spec = ModelSpec(
+        name=name,
+        network={"kind": "unet2d", "config": {"settings": dict(network.config.settings)}},
+        parameterisation=Edm(settings.sigma_data, settings.sigma_min, "thousand_quarter_log"),
+        targets=Targets.CLEAN,
+        conditioning=Conditioning(codec),
+        pixels=(channels, height, width),
+        pixel_format=_FORMATS[channels],
+        sampler="consistency",
+        steps=1,
+        levels={steps: _levels(scheduler, steps) for steps in (1, 2, 3, 4)},
+        sigma_min=settings.sigma_min,
+        sigma_max=settings.sigma_max,
+        licence=licence,
+        lineage=({"pipeline": type(pipeline).__name__},),
+    )
+    weights = {key: value.detach().cpu().numpy() for key, value in network.state_dict().items()}
+    return write(spec, weights, directory, complete=lambda scratch: _export(network, spec, scratch))
+
+
+def _export(network: UNet2D, spec: ModelSpec, directory: Path) -> Path:
+    with torch.no_grad():
+        return export_onnx(network, spec.conditioning.codec.shape(spec.pixels), {}, directory)
+
+
+def _levels(scheduler: CMStochasticIterativeScheduler, steps: int) -> tuple[float, ...]:
+    """The σ that the pipeline visits in so many steps."""
+    scheduler.set_timesteps(steps)
+    return tuple(float(sigma) for sigma in scheduler.sigmas[:steps])
