@@ -82,7 +82,7 @@ def test_the_less_strength_the_nearer_the_image(model: Model) -> None:
     original = model.generate("cat", seed=5)
     distances = [
         float(np.abs(np.asarray(edit(model, Edit(original, strength=s))).astype(float) - np.asarray(original)).mean())
-        for s in (0.1, 0.5, 1.0)
+        for s in (0.1, 0.3, 0.5)
     ]
     assert distances == sorted(distances)
 

@@ -25,6 +25,7 @@ def serve(arguments: Sequence[str]) -> int:
 
         from fewstep.serving.app import guarded
         from fewstep.serving.service import Service
+        from fewstep.serving.tracing import Traces
     except ImportError as error:
         raise _uninstalled(error) from error
     from fewstep.engines.machine import on_cpus
@@ -40,7 +41,7 @@ def serve(arguments: Sequence[str]) -> int:
     logging.getLogger(__name__).info("settings: %s", settings.shown())
     with on_cpus(settings.network_cpus):
         model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
-    app = guarded(Service(settings, model))
+    app = guarded(Service(settings, model, traces=Traces.from_environment()))
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -36,7 +36,7 @@ def build_app(service: Service) -> FastAPI:
         async with mcp.session_manager.run():
             yield
         await warming
-        await asyncio.to_thread(service.runtime.close, service.settings.patience)
+        await asyncio.to_thread(service.close)
 
     mcp = mcp_server(service)
     mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
@@ -60,7 +60,7 @@ def build_app(service: Service) -> FastAPI:
         """Counters and latency histograms, for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    app.mount("/", mcp_app)  # behind every other route; it has /mcp alone
+    app.router.routes.extend(mcp_app.routes)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:
@@ -94,6 +94,5 @@ def guarded(service: Service) -> ASGIApp:
     app: ASGIApp = build_app(service)
     if settings.origins:
         app = CORSMiddleware(app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",))
-    return Identified(
-        service.metrics.answered, Guard(app, service.keys, names, settings.origins, settings.most_bytes)
-    )
+    guard = Guard(app, service.keys, names, settings.origins, settings.most_bytes)
+    return Identified(guard, service.metrics, service.traces)

@@ -34,11 +34,13 @@ class Upload:
         image: to go out from, or None.
         mask: what may change.
         control: a sketch to follow.
+        prompt: what the image's own record says that it shows.
     """
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
     control: Image.Image | None = None
+    prompt: str = ""
 
 
 def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request:

@@ -137,7 +137,10 @@ async def _draw(
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[Progress | None] = asyncio.Queue()
 
+    spans = service.traces.here()
+
     def finish(drawn: Drawn) -> CallToolResult:
+        service.traces.stages(spans, drawn.timings)
         return _result(service, drawn)
 
     def seen(progress: Progress) -> None:

@@ -8,13 +8,15 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
+from fewstep.generation import Request as DrawRequest
 from fewstep.generation.images import to_image
 from fewstep.generation.model import Progress
 from fewstep.serving import uploads
@@ -33,6 +35,9 @@ from fewstep.serving.schemas import (
 from fewstep.serving.service import Service
 
 T = TypeVar("T", bound=Asked)
+
+VARIED = 0.5
+"""How far a variation goes from its image, if nothing is said."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
@@ -53,18 +58,25 @@ def images_router(service: Service) -> APIRouter:
     async def generations(request: Request) -> Response:
         """Images from a prompt."""
         asked = _validated(Generation, await _json(request))
-        return await _answer(service, request, asked, Upload(), "image_generation")
+        upload = Upload()
+        if asked.control is not None:
+            data = await uploads.from_url(asked.control, "control", settings)
+            upload = Upload(control=await asyncio.to_thread(uploads.picture, data, "control", settings.most_pixels))
+        return await _answer(service, request, asked, upload, "image_generation")
 
     @router.post("/images/edits", response_model=ImagesAnswer, openapi_extra=_FILES)
     async def edits(request: Request) -> Response:
         """Images from an image: what its mask leaves open is drawn anew, or all of it."""
-        asked, upload = await _edit_fields(request, settings.most_pixels)
+        asked, upload = await _edit_fields(service, request)
         return await _answer(service, request, asked, upload, "image_edit")
 
     @router.post("/images/variations", response_model=ImagesAnswer, openapi_extra=_FILES)
     async def variations(request: Request) -> Response:
-        """Other versions of an image."""
-        asked, upload = await _edit_fields(request, settings.most_pixels)
+        """Other versions of an image: of what its record says it shows, if it has one."""
+        asked, upload = await _edit_fields(service, request)
+        asked = asked.model_copy(
+            update={"prompt": asked.prompt or upload.prompt, "strength": asked.strength or VARIED}
+        )
         return await _answer(service, request, asked, upload, "image_edit")
 
     @router.get("/images/files/{handle}", response_class=Response)
@@ -146,30 +158,50 @@ async def _json(request: Request) -> dict[str, Any]:
     return body
 
 
-async def _edit_fields(request: Request, most_pixels: int) -> tuple[EditFields, Upload]:
-    """An edit's fields and pictures, from a form or from JSON with data URLs."""
+async def _edit_fields(service: Service, request: Request) -> tuple[EditFields, Upload]:
+    """An edit's fields and pictures, from a form or from JSON."""
     if request.headers.get("content-type", "").startswith("application/json"):
         body = await _json(request)
         images = body.pop("images", None)
-        if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
-            raise ApiError(400, "images must be a list of one object with image_url", "images")
-        mask = body.pop("mask", None)
-        return _validated(EditFields, body), Upload(
-            uploads.from_data_url(str(images[0].get("image_url")), "images", most_pixels),
-            uploads.from_data_url(str(mask.get("image_url")), "mask", most_pixels)
-            if isinstance(mask, dict)
-            else None,
-        )
-    form = await request.form(max_files=17, max_fields=100)
-    files = [value for key in ("image", "image[]") for value in form.getlist(key)]
-    if len(files) != 1 or not isinstance(files[0], UploadFile):
-        raise ApiError(400, f"image must be one file, got {len(files)}", "image")
-    masks = [value for value in form.getlist("mask") if isinstance(value, UploadFile)]
-    fields = {key: value for key, value in form.items() if isinstance(value, str)}
-    return _validated(EditFields, fields), Upload(
-        uploads.picture(await files[0].read(), "image", most_pixels),
-        uploads.picture(await masks[0].read(), "mask", most_pixels) if masks else None,
-    )
+        if not isinstance(images, list) or len(images) != 1:
+            raise ApiError(400, "images must be a list of one object with image_url or file_id", "images")
+        image = await _named(service, images[0], "images")
+        given = body.pop("mask", None)
+        mask = None if given is None else await _named(service, given, "mask")
+        fields: dict[str, Any] = body
+    else:
+        form = await request.form(max_files=17, max_fields=100)
+        found = await _file(form, "image", "image[]")
+        if found is None:
+            raise ApiError(400, "image must be a file", "image")
+        image, mask = found, await _file(form, "mask")
+        fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    asked = _validated(EditFields, fields)
+    most = service.settings.most_pixels
+    opened = await asyncio.to_thread(uploads.picture, image, "image", most)
+    opened_mask = None if mask is None else await asyncio.to_thread(uploads.picture, mask, "mask", most)
+    return asked, Upload(opened, opened_mask, prompt=uploads.prompt_of(image))
+
+
+async def _file(form: FormData, *names: str) -> bytes | None:
+    """The one file of a form by any of these names; None if there is none."""
+    values = [value for name in names for value in form.getlist(name)]
+    files = [value for value in values if isinstance(value, UploadFile)]
+    if len(files) > 1 or len(files) < len(values):
+        raise ApiError(400, f"{names[0]} must be one file, got {len(values)} values", names[0])
+    return await files[0].read() if files else None
+
+
+async def _named(service: Service, source: Any, param: str) -> bytes:
+    """The file that a JSON body names: an image of an earlier answer by its id, or a URL."""
+    if not isinstance(source, dict) or len(source.keys() & {"file_id", "image_url"}) != 1:
+        raise ApiError(400, f"{param} must be an object with either image_url or file_id", param)
+    if "image_url" in source:
+        return await uploads.from_url(source["image_url"], param, service.settings)
+    kept = service.store.get(str(source["file_id"]))
+    if kept is None:
+        raise ApiError(400, f"{param}: there is no image by that file_id, or no more", param, "not_found")
+    return kept.data
 
 
 def _validated(kind: type[T], values: Any) -> T:
@@ -194,29 +226,34 @@ async def _answer(service: Service, request: Request, asked: Asked, upload: Uplo
     client = request.state.client
     session = None if asked.session is None else f"{client}/{asked.session}"
     wanted = request_of(asked, service.settings, upload)
+    spans = service.traces.here()
     base = service.settings.public_url or str(request.base_url).rstrip("/")
 
     def finish(drawn: Drawn) -> tuple[ImagesAnswer, str]:
         answer = answer_of(service, asked, drawn, base)
+        service.traces.stages(spans, answer.timings)
         return answer, answer.model_dump_json()
 
     if asked.stream:
         return await _stream(service, asked, wanted, finish, client, session, event)
-    job = _submit(service, wanted, finish, client, session, None)
+    job = await _submit(service, wanted, finish, client, session, None)
     answer, text = await _result(service, request, job)
     return Response(text, media_type="application/json", headers=_timing_headers(answer))
 
 
-def _submit(
+async def _submit(
     service: Service,
-    wanted: Any,
+    wanted: DrawRequest,
     finish: Callable[[Drawn], Any],
     client: str,
     session: str | None,
     seen: Callable[[Progress], None] | None,
 ) -> Job[Any]:
+    submit = partial(service.runtime.submit, wanted, finish, client, session, seen)
     try:
-        return service.runtime.submit(wanted, finish, client, session, seen)
+        if wanted.edit is None and wanted.control is None:
+            return submit()
+        return await asyncio.to_thread(submit)  # a large picture takes its time to become data
     except Busy as error:
         wait = {
             "retry-after-ms": str(int(1000 * error.retry_after)),
@@ -258,7 +295,7 @@ async def _disconnected(request: Request) -> None:
 async def _stream(
     service: Service,
     asked: Asked,
-    wanted: Any,
+    wanted: DrawRequest,
     finish: Callable[[Drawn], tuple[ImagesAnswer, str]],
     client: str,
     session: str | None,
@@ -277,7 +314,7 @@ async def _stream(
         loop.call_soon_threadsafe(partials.put_nowait, (sent, preview(picture, asked)))
         sent += 1
 
-    job = _submit(service, wanted, finish, client, session, seen if asked.partial_images else None)
+    job = await _submit(service, wanted, finish, client, session, seen if asked.partial_images else None)
     job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(partials.put_nowait, None))
 
     async def events() -> AsyncIterator[str]:
@@ -321,7 +358,7 @@ def _shown(steps: int, partial_images: int) -> set[int]:
     return {math.ceil((i + 1) * (between + 1) / (count + 1)) - 1 for i in range(count)}
 
 
-def _picture(asked: Asked, data: bytes, wanted: Any) -> dict[str, Any]:
+def _picture(asked: Asked, data: bytes, wanted: DrawRequest) -> dict[str, Any]:
     return {
         "b64_json": base64.b64encode(data).decode(),
         "created_at": int(time.time()),

@@ -1,4 +1,5 @@
-"""Each request gets an id, which its answer, its log line and its errors carry. Pure ASGI: streams pass untouched."""
+"""Each request gets an id, which its answer, its log line and its errors carry, and a span. Pure ASGI: streams pass
+untouched."""
 
 from __future__ import annotations
 
@@ -6,24 +7,26 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewstep.serving.metrics import Metrics
+from fewstep.serving.tracing import Traces
 
 log = logging.getLogger("fewstep.serving")
 _ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class Identified:
-    """Names and logs the requests of an application; prompts are no part of it.
+    """Names, counts, traces and logs the requests of an application; prompts are no part of it.
 
     Args:
-        answered: told each request's route, status and seconds.
         app: whose requests.
+        metrics, traces: told of each.
     """
 
-    def __init__(self, answered: Callable[[str, int, float], None], app: ASGIApp) -> None:
-        self._answered, self._app = answered, app
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:
+        self._app, self._metrics, self._traces = app, metrics, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,10 +44,15 @@ class Identified:
                 message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
             await send(message)
 
-        try:
-            await self._app(scope, receive, named)
-        finally:
-            spent = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "other")
-            self._answered(route, status, spent)
-            log.info("%s %s %d %.1f ms request=%s", scope["method"], route, status, 1000 * spent, name)
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        with self._traces.request(scope["method"], headers) as span:
+            try:
+                await self._app(scope, receive, named)
+            finally:
+                spent = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.answered(route, status, spent)
+                log.info("%s %s %d %.1f ms request=%s", scope["method"], route, status, 1000 * spent, name)
+                if span is not None:
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attributes({"http.response.status_code": status, "fewstep.request_id": name})

@@ -40,6 +40,7 @@ class Generation(Asked):
     negative_prompt: str = ""
     label: int | None = None
     sampler: str | None = Field(None, max_length=50)
+    control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
 
 
 class EditFields(Asked):

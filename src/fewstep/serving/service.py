@@ -13,6 +13,7 @@ from fewstep.serving.runtime import Runtime, Seen
 from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.store import Store
+from fewstep.serving.tracing import Traces
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Service:
     Args:
         settings: how it serves.
         model: what it serves, loaded.
+        traces: where its spans go.
     """
 
     settings: ServeSettings
@@ -30,6 +32,7 @@ class Service:
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)
     metrics: Metrics = field(init=False)
+    traces: Traces = field(default_factory=Traces)
     keys: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +56,12 @@ class Service:
         """Draw once, so that the first client does not wait for what is loaded late."""
         self.runtime.submit(Request("warm-up", seed=0), lambda drawn: drawn.seen).future.result()
         self.ready = True
+
+    def close(self) -> None:
+        """Refuse new requests, give the others the settings' patience, and send the last spans."""
+        self.ready = False
+        self.runtime.close(self.settings.patience)
+        self.traces.close()
 
 
 def _recognised(judge: Recogniser, pixels: Any) -> list[Seen]:

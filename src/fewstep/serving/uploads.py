@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
 import re
+from typing import Any
 
 from PIL import Image
 
+from fewstep import provenance
 from fewstep.data.images import BadImage, decode
 from fewstep.serving.errors import ApiError
+from fewstep.serving.fetching import fetch
+from fewstep.serving.settings import ServeSettings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _DATA_URL = re.compile(r"data:(?:image/[\w.+-]+)?;base64,", re.IGNORECASE)
@@ -35,17 +40,30 @@ def picture(data: bytes, param: str, most_pixels: int) -> Image.Image:
         raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
 
 
-def from_data_url(url: str, param: str, most_pixels: int) -> Image.Image:
-    """The picture in a data URL.
+async def from_url(url: Any, param: str, settings: ServeSettings) -> bytes:
+    """The file that a URL stands for: in a data URL, or, where the settings allow it, fetched.
 
     Raises:
-        ApiError: 400: it is no base64 data URL, or no picture.
+        ApiError: 400: the URL is none, may not be fetched, or gives no file.
     """
+    if not isinstance(url, str):
+        raise ApiError(400, f"{param} must be a URL, got {url!r:.80}", param, "invalid_url")
     prefix = _DATA_URL.match(url)
+    if prefix is None and url[:5].lower() != "data:" and settings.fetch_images:
+        return await asyncio.to_thread(fetch, url, param, settings.most_bytes)
     if prefix is None:
-        raise ApiError(400, f"{param} must be a data URL (data:image/png;base64,…)", param)
+        why = "" if settings.fetch_images else "; this server fetches no URLs"
+        raise ApiError(400, f"{param} must be a data URL (data:image/png;base64,…){why}", param, "invalid_url")
     try:
-        data = base64.b64decode(url[prefix.end() :], validate=True)
+        return base64.b64decode(url[prefix.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise ApiError(400, f"{param} holds no valid base64", param) from None
-    return picture(data, param, most_pixels)
+        raise ApiError(400, f"{param} holds no valid base64", param, "invalid_url") from None
+
+
+def prompt_of(data: bytes) -> str:
+    """The prompt in a picture's record; empty where it has none that can be read."""
+    try:
+        record = provenance.read_record(data)
+    except provenance.ProvenanceError:  # any picture may be edited, whatever it says of itself
+        return ""
+    return "" if record is None else record.prompt

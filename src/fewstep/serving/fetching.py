@@ -1,0 +1,100 @@
+"""Pictures that a request names by a URL: fetched from public addresses alone, and only where the server is told to.
+
+A URL can name this machine, the network behind it, or a name that points there. So the addresses of a name are looked
+at, the connection is made to the very address that was looked at, and every redirect goes the same way again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import urljoin, urlsplit
+
+from fewstep.serving.errors import ApiError
+
+REDIRECTS = 3
+SECONDS = 10.0
+_HIDDEN = [ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+"""IPv6 addresses that hold an IPv4 address inside: of NAT64, 6to4 and Teredo."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None)
+    if mapped is not None:
+        return is_public(str(mapped))
+    hidden = any(found in network for network in _HIDDEN if network.version == found.version)
+    return found.is_global and not found.is_multicast and not found.is_reserved and not hidden
+
+
+def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
+    """The bytes behind a URL.
+
+    Args:
+        url: http or https.
+        param: the field it came in, for complaints.
+        most_bytes: of the answer.
+        may: whether an address may be connected to.
+
+    Raises:
+        ApiError: 400: the URL is none, leads to an address that may not be connected to, or gives no file.
+    """
+    until = time.monotonic() + SECONDS
+    for _ in range(1 + REDIRECTS):
+        try:
+            parts = urlsplit(url)
+            secure, port = parts.scheme == "https", parts.port
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+                raise ValueError("it must be an http or https URL without a user")
+            target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+            connection = _connected(parts.hostname, port or (443 if secure else 80), secure, param, may, until)
+            try:
+                connection.request("GET", target, headers={"accept": "image/*", "user-agent": "fewstep"})
+                answer = connection.getresponse()
+                if answer.status in (301, 302, 303, 307, 308):
+                    url = urljoin(url, answer.headers.get("location", ""))
+                    continue
+                if answer.status != 200:
+                    raise ApiError(400, f"{param}: the URL answered {answer.status}", param, "invalid_url")
+                return _read(answer, param, most_bytes, until)
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            said = str(error) or type(error).__name__
+            raise ApiError(400, f"{param} could not be fetched: {said}", param, "invalid_url") from None
+    raise ApiError(400, f"{param} redirects more than {REDIRECTS} times", param, "invalid_url")
+
+
+def _connected(
+    host: str, port: int, secure: bool, param: str, may: Callable[[str], bool], until: float
+) -> http.client.HTTPConnection:
+    """A connection to an address of the host's that may be connected to: all of them must."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    if not addresses or not all(map(may, addresses)):
+        raise ApiError(400, f"{param} must lead to a public address", param, "forbidden_url")
+    left = max(0.1, until - time.monotonic())
+    raw = socket.create_connection((addresses[0], port), timeout=left)
+    connection = http.client.HTTPConnection(host, port, timeout=left)
+    try:
+        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
+    except OSError:
+        raw.close()
+        raise
+    return connection
+
+
+def _read(answer: http.client.HTTPResponse, param: str, most: int, until: float) -> bytes:
+    data = b""
+    while part := answer.read1(65536):
+        data += part
+        if len(data) > most:
+            raise ApiError(400, f"{param} must have at most {most} bytes", param, "too_large")
+        if time.monotonic() > until:
+            raise ApiError(400, f"{param} took more than {SECONDS:g} seconds to fetch", param, "invalid_url")
+    return data
