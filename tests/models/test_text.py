@@ -107,7 +107,7 @@ def test_a_caption_is_its_own_nearest() -> None:
 
 @pytest.mark.parametrize("prompt", ["", " ", "\u200b", "\u200d\ufe0f", "\x07"])
 def test_a_prompt_without_tokens_is_near_no_caption(prompt: str) -> None:
-    assert table().tokens(prompt) == []
+    assert table().tokens(prompt) == ()
     assert KNOWN.report(prompt, LENGTH).nearest == ()
 
 

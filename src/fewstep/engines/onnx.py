@@ -12,8 +12,33 @@ from fewstep.core.arrays import Array, Condition
 from fewstep.engines.errors import EngineError
 from fewstep.engines.machine import cores
 
-SPIN = "50"
-"""Microseconds that an idle thread stays awake."""
+SPIN = "50"  # microseconds that a thread without work stays awake
+
+
+def open_session(file: Path, threads: int | None = None) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    A thread that sleeps between two operations wakes up late, and one that goes on spinning takes the core from
+    everything else: a third of the latency against a few percent more work. Runtimes that do not know the limit
+    (below 1.25) spin for as long as they think best.
+
+    Args:
+        file: the graph.
+        threads: for one operation; None for one a core.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN)
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+        raise EngineError(f"ONNX Runtime cannot load '{file}': {error}") from error
 
 
 class OnnxNetwork:
@@ -34,19 +59,7 @@ class OnnxNetwork:
             )
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # A thread that sleeps between two operations wakes up late, and one that goes on spinning takes the core from
-        # everything else: a third of the latency against a few percent of work. Runtimes that do not know the limit
-        # spin for as long as they think best.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN)
-        try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise EngineError(f"ONNX Runtime cannot load '{file}': {error}") from error
+        self._session = open_session(file, threads)
         self._inputs = {i.name: i for i in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
 

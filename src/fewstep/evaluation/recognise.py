@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
-from fewstep.engines.machine import cores
+from fewstep.engines.errors import EngineError
+from fewstep.engines.onnx import open_session
 
 PART = 256  # pictures judged at once
 
@@ -58,15 +58,10 @@ class Recogniser:
             raise RecogniserError(
                 f"there is no recogniser '{file}': give one, or make it by 'fewstep train recogniser --out DIR'"
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.log_severity_level = 3
-        # it works between the models that are measured, and must leave no busy thread behind
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise RecogniserError(f"ONNX Runtime cannot load '{file}': {error}") from error
+            self._session = open_session(file, threads)
+        except EngineError as error:
+            raise RecogniserError(str(error)) from error
         notes = self._session.get_modelmeta().custom_metadata_map
         if missing := sorted({"names", "colours", "styles"} - set(notes)):
             raise RecogniserError(f"'{file}' is no recogniser: its metadata lacks {', '.join(missing)}")

@@ -51,15 +51,19 @@ class TokenTable:
         arrays = load_file(directory / "table.safetensors")
         self._rows, self._scale, self._weight = arrays["rows"], arrays["scale"], arrays["weight"]
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._ids = lru_cache(1024)(self._read)  # a request asks for its prompt's several times
 
     @property
     def width(self) -> int:
         """Numbers in a token's vector."""
         return int(self._rows.shape[1])
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str) -> tuple[int, ...]:
         """The table's rows for a text, in order."""
-        return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids]
+        return self._ids(text)
+
+    def _read(self, text: str) -> tuple[int, ...]:
+        return tuple(int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def vectors(self, ids: Any) -> Any:
         """float32 [len(ids), width], of root mean square 1."""

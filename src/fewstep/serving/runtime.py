@@ -152,8 +152,8 @@ class Runtime:
         self._most_waiting = waiting
         self._batcher = Batcher(model.network, batch, cpus, None if watcher is None else watcher.batch)
         self._change = threading.RLock()
-        self._queued = threading.Condition(self._change)  # wakes one job thread
         self._ended = threading.Condition(self._change)  # wakes who closes
+        self._idle: list[threading.Event] = []  # of job threads; the last to rest is the first to work: it is warm
         self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
         self._running: set[Job[Any]] = set()
         self._sessions: dict[str, Job[Any]] = {}
@@ -203,7 +203,7 @@ class Runtime:
             if session is not None:
                 self._sessions[session] = job
             self._queues.setdefault(client, deque()).append(job)
-            self._queued.notify()
+            self._wake()
         if earlier is not None:
             self.stop(earlier, Superseded("a newer request of this session took its place"))
         return job
@@ -231,25 +231,39 @@ class Runtime:
         for job in left:
             self.stop(job, ShuttingDown("the server is closing"))
         with self._change:
-            self._queued.notify_all()
+            while self._idle:
+                self._wake()
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.perf_counter()))
         self._batcher.close()
 
+    def _wake(self) -> None:
+        if self._idle:
+            self._idle.pop().set()
+
     def _work(self) -> None:
-        while True:
-            with self._change:
-                self._queued.wait_for(lambda: self.waiting or self._closed)
-                if not self.waiting:
-                    return
-                job = self._next()
-                self._running.add(job)
+        turn = threading.Event()
+        while (job := self._take(turn)) is not None:
             self._run(job)
             with self._change:
                 self._running.discard(job)
                 self._tidy(job)
                 self._recent.append(time.perf_counter())
                 self._ended.notify_all()
+
+    def _take(self, turn: threading.Event) -> Job[Any] | None:
+        """The next job, waited for; None when the runtime is closed and nothing waits."""
+        while True:
+            with self._change:
+                if self.waiting:
+                    job = self._next()
+                    self._running.add(job)
+                    return job
+                if self._closed:
+                    return None
+                self._idle.append(turn)
+            turn.wait()
+            turn.clear()
 
     def _next(self) -> Job[Any]:
         """The oldest job of the client whose turn it is; the client goes behind the others."""

@@ -46,7 +46,7 @@ class Service:
         self.store = Store(chosen.keep_images, chosen.keep_seconds)
         self.metrics = Metrics()
         file = self.model.saved.recogniser
-        look = partial(_recognised, Recogniser(file, threads=1)) if file.is_file() else None
+        look = partial(_recognised, Recogniser(file)) if file.is_file() else None
         self.runtime = Runtime(
             self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus, self.metrics, look
         )
