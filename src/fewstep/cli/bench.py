@@ -89,7 +89,7 @@ def engines(
     /,
     device: str = "cpu",
     threads: int | None = None,
-    rounds: int = 20,
+    rounds: int = 5,
     json: str | None = None,
 ) -> int:
     """Measure a model on every engine that is installed, in turn; --engine auto chooses by the table it keeps.
@@ -98,7 +98,7 @@ def engines(
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         device: For eager and compiled: cpu, cuda, mps.
         threads: Of one network call; one a core if left out.
-        rounds: Turns at batch 1.
+        rounds: Turns of each engine at every batch size.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from dataclasses import asdict

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.cli.output import image_paths, say, slug, write_json
 
@@ -15,11 +16,22 @@ if TYPE_CHECKING:
     from fewstep.provenance import Record
 
 
+EngineName = Literal["auto", "onnx", "openvino", "eager", "compiled"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a model's network runs on, as `fewstep.load` has it."""
+
+    engine: str
+    precision: str | None
+    device: str
+
+
 def draw_all(
     requests: Sequence[Request],
     model: str,
-    engine: str,
-    device: str,
+    where: Where,
     out: Path | None,
     metadata: bool,
     json: str | None,
@@ -29,7 +41,7 @@ def draw_all(
 
     count = sum(request.images for request in requests)
     image_paths(out, ["x"] * min(2, count))  # before a model is loaded, and two show whether it is numbered
-    loaded = load(model, engine, device)
+    loaded = load(model, where.engine, where.device, precision=where.precision)
     plans = [loaded.plan_pictures(request) for request in requests]
     names = [
         f"{slug(request.prompt)}-{seed}" for request, plan in zip(requests, plans, strict=True) for seed in plan.seeds

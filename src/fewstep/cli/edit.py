@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fewstep.cli.drawing import background_for, check_count, draw_all, open_image
+from fewstep.cli.drawing import EngineName, Where, background_for, check_count, draw_all, open_image
 from fewstep.cli.output import check_json
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ class Drawing:
         size: WIDTHxHEIGHT; by default the image's own where some of it is kept, else the model's.
         background: transparent, white, black or #rrggbb; a JPEG has no transparency and is white if left out.
         out: A file (.png, .jpg, .webp), which is replaced, or an existing directory; by default here.
-        engine: onnx needs no torch; eager is PyTorch.
-        device: For eager: cpu, cuda, mps.
+        engine: onnx and openvino need no torch; eager and compiled are PyTorch; auto takes the fastest that
+            fewstep bench engines measured on this machine.
+        precision: Of the arithmetic; openvino has bfloat16.
+        device: For eager and compiled: cpu, cuda, mps.
         metadata: Whether to write the record into the image.
         json: Write a report as JSON to this file, or to standard output with -.
     """
@@ -42,7 +44,8 @@ class Drawing:
     size: str | None = None
     background: str | None = None
     out: Path | None = None
-    engine: Literal["onnx", "eager"] = "onnx"
+    engine: EngineName = "onnx"
+    precision: Literal["float32", "bfloat16"] | None = None
     device: str = "cpu"
     metadata: bool = True
     json: str | None = None
@@ -65,7 +68,8 @@ class Drawing:
             background=background,
             edit=edit,
         )
-        draw_all([request], self.model, self.engine, self.device, self.out, self.metadata, self.json)
+        where = Where(self.engine, self.precision, self.device)
+        draw_all([request], self.model, where, self.out, self.metadata, self.json)
         return 0
 
 

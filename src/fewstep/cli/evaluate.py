@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
+from fewstep.cli.drawing import EngineName
 from fewstep.cli.output import check_json, printable, say, write_json
 
 
@@ -24,6 +25,8 @@ def evaluate(
     held_out: int = 100,
     recogniser: Path | None = None,
     threads: int | None = None,
+    engine: EngineName = "onnx",
+    precision: Literal["float32", "bfloat16"] | None = None,
     json: str | None = None,
 ) -> int:
     """Measure a model: what it gets right, how close to real pictures it comes, and what that costs.
@@ -42,6 +45,8 @@ def evaluate(
         held_out: Captions of colour × thing and of style × thing combinations that training never showed.
         recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
         threads: Threads of one operation, the judge's too; if left out one a core.
+        engine: What the model runs on; its teacher runs on onnx.
+        precision: Of its arithmetic; openvino has bfloat16.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from rich.console import Console
@@ -60,7 +65,7 @@ def evaluate(
     asked = None if steps is None else parse_steps(steps)
     for number in asked or ():
         check_steps(number, MAX_STEPS)
-    loaded = load(model, threads=threads)
+    loaded = load(model, engine, threads=threads, precision=precision)
     numbers = asked or ([loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2])
     if teacher is None:
         other = teacher_of(loaded, threads, _progress)

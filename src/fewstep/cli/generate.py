@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fewstep.cli.drawing import background_for, check_count, draw_all, open_image
+from fewstep.cli.drawing import EngineName, Where, background_for, check_count, draw_all, open_image
 from fewstep.cli.output import check_json
 
 
@@ -41,7 +41,8 @@ def generate(
     label: int | None = None,
     control: Path | None = None,
     out: Path | None = None,
-    engine: Literal["onnx", "eager"] = "onnx",
+    engine: EngineName = "onnx",
+    precision: Literal["float32", "bfloat16"] | None = None,
     device: str = "cpu",
     metadata: bool = True,
     json: str | None = None,
@@ -67,8 +68,10 @@ def generate(
             the paper of an opaque drawing (the one colour of its border) becomes transparent.
         out: A file (.png, .jpg, .webp), which is replaced, or an existing directory; by default here. In a
             directory the name is made of prompt and seed, with -2, -3, … behind it where a file has that name.
-        engine: onnx needs no torch; eager is PyTorch.
-        device: For eager: cpu, cuda, mps.
+        engine: onnx and openvino need no torch; eager and compiled are PyTorch; auto takes the fastest that
+            fewstep bench engines measured on this machine.
+        precision: Of the arithmetic; openvino has bfloat16.
+        device: For eager and compiled: cpu, cuda, mps.
         metadata: Whether to write the record into the image.
         json: Write a report as JSON to this file, or to standard output with -.
     """
@@ -95,5 +98,5 @@ def generate(
         )
         for text in prompt
     ]
-    draw_all(requests, model, engine, device, out, metadata, json)
+    draw_all(requests, model, Where(engine, precision, device), out, metadata, json)
     return 0

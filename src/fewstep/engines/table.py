@@ -36,7 +36,8 @@ class Measured:
         images_per_s_batch8, images_per_s_batch32: of one network call each.
         cold_start_s: a fresh process until its first output.
         memory_mb: resident after it.
-        max_pixel_difference: of a pixel in [0, 1], from float32 eager, or ONNX Runtime without PyTorch.
+        max_pixel_difference, mean_pixel_difference: of a pixel in [0, 1], from float32 eager, or ONNX Runtime without
+            PyTorch.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Measured:
     cold_start_s: float
     memory_mb: float
     max_pixel_difference: float
+    mean_pixel_difference: float
 
 
 def place(model: SavedModel) -> Path:

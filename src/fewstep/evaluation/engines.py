@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewstep.engines.errors import EngineError
 from fewstep.engines.registry import ENGINES
 from fewstep.engines.table import Measured
-from fewstep.generation import Model, Request, load
+from fewstep.evaluation.turns import TurnError, Turns, in_turn
 
 BATCHES = (1, 8, 32)
-_EXACT = ("eager", "onnx")  # what differences are taken from: the first that is installed
+IMAGES = 8  # whose pixels are compared
+_EXACT = ("eager float32", "onnx float32")  # what differences are taken from: the first that runs
 
-_COLD = """
+_ENGINE = """
 import time
 began = time.perf_counter()
-import json, resource, sys
+import json, sys
+from pathlib import Path
 import numpy as np
 from fewstep.generation import Request, load
+from fewstep.evaluation.engines import IMAGES, call
 name, engine, precision, device, threads = json.loads(sys.argv[1])
 model = load(name, engine, device, threads, precision)
-for _ in model.run(model.plan(Request(seed=0))):
-    pass
+call(model, 1)
 seconds = time.perf_counter() - began
-kilobytes = int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1])
-print(json.dumps({"seconds": seconds, "megabytes": kilobytes / 1024}))
+kilobytes = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+
+def answer(what, batch=1, calls=1, file=""):
+    if what == "start":
+        return {"seconds": seconds, "megabytes": int(kilobytes[0].split()[1]) / 1024 if kilobytes else 0}
+    if what == "pixels":
+        *_, last = model.run(model.plan(Request("a red apple", seed=0, images=IMAGES)))
+        np.save(file, np.clip(last.pixels, 0, 1))
+        return None
+    call(model, batch)
+    return [call(model, batch) for _ in range(calls)]
 """
 
 
@@ -40,7 +51,7 @@ def measure_engines(
     name: str,
     device: str = "cpu",
     threads: int | None = None,
-    rounds: int = 20,
+    rounds: int = 5,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Measured]:
     """Latency, throughput, start, memory and exactness of every engine and precision that runs here.
@@ -49,76 +60,61 @@ def measure_engines(
         name: of the model.
         device: for the engines that have a choice.
         threads: of one call; None for one a core.
-        rounds: turns at batch 1; fewer for larger batches.
+        rounds: turns of each at every batch size.
         say: told of engines that cannot run.
     """
-    models: dict[tuple[str, str], Model] = {}
-    for engine in ENGINES.values():
-        for precision in engine.precisions:
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        running: dict[str, Turns] = {}
+        starts: dict[str, Any] = {}
+        for engine in ENGINES.values():
             if not engine.installed:
                 say(f"{engine.name}: not installed ({engine.install})")
                 continue
-            try:
-                where = device if engine.devices else "cpu"
-                models[engine.name, precision] = load(name, engine.name, where, threads, precision)
-                _call(models[engine.name, precision], 1)
-            except EngineError as error:
-                models.pop((engine.name, precision), None)
-                say(f"{engine.name} {precision}: {error}")
-    times = _in_turn(list(models.values()), rounds)
-    exact = next(_pixels(models[engine, "float32"]) for engine in _EXACT if (engine, "float32") in models)
-    rows = []
-    for ((engine_name, precision), model), spent in zip(models.items(), times, strict=True):
-        cold = _cold(name, engine_name, precision, model.device, threads)
-        rows.append(
-            Measured(
-                engine=engine_name,
-                precision=precision,
-                ms_batch1=round(1000 * spent[1], 3),
-                images_per_s_batch8=round(8 / spent[8], 1),
-                images_per_s_batch32=round(32 / spent[32], 1),
-                cold_start_s=round(cold["seconds"], 2),
-                memory_mb=round(cold["megabytes"]),
-                max_pixel_difference=round(float(np.abs(_pixels(model) - exact).max()), 6),
-            )
+            for precision in engine.precisions:
+                key = f"{engine.name} {precision}"
+                asked = json.dumps([str(name), engine.name, precision, device if engine.devices else "cpu", threads])
+                turns = stack.enter_context(Turns(key, _ENGINE, asked))
+                try:
+                    starts[key] = turns.ask(what="start")
+                except TurnError as error:
+                    say(str(error))
+                else:
+                    running[key] = turns
+        medians = {batch: _medians(running, rounds, batch) for batch in BATCHES}
+        pixels = {key: _pixels(turns, Path(folder) / f"{key}.npy") for key, turns in running.items()}
+    exact = next(pixels[key] for key in _EXACT if key in pixels)
+    return [
+        Measured(
+            engine=key.split()[0],
+            precision=key.split()[1],
+            ms_batch1=round(1000 * medians[1][key], 3),
+            images_per_s_batch8=round(8 / medians[8][key], 1),
+            images_per_s_batch32=round(32 / medians[32][key], 1),
+            cold_start_s=round(starts[key]["seconds"], 2),
+            memory_mb=round(starts[key]["megabytes"]),
+            max_pixel_difference=round(float(np.abs(pixels[key] - exact).max()), 6),
+            mean_pixel_difference=round(float(np.abs(pixels[key] - exact).mean()), 6),
         )
-    return rows
+        for key in running
+    ]
 
 
-def _in_turn(models: Sequence[Model], rounds: int) -> list[dict[int, float]]:
-    """Median seconds of one network call by batch size, the models in turn."""
-    results: list[dict[int, float]] = [{} for _ in models]
-    for batch in BATCHES:
-        spent: list[list[float]] = [[] for _ in models]
-        for turn in range(1 + max(3, rounds // batch)):
-            for model, times in zip(models, spent, strict=True):
-                for _ in range(2):  # the first call of a turn finds the caches as the other engine left them
-                    began = time.perf_counter()
-                    _call(model, batch)
-                    seconds = time.perf_counter() - began
-                if turn:
-                    times.append(seconds)
-        for result, times in zip(results, spent, strict=True):
-            result[batch] = statistics.median(times)
-    return results
+def _medians(running: dict[str, Turns], rounds: int, batch: int) -> dict[str, float]:
+    spent = in_turn(running, rounds, what="calls", batch=batch, calls=max(2, 16 // batch))
+    return {key: statistics.median(values) for key, values in spent.items()}
 
 
-def _call(model: Model, batch: int) -> None:
+def _pixels(turns: Turns, file: Path) -> Any:
+    turns.ask(what="pixels", file=str(file))
+    return np.load(file)
+
+
+def call(model: Any, batch: int) -> float:
+    """Run a model's network once on a batch, at half-way times: seconds."""
     spec = model.spec
     shape = (batch, *spec.conditioning.codec.shape(spec.pixels))
     arrays = spec.conditioning.arrays(["a red apple"] * batch, None, None, spec.pixels, spec.guidance)
-    times = np.full(batch, 0.5, dtype=np.float32)
-    model.network(np.ones(shape, dtype=np.float32), times, np.zeros_like(times), arrays)
-
-
-def _pixels(model: Model) -> Any:
-    *_, last = model.run(model.plan(Request("a red apple", seed=0, images=8)))
-    return np.clip(model.spec.conditioning.codec.decode(last.jump.x), 0, 1)
-
-
-def _cold(name: str, engine: str, precision: str, device: str, threads: int | None) -> Any:
-    asked = json.dumps([str(name), engine, precision, device, threads])
-    done = subprocess.run([sys.executable, "-c", _COLD, asked], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise EngineError(f"{engine} {precision} failed in a fresh process: {done.stderr.strip().splitlines()[-1:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    x, times = np.ones(shape, dtype=np.float32), np.full(batch, 0.5, dtype=np.float32)
+    began = time.perf_counter()
+    model.network(x, times, np.zeros_like(times), arrays)
+    return time.perf_counter() - began

@@ -1,0 +1,82 @@
+"""Processes that work only when it is their turn, for comparing speeds side by side.
+
+Each contestant has a process of its own: in one process the idle threads of one would go on spinning for a while and
+take the cores from the next.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+REST = 0.3  # seconds in which what still spins comes to rest
+
+_LOOP = """
+import json as _json, sys as _sys
+for _line in _sys.stdin:
+    print(_json.dumps(answer(**_json.loads(_line))), flush=True)
+"""
+
+
+class Turns:
+    """One process; to be used as a context manager.
+
+    Args:
+        name: what it is, for complaints.
+        code: Python that defines `answer(**question)`, questions and answers being JSON.
+        arguments: in `sys.argv[1:]`.
+    """
+
+    def __init__(self, name: str, code: str, *arguments: str) -> None:
+        self._name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code + _LOOP, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def ask(self, **question: Any) -> Any:
+        """The answer to a question; the others wait meanwhile.
+
+        Raises:
+            TurnError: the process stopped, with its last words.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(f"{json.dumps(question)}\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            said = self._process.communicate()[1].strip().splitlines()
+            raise TurnError(f"{self._name}: {' '.join(said[-1:]) or 'the process stopped'}")
+        return json.loads(line)
+
+
+class TurnError(RuntimeError):
+    """A contestant that stopped."""
+
+
+def in_turn(contestants: Mapping[str, Turns], rounds: int, **question: Any) -> dict[str, list[float]]:
+    """Seconds that each contestant answered, the contestants taking turns: by name."""
+    spent: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, turns in contestants.items():
+            spent[name] += [float(value) for value in turns.ask(**question)]
+            time.sleep(REST)
+    return spent
