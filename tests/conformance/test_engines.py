@@ -72,7 +72,7 @@ def test_at_less_precision_it_stays_near(tiny: TinyModels, engine: str, precisio
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("batch", [5, 40])
+@pytest.mark.parametrize("batch", [5, 20])
 def test_a_sample_does_not_see_its_companions(tiny: TinyModels, engine: str, batch: int) -> None:
     """Alone, in a batch that no size fits, and in one larger than all sizes."""
     saved = tiny.points

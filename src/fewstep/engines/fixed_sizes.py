@@ -10,7 +10,7 @@ import numpy as np
 from fewstep.core.arrays import Array, Condition
 from fewstep.core.parameterisations import Network
 
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16)  # each is a network of its own in memory, and more than 16 at a time gain little
 
 
 class FixedSizes:
@@ -39,13 +39,18 @@ class FixedSizes:
                     for p in parts
                 ]
             )
-        if size not in self._built:
-            self._built[size] = self._build(size)
+        run = self.built(size)
         if size == count:
-            return self._built[size](x, time_at, time_to, cond)
+            return run(x, time_at, time_to, cond)
         padded = {name: _padded(values, size) for name, values in cond.items()}
         times = _padded(time_at, size), _padded(time_to, size)
-        return self._built[size](_padded(x, size), *times, padded)[:count]
+        return run(_padded(x, size), *times, padded)[:count]
+
+    def built(self, size: int) -> Network:
+        """The network of a size."""
+        if size not in self._built:
+            self._built[size] = self._build(size)
+        return self._built[size]
 
 
 def _padded(values: Array, size: int) -> Any:

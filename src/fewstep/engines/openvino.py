@@ -54,6 +54,7 @@ class OpenVinoNetwork:
             "ENABLE_CPU_PINNING": False,  # its threads stay where the caller is
         }
         self._run = FixedSizes(self._compiled)
+        self._run.built(1)  # what is wrong with the file shows now, and the first image does not wait
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         return self._run(x, time_at, time_to, cond)

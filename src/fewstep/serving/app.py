@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,9 +34,10 @@ def build_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(asyncio.to_thread(service.warm_up))
+        warming.add_done_callback(_stop_if_failed)
         async with mcp.session_manager.run():
             yield
-        await warming
+        await asyncio.gather(warming, return_exceptions=True)
         await asyncio.to_thread(service.close)
 
     mcp = mcp_server(service)
@@ -85,6 +87,13 @@ def build_app(service: Service) -> FastAPI:
         return JSONResponse(ApiError(500, "something went wrong here; the log has more").body, 500)
 
     return app
+
+
+def _stop_if_failed(warming: asyncio.Task[None]) -> None:
+    """A server that cannot draw one image ends, as if told to, instead of never being ready."""
+    if not warming.cancelled() and (error := warming.exception()) is not None:
+        log.error("the first image failed: %s", error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def guarded(service: Service) -> ASGIApp:

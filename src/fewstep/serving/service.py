@@ -53,8 +53,12 @@ class Service:
         self.metrics.watch(lambda: self.runtime.waiting, lambda: self.runtime.running)
 
     def warm_up(self) -> None:
-        """Draw once, so that the first client does not wait for what is loaded late."""
-        self.runtime.submit(Request("warm-up", seed=0), lambda drawn: drawn.seen).future.result()
+        """Draw at every batch size the network is built for, so that no client waits for what is loaded late."""
+        prompt = "warm-up" if self.model.spec.conditioning.text_length else ""
+        for size in getattr(self.model.network, "sizes", (1,)):
+            if size <= self.settings.batch:
+                request = Request(prompt, seed=0, images=size)
+                self.runtime.submit(request, lambda drawn: drawn.seen).future.result()
         self.ready = True
 
     def close(self) -> None:
