@@ -6,8 +6,8 @@ DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core
 
 .PHONY: run test setup debian check format pictures clean
 
-run: setup  ## draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher
-	$(BIN)/fewstep demo --out demo.png
+run: setup  ## serve the embedded model; it prints its address and a first example
+	$(BIN)/fewstep serve --model emoji --host 127.0.0.1 --port 8642
 
 test: setup debian check  ## everything CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc)

@@ -16,8 +16,14 @@ from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
-    "record", "data preview",
+    "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits",
+    "edit vary", "edit stroke", "edit inpaint",
 ]  # fmt: skip
+
+ARGUMENTS = {
+    "show": " x", "record": " x", "preview": " x", "vary": " plain.png", "stroke": " plain.png",
+    "inpaint": " plain.png --mask plain.png",
+}  # fmt: skip
 
 MISTAKES: dict[str, tuple[str, str]] = {
     "no such command": ("draw", "unknown command 'draw': one of bench, data"),
@@ -73,7 +79,28 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
     "pictures to nowhere": ("pictures --out no", "'no' is not a directory"),
     "bench of nothing": ("bench start --rounds 0", "rounds must be at least 1, got 0"),
-    **{f"json of {name}": (f"{name}{' x' * (name.split()[-1] in ('show', 'record', 'preview'))} --json no/x.json", "'no'")
+    "edit of no image": ("edit vary no.png --model {model}", "there is no image 'no.png'"),
+    "edit of words": ("edit stroke notes.txt --model {model}", "'notes.txt' is no image"),
+    "edit without a mask": ("edit inpaint plain.png x --model {model}", "--mask"),
+    "edit with no mask": ("edit inpaint plain.png x --mask no.png --model {model}", "there is no mask 'no.png'"),
+    "edit of strength 0": ("edit vary plain.png --strength 0 --model {model}", "strength must be above 0 and at most 1, got 0"),
+    "edit with two steps more": ("edit vary plain.png --steps 0 --model {model}", "steps must be a whole number"),
+    "bfloat16 of onnx": ("generate x --model {model} --precision bfloat16", "precision of the engine 'onnx' must be float32"),
+    "export to a wrong kind": ("export {model} --out x.pb", "must end in .onnx, got 'x.pb'"),
+    "export of no model": ("export nothing", "no model 'nothing'"),
+    "serve at a name that is none": ("serve --model {model} --host no.such.host.invalid --without-keys", "cannot listen at"),
+    "serve to others": ("serve --model {model} --host 0.0.0.0", "lets others in: give --keys-file"),
+    "serve on a port that is none": ("serve --model {model} --port 70000", "--port: "),
+    "serve with an unknown setting": ("serve --colour blue", "--colour"),
+    "serve with no file": ("serve --file no.toml", "no.toml"),
+    "serve with words for keys": ("serve --model {model} --keys-file notes.txt", "line 1 is no hashed key"),
+    "serve with a file that is not TOML": ("serve --file notes.txt", "'notes.txt' is not TOML"),
+    "serve no model": ("serve --model nothing --port 0", "no model 'nothing'"),
+    "mcp of no model": ("mcp --model nothing", "no model 'nothing'"),
+    "tool schema for nobody": ("tool-schema --for nobody", "nobody"),
+    "bench of no clients": ("bench serving {model} --clients 0", "--clients must be at least 1, got 0"),
+    "import of no pipeline": ("models import locked --out x", "'locked' is no ConsistencyModelPipeline"),
+    **{f"json of {name}": (f"{name}{ARGUMENTS.get(name.split()[-1], '')} --json no/x.json", "'no'")
        for name in COMMANDS_WITH_JSON},
 }  # fmt: skip
 

@@ -130,7 +130,7 @@ def test_an_unknown_command_of_a_group_is_told_those_of_the_group(capsys: pytest
     with pytest.raises(SystemExit) as stop:
         main(["models", "frobnicate"])
     assert stop.value.code == 2
-    said = "fewstep: unknown command 'models frobnicate': one of models build-text, models list, models show\n"
+    said = "fewstep: unknown command 'models frobnicate': one of models build-text, models import, models list, models show\n"
     assert capsys.readouterr().err == said
 
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
     "models list": ("fewstep.cli.models:list_models", "the models inside the package"),
     "models show": ("fewstep.cli.models:show", "everything a model says about itself"),
+    "models import": ("fewstep.cli.models:import_pipeline", "a diffusers consistency pipeline as a model"),
     "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
     "data emoji": ("fewstep.cli.data:emoji", "the emoji data: how many, of which groups, channel statistics"),
     "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
@@ -139,8 +140,8 @@ def _spelt_out(hint: Any) -> Any:
 def _unboxed(text: str) -> str:
     """The complaint's first section without its box, its title and what tyro tried inside."""
     inside = re.split(r"\n│ ─+ │", text)[0].split("\n", 1)[-1]
-    words = " ".join(re.sub(r"[│╭╮╰╯]|─{2,}", " ", inside).split())
-    return words.split(" Got errors:")[0].rstrip(". ")
+    words = " ".join(re.sub(r"[│╭╮╰╯]|─{2,}|-{3,}", " ", inside).split())
+    return re.split(" Got errors:| For full helptext", words)[0].rstrip(". ")
 
 
 def _command(args: list[str]) -> tuple[str | None, list[str]]:

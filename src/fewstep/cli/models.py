@@ -81,3 +81,25 @@ def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: i
         raise ImportError("building a token table needs: pip install 'fewstep[text]'") from error
     say(f"{summary['tokens']} tokens × {summary['width']}, {100 * summary['variance']:.1f} % of the variance kept")
     return 0
+
+
+def import_pipeline(
+    source: Annotated[str, tyro.conf.Positional], out: Path, name: str | None = None, licence: str = ""
+) -> int:
+    """Save diffusers' ConsistencyModelPipeline as a model, which runs on every engine and can be served.
+
+    Args:
+        source: The pipeline: a directory, or user/name on the hub.
+        out: The directory to write the model to.
+        name: The model's name; by default the directory's.
+        licence: Of the weights, to be kept with them.
+    """
+    try:
+        from fewstep.interop import consistency_pipeline
+    except ImportError as error:
+        raise ImportError("importing a pipeline needs: pip install 'fewstep[diffusers]'") from error
+
+    saved = consistency_pipeline.import_pipeline(source, out, name, licence)
+    width, height = saved.spec.pixels[-1], saved.spec.pixels[-2]
+    say(f"{out}  '{saved.spec.name}', {width}×{height} pixels; try: fewstep generate --model {out}")
+    return 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import io
 import logging
+import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +42,10 @@ def serve(arguments: Sequence[str]) -> int:
     listening = _listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    logging.getLogger(__name__).info("settings: %s", settings.shown())
+    _share_the_heap()
     with on_cpus(settings.network_cpus):
         model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
+    logging.getLogger(__name__).info("settings: %s", settings.shown())
     app = guarded(Service(settings, model, traces=Traces.from_environment()))
     config = uvicorn.Config(
         app,
@@ -101,14 +106,36 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
     file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     file.add_argument("--file", type=Path)
     named, _ = file.parse_known_args(list(arguments))
+    if strange := ServeSettings.strange(os.environ):
+        raise ValueError(f"there is no setting {', '.join(strange)}")
+    terminal, complaint = sys.stderr, io.StringIO()
+    sys.stderr = complaint  # argparse's complaint has its usage before it
     try:
         return CliApp.run(ServeSettings, cli_args=list(arguments), **({"file": named.file} if named.file else {}))
+    except SystemExit as stop:
+        if stop.code and complaint.getvalue():
+            said = complaint.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+            raise ValueError(f"{said}; see fewstep serve --help") from None
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])).replace("_", "-")
         raise ValueError(f"{f'--{place}: ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
     except SettingsError as error:
         raise ValueError(str(error)) from None
+    finally:
+        sys.stderr = terminal
+
+
+def _share_the_heap() -> None:
+    """Give all threads two heaps (glibc): one each, as it would be, grow for hours until each has met everything."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    except (AttributeError, OSError, TypeError):
+        return  # another C library, which has other habits
+
+
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def _hello(url: str, model: str) -> str:

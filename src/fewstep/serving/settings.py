@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from fewstep.serving.security import read_keys
 
 
 class ServeSettings(BaseSettings):
@@ -67,6 +70,13 @@ class ServeSettings(BaseSettings):
     def _no_slash(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(value.rstrip("/") for value in values)
 
+    @field_validator("keys_file")
+    @classmethod
+    def _keys(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_keys(value)
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
@@ -92,6 +102,13 @@ class ServeSettings(BaseSettings):
         except ValueError:
             return False
 
+    @classmethod
+    def strange(cls, environment: Mapping[str, str]) -> list[str]:
+        """Variables that look like settings and are none."""
+        prefix = cls.model_config["env_prefix"]
+        known = {f"{prefix}{name}".upper() for name in cls.model_fields}
+        return sorted(name for name in environment if name.upper().startswith(prefix) and name.upper() not in known)
+
     def shown(self) -> str:
         """All of it on one line. Nothing of it is secret: keys are in a file of their own, hashed."""
         return " ".join(f"{name}={value}" for name, value in self.model_dump(mode="json").items())
@@ -107,5 +124,13 @@ class ServeSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
         named: Any = {**env_settings(), **init_settings()}.get("file")
-        file = (TomlConfigSettingsSource(settings_cls, Path(named)),) if named else ()
-        return (init_settings, env_settings, *file)
+        return (init_settings, env_settings, *([_toml(settings_cls, Path(named))] if named else []))
+
+
+def _toml(settings: type[BaseSettings], file: Path) -> TomlConfigSettingsSource:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file '{file}'")
+    try:
+        return TomlConfigSettingsSource(settings, file)
+    except ValueError as error:
+        raise ValueError(f"'{file}' is not TOML: {error}") from None

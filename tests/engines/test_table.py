@@ -1,0 +1,63 @@
+"""What was measured decides what `auto` takes, and it says so."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from fewstep.engines import table
+from fewstep.engines.table import Measured
+from fewstep.generation import load
+from tiny_models import TinyModels
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def row(engine: str, precision: str, milliseconds: float, difference: float = 0.0) -> Measured:
+    return Measured(engine, precision, milliseconds, 100.0, 120.0, 1.0, 100.0, difference, difference)
+
+
+def test_without_a_table_it_takes_onnx_and_says_why(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert table.choose(tiny.student) == ("onnx", "float32")
+    assert "nothing was measured here" in caplog.text
+    assert "fewstep bench engines" in caplog.text
+
+
+def test_it_takes_the_fastest_that_draws_the_same_image(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
+    table.keep(
+        tiny.student,
+        [row("onnx", "float32", 5.0), row("openvino", "float32", 4.0), row("openvino", "bfloat16", 2.0, 0.02)],
+    )
+    with caplog.at_level(logging.WARNING):
+        assert table.choose(tiny.student) == ("openvino", "float32")
+    assert "openvino float32, 4.0 ms at batch 1 (onnx float32 5.0, openvino bfloat16 2.0)" in caplog.text
+    assert load(tiny.student.directory, "auto", threads=1).engine == "openvino"
+
+
+def test_asked_for_a_precision_it_takes_the_fastest_of_that(tiny: TinyModels) -> None:
+    table.keep(tiny.student, [row("onnx", "float32", 1.0), row("openvino", "bfloat16", 2.0, 0.02)])
+    assert table.choose(tiny.student, "bfloat16") == ("openvino", "bfloat16")
+
+
+def test_an_engine_that_was_removed_since_is_passed_over(tiny: TinyModels) -> None:
+    table.keep(tiny.student, [row("onnx", "float32", 5.0), row("warp", "float32", 1.0)])
+    assert table.choose(tiny.student) == ("onnx", "float32")
+
+
+def test_a_table_belongs_to_a_network_of_one_shape(tiny: TinyModels) -> None:
+    table.keep(tiny.student, [row("eager", "float32", 1.0)])
+    assert table.read(tiny.student) == [row("eager", "float32", 1.0)]
+    assert table.read(tiny.teacher) is None
+
+
+@pytest.mark.parametrize("content", ["", "[", "{}", '[{"engine": "onnx"}]', '[{"unknown": 1}]', "[1]"])
+def test_a_damaged_table_counts_as_none(tiny: TinyModels, content: str) -> None:
+    table.keep(tiny.student, [row("eager", "float32", 1.0)]).write_text(content, encoding="utf-8")
+    assert table.choose(tiny.student) == ("onnx", "float32")

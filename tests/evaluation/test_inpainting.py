@@ -1,0 +1,29 @@
+"""The gap between few-step inpainting and the true conditional, which `fewstep bench edits` prints."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fewstep.evaluation.inpainting import LinearConsistency, gaps
+
+
+def test_the_loop_is_its_closed_form_and_more_steps_come_nearer() -> None:
+    rows = gaps(size=8, draws=20_000)
+    assert [row["steps"] for row in rows] == [1, 2, 3, 4, 8, 40]
+    for row in rows:
+        assert row["measured"] == pytest.approx(row["mean_gap"], abs=0.02)
+    assert all(later["distance"] < earlier["distance"] for earlier, later in pairwise(rows))
+
+
+def test_one_jump_from_pure_noise_knows_nothing_of_what_is_known() -> None:
+    first = gaps(size=8, draws=100)[0]
+    assert first["distance"] == pytest.approx(first["unconditional"], rel=0.01)
+
+
+def test_the_linear_model_turns_noise_into_data_of_the_right_covariance() -> None:
+    covariance = np.array([[1.0, 0.6], [0.6, 2.0]])
+    jump = LinearConsistency(*np.linalg.eigh(covariance)).matrix(1000.0)
+    np.testing.assert_allclose(jump @ (1000.0**2 * np.eye(2)) @ jump.T, covariance, rtol=1e-4)

@@ -1,0 +1,96 @@
+"""A diffusers consistency pipeline and the model made of it draw the same picture from the same noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers import scheduling_consistency_models
+
+from fewstep.core.randomness import noise
+from fewstep.generation import Request, load
+from fewstep.interop.consistency_pipeline import import_pipeline, save_pipeline
+from fewstep.models.parts import ModelError
+
+SIDE, SEED = 8, 3
+SHAPE = (3, SIDE, SIDE)
+
+
+def pipeline(channels: int = 3, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=SIDE,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=4,
+        **settings,
+    )
+    made = diffusers.ConsistencyModelPipeline(unet, diffusers.CMStochasticIterativeScheduler())
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made() -> Any:
+    return pipeline()
+
+
+@pytest.fixture(scope="module")
+def imported(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    made.save_pretrained(folder / "theirs")
+    return import_pipeline(folder / "theirs", folder / "ours", licence="CC0-1.0").directory
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "eager"])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_same_noise_gives_the_same_picture(
+    made: Any, imported: Path, steps: int, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = iter(range(1, steps + 1))
+
+    def ours(shape: Any, **options: Any) -> torch.Tensor:
+        return torch.from_numpy(noise(SEED, SHAPE, next(draws)))[None]
+
+    monkeypatch.setattr(scheduling_consistency_models, "randn_tensor", ours)
+    latents = torch.from_numpy(noise(SEED, SHAPE))[None]
+    (theirs,) = made(num_inference_steps=steps, latents=latents).images
+    picture = load(imported, engine, threads=1).generate(seed=SEED, steps=steps)
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(theirs)).max() <= 1
+    assert np.asarray(picture).std() > 5  # not one colour
+
+
+def test_it_knows_its_levels_and_its_licence(made: Any, imported: Path) -> None:
+    model = load(imported, threads=1)
+    made.scheduler.set_timesteps(2)
+    levels = model.plan(Request(steps=2)).levels
+    np.testing.assert_allclose(levels.sigma[:2], made.scheduler.sigmas[:2], rtol=1e-6)
+    assert model.spec.licence == "CC0-1.0"
+    assert model.name == "ours"
+
+
+def test_a_pipeline_that_cannot_be_taken_over_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has classes"):
+        save_pipeline(pipeline(num_class_embeds=3), tmp_path / "a", "a")
+    with pytest.raises(ModelError, match="has 5 channels: 1"):
+        save_pipeline(pipeline(channels=5), tmp_path / "b", "b")
+    other = pipeline()
+    other.scheduler = diffusers.DDPMScheduler()
+    with pytest.raises(ModelError, match="DDPMScheduler"):
+        save_pipeline(other, tmp_path / "c", "c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="is no ConsistencyModelPipeline"):
+        import_pipeline(tmp_path / "empty", tmp_path / "out")
