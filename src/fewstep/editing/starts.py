@@ -24,13 +24,22 @@ def level_of(strength: float, sigma_max: float = 80.0, rho: float = RHO) -> floa
     return float(sigma_max * strength**rho)
 
 
-def grid_from(ratio: float, steps: int, sigma_min: float = 0.002) -> Level:
-    """A Karras grid of `steps` jumps from σ/α = ratio to clean; one jump where ratio is not above sigma_min.
+def grid_from(ratio: float, steps: int, sigma_min: float = 0.002, last: float | None = None) -> Level:
+    """A grid of `steps` jumps from σ/α = ratio to clean; one jump where ratio is not above sigma_min.
+
+    Args:
+        ratio: where it begins.
+        steps: jumps.
+        sigma_min: where a Karras grid ends before clean: for solvers of the ODE.
+        last: the level from which a consistency model likes to make its last jump; from sigma_min it would change
+            nothing. The grid is then even in ln σ, and ends there or at half of `ratio`, whichever is lower.
 
     Raises:
         ValueError: steps or ratio are out of range.
     """
-    if ratio <= sigma_min:
+    if ratio <= sigma_min or steps == 1:
         grids.check_steps(steps)
         return grids.from_ratios([ratio])
-    return grids.karras(steps, sigma_min, ratio)
+    if last is None:
+        return grids.karras(steps, sigma_min, ratio)
+    return grids.log_uniform(steps, min(last, ratio / 2), ratio)

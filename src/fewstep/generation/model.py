@@ -216,7 +216,9 @@ class Model:
             data, free = edit.data(spec), edit.free(spec)
             known = None if free is None else Known(data, free)
             if edit.chosen_strength < 1:
-                start, levels = data, grid_from(level_of(edit.chosen_strength, spec.sigma_max), steps, spec.sigma_min)
+                start, ratio = data, level_of(edit.chosen_strength, spec.sigma_max)
+                last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
+                levels = grid_from(ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
             settings |= {"edit": edit.name, "strength": edit.chosen_strength}
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
