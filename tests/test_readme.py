@@ -11,16 +11,21 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST, FONT
+from servers import running
+from tiny_models import TinyModels
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = [block for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) if "fewstep " in block]
-QUICK = [
-    line.split("  #")[0].strip()
+BLOCKS = [
+    [
+        line.split("  #")[0].strip()
+        for line in block.splitlines()
+        if line.startswith("fewstep ") and "# slow" not in line
+    ]
     for block in SHELL
-    for line in block.splitlines()
-    if line.startswith("fewstep ") and "# slow" not in line
 ]
+QUICK = [line for block in BLOCKS for line in block]
 DEBIAN = {FONT: "fonts-noto-color-emoji", EMOJI_TEST: "unicode-data", ANNOTATIONS: "unicode-cldr-core"}
 
 
@@ -41,29 +46,49 @@ def test_only_what_draws_from_debians_packages_is_skipped_without_them(monkeypat
     ]
 
 
-@pytest.mark.parametrize("command", QUICK)
-def test_a_command_of_the_readme_runs(command: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    if packages := lacking(command):
-        pytest.skip(f"needs Debian's {', '.join(packages)}")
-    # one directory for all of them, since later lines of the README use the files of earlier ones
-    folder = tmp_path_factory.getbasetemp() / "readme"
-    folder.mkdir(exist_ok=True)
+@pytest.mark.parametrize("commands", [pytest.param(block, id=block[0]) for block in BLOCKS if block])
+def test_the_commands_of_a_block_of_the_readme_run(commands: list[str], tmp_path: Path) -> None:
+    """One directory for a block, whose later lines use the files of earlier ones."""
     sketch = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(sketch).polygon([(32, 8), (56, 30), (56, 56), (8, 56), (8, 30)], outline="black", width=3)
-    sketch.save(folder / "sketch.png")
-    done = subprocess.run(
-        ["bash", "-ec", command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    sketch.save(tmp_path / "sketch.png")
+    mask = Image.new("L", (32, 32), 0)
+    mask.paste(255, (0, 0, 32, 16))
+    mask.save(tmp_path / "mask.png")
+    for command in commands:
+        if lacking(command):
+            continue
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "HOME": str(tmp_path),
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    if packages := sorted({package for command in commands for package in lacking(command)}):
+        pytest.skip(f"all but what needs Debian's {', '.join(packages)} ran")
 
 
 def test_every_file_the_readme_links_is_there() -> None:
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", README) if not link.startswith("http")]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readmes_client_gets_an_answer(tiny: TinyModels, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "OpenAI(" in block]
+    with running(tiny) as server:
+        exec(code.replace("http://127.0.0.1:8642", server.url), {})
+    assert "'model'" in capsys.readouterr().out
+
+
+def test_make_run_starts_the_server_of_the_readme() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nrun:")[2].splitlines()[1].strip()
+    assert recipe.removeprefix("$(BIN)/") in README
