@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -81,6 +82,56 @@ def test_an_image_is_changed_by_its_handle(server: Running, era: str) -> None:
     assert not np.array_equal(np.asarray(image_in(first)), np.asarray(image_in(changed)))
 
 
+@pytest.mark.parametrize("era", ERAS)
+def test_outside_a_region_an_image_stays_to_the_bit(server: Running, era: str) -> None:
+    async def drawing(client: Client) -> Any:
+        first = await client.call_tool("draw_image", {"prompt": "red apple", "seed": 7})
+        handle = first.structured_content["image_id"]
+        region = {"image_id": handle, "prompt": "dog face", "region": [0.5, 0.0, 1.0, 1.0]}
+        return first, await client.call_tool("change_image", region)
+
+    first, changed = (np.asarray(image_in(result)) for result in talk(server.url, era, drawing))
+    assert np.array_equal(first[:, : SIDE // 2], changed[:, : SIDE // 2])
+    assert not np.array_equal(first[:, SIDE // 2 :], changed[:, SIDE // 2 :])
+
+
+def test_any_picture_can_be_changed(server: Running) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "green").save(buffer, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    asked = {"image": url, "prompt": "red apple", "strength": 0.7}
+    result = talk(server.url, "2026-07-28", lambda client: client.call_tool("change_image", asked))
+    assert not result.is_error
+    assert result.structured_content["prompt"] == "red apple"
+
+
+def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None:
+    server = serve()
+    runtime = server.service.runtime
+    network = runtime._batcher._network
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return network(*arguments)
+
+    runtime._batcher._network = slow
+
+    async def drawing(client: Client) -> None:
+        call = asyncio.ensure_future(client.call_tool("draw_image", {"prompt": "cat", "steps": 4}))
+        await asyncio.to_thread(begun.wait, 10)
+        call.cancel()
+        async with asyncio.timeout(10):
+            while not any(job.reason for job in runtime._running):
+                await asyncio.sleep(0.01)
+            go_on.set()
+            while b"fewstep_cancelled_total 1.0" not in server.service.metrics.text():
+                await asyncio.sleep(0.01)
+
+    talk(server.url, "2026-07-28", drawing)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "says"),
     [
@@ -88,7 +139,15 @@ def test_an_image_is_changed_by_its_handle(server: Running, era: str) -> None:
         ("draw_image", {"prompt": "x", "size": "big"}, "size must be like 64x64"),
         ("draw_image", {"prompt": "x", "steps": 0}, "steps"),
         ("draw_image", {}, "prompt"),
+        ("draw_image", {"prompt": "x" * 5000}, "prompt must have at most 4000 characters"),
         ("change_image", {"image_id": "nobody"}, "draw it again with draw_image"),
+        ("change_image", {"prompt": "x"}, "give either image_id"),
+        ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
+        (
+            "change_image",
+            {"image": "data:image/png;base64,AAAA", "region": [0, 0, 1, 1]},
+            "no image that can be read",
+        ),
     ],
 )
 @pytest.mark.parametrize("era", ERAS)

@@ -50,12 +50,6 @@ def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request
         RequestError: a field is out of range.
     """
     prompt = asked.prompt if isinstance(asked, (Generation, EditFields)) else ""
-    if len(prompt) > settings.most_prompt:
-        raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {len(prompt)}")
-    if asked.n > settings.most_images:
-        raise RequestError("n", f"n must be at most {settings.most_images}, got {asked.n}")
-    if asked.steps is not None and asked.steps > settings.most_steps:
-        raise RequestError("steps", f"steps must be at most {settings.most_steps}, got {asked.steps}")
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
     own: dict[str, Any] = {}
@@ -63,7 +57,7 @@ def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request
         own = {"negative_prompt": asked.negative_prompt, "label": asked.label, "sampler": asked.sampler}
     if upload.image is not None:
         own["edit"] = Edit(upload.image, upload.mask, getattr(asked, "strength", None))
-    return Request(
+    request = Request(
         prompt=prompt,
         seed=asked.seed,
         steps=asked.steps,
@@ -74,6 +68,27 @@ def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request
         control=upload.control,
         **own,
     )
+    check_limits(request, settings)
+    return request
+
+
+def check_limits(request: Request, settings: ServeSettings) -> None:
+    """Raise RequestError for a request that is more work than this server does for one."""
+    if len(request.prompt) > settings.most_prompt:
+        long = len(request.prompt)
+        raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {long}")
+    if request.images > settings.most_images:
+        raise RequestError("n", f"n must be at most {settings.most_images}, got {request.images}")
+    if request.steps is not None and request.steps > settings.most_steps:
+        raise RequestError("steps", f"steps must be at most {settings.most_steps}, got {request.steps}")
+    kept = request.edit is not None and request.edit.mask is not None
+    width, height = request.size or (request.edit.image.size if request.edit and kept else (0, 0))
+    if width * height * request.images > settings.most_pixels:
+        raise RequestError(
+            "size",
+            f"all images of a request must have at most {settings.most_pixels} pixels together, "
+            f"got {request.images} of {width}x{height}",
+        )
 
 
 def _background(asked: Asked) -> str | None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import logging
+import math
+from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -21,11 +24,15 @@ import fewstep
 from fewstep.generation import Edit, Request, RequestError
 from fewstep.generation.model import Progress
 from fewstep.generation.request import parse_size
-from fewstep.serving.drawing import encoded_png
+from fewstep.serving import uploads
+from fewstep.serving.drawing import check_limits, encoded_png
+from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 
+Share = Annotated[float, Field(ge=0, le=1)]
+log = logging.getLogger("fewstep.serving")
 INLINE = 512
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -72,19 +79,28 @@ def mcp_server(service: Service) -> MCPServer[Any]:
 
     @server.tool(annotations=DRAWS, title="Change an image")
     async def change_image(
-        image_id: Annotated[str, Field(description="Of an image drawn before.")],
         ctx: Context,
+        image_id: Annotated[str | None, Field(description="Of an image drawn before; or give image.")] = None,
+        image: Annotated[str | None, Field(description="Any picture or coloured sketch, as a data URL.")] = None,
         prompt: Annotated[str | None, Field(description="What it shall show; as before if left out.")] = None,
-        strength: Annotated[float, Field(gt=0, le=1, description="How different it may become.")] = 0.5,
+        strength: Annotated[
+            float | None, Field(gt=0, le=1, description="How different it may become: 0.5, in a region 1.")
+        ] = None,
+        region: Annotated[
+            tuple[Share, Share, Share, Share] | None,
+            Field(description="Left, top, right, bottom as shares of the image: only there it changes."),
+        ] = None,
         seed: Seed = None,
         steps: Steps = None,
     ) -> Annotated[CallToolResult, Picture]:
-        """Draw another version of an image that was drawn before, with the same or another prompt."""
-        kept = service.store.get(image_id)
-        if kept is None:
-            raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-        wanted = kept.image.record.prompt if prompt is None else prompt
-        return await _draw(service, ctx, wanted, seed, steps, None, Edit(kept.image, strength=strength))
+        """Draw another version of an image, all of it or a region, with the same or another prompt."""
+        picture, shown = await _picture(service, image_id, image)
+        mask = None if region is None else _mask(picture, region)
+        try:
+            edit = Edit(picture, mask, strength or (0.5 if mask is None else 1.0))
+        except RequestError as error:
+            raise ToolError(str(error)) from error
+        return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, edit)
 
     @server.tool(annotations=READS, title="List models")
     async def list_models() -> Models:
@@ -125,6 +141,39 @@ def _instructions(service: Service) -> str:
     )
 
 
+async def _picture(service: Service, image_id: str | None, image: str | None) -> tuple[Image.Image, str]:
+    """The picture to change, and what it is said to show."""
+    if (image_id is None) == (image is None):
+        raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
+    if image_id is not None:
+        kept = service.store.get(image_id)
+        if kept is None:
+            raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
+        return kept.image, kept.image.record.prompt
+    try:
+        data = await uploads.from_url(image, "image", service.settings)
+        opened = await asyncio.to_thread(uploads.picture, data, "image", service.settings.most_pixels)
+    except ApiError as error:
+        raise ToolError(error.message) from error
+    return opened, uploads.prompt_of(data)
+
+
+def _mask(picture: Image.Image, region: tuple[float, float, float, float]) -> Image.Image:
+    """White in the region, of which at least a pixel is left."""
+    left, top, right, bottom = region
+    if not (left < right and top < bottom):
+        raise ToolError(f"region must be left, top, right, bottom with left < right and top < bottom, got {region}")
+    mask = Image.new("L", picture.size, 0)
+    box = (
+        math.floor(left * picture.width),
+        math.floor(top * picture.height),
+        math.ceil(right * picture.width),
+        math.ceil(bottom * picture.height),
+    )
+    mask.paste(255, box)
+    return mask
+
+
 async def _draw(
     service: Service,
     ctx: Context,
@@ -138,6 +187,8 @@ async def _draw(
     told: asyncio.Queue[Progress | None] = asyncio.Queue()
 
     spans = service.traces.here()
+    if service.settings.log_prompts:
+        log.info("prompt %r by MCP", prompt)
 
     def finish(drawn: Drawn) -> CallToolResult:
         service.traces.stages(spans, drawn.timings)
@@ -148,7 +199,9 @@ async def _draw(
 
     try:
         request = Request(prompt, seed=seed, steps=steps, size=None if size is None else parse_size(size), edit=edit)
-        job = service.runtime.submit(request, finish, "mcp", seen=seen)
+        check_limits(request, service.settings)
+        submit = partial(service.runtime.submit, request, finish, "mcp", seen=seen)
+        job = submit() if edit is None else await asyncio.to_thread(submit)
     except RequestError as error:
         raise ToolError(str(error)) from error
     except Busy as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,7 @@ from fewstep.serving.schemas import (
 )
 from fewstep.serving.service import Service
 
+log = logging.getLogger("fewstep.serving")
 T = TypeVar("T", bound=Asked)
 
 VARIED = 0.5
@@ -227,6 +229,8 @@ async def _answer(service: Service, request: Request, asked: Asked, upload: Uplo
     session = None if asked.session is None else f"{client}/{asked.session}"
     wanted = request_of(asked, service.settings, upload)
     spans = service.traces.here()
+    if service.settings.log_prompts:
+        log.info("prompt %r request=%s", wanted.prompt, request.state.id)
     base = service.settings.public_url or str(request.base_url).rstrip("/")
 
     def finish(drawn: Drawn) -> tuple[ImagesAnswer, str]:
