@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ def serve(arguments: Sequence[str]) -> int:
         timeout_graceful_shutdown=max(1, round(settings.patience)),
     )
     say(_hello(url, model.name), None)
+    sys.stdout.flush()  # into a pipe too, now
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 
@@ -98,17 +100,19 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
 
     from fewstep.serving.settings import ServeSettings
 
-    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     file.add_argument("--file", type=Path)
-    named, _ = file.parse_known_args(list(arguments))
     try:
+        named, _ = file.parse_known_args(list(arguments))
         return CliApp.run(ServeSettings, cli_args=list(arguments), **({"file": named.file} if named.file else {}))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])).replace("_", "-")
         raise ValueError(f"{f'--{place}: ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
-    except SettingsError as error:
+    except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
+    except SettingsError as error:
+        raise ValueError(f"{str(error).removeprefix('error parsing CLI: ')}; see fewstep serve --help") from None
 
 
 def _hello(url: str, model: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ class ServeSettings(BaseSettings):
         cli_prog_name="fewstep serve",
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_exit_on_error=False,
     )
 
     model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
@@ -106,6 +109,33 @@ class ServeSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
+        _check_environment(settings_cls)
         named: Any = {**env_settings(), **init_settings()}.get("file")
-        file = (TomlConfigSettingsSource(settings_cls, Path(named)),) if named else ()
+        file = (_file(settings_cls, Path(named)),) if named else ()
         return (init_settings, env_settings, *file)
+
+
+def _check_environment(settings: type[BaseSettings]) -> None:
+    """A misspelt variable would be passed over in silence.
+
+    Raises:
+        ValueError: the environment has a FEWSTEP_SERVE_… that is no setting.
+    """
+    prefix = settings.model_config["env_prefix"]
+    for name in os.environ:
+        if name.upper().startswith(prefix) and name.upper().removeprefix(prefix).lower() not in settings.model_fields:
+            raise ValueError(f"{name} is no setting: see fewstep serve --help")
+
+
+def _file(settings: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
+    """The settings in a file.
+
+    Raises:
+        ValueError: it is not there, or no TOML.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file '{path}'")
+    try:
+        return TomlConfigSettingsSource(settings, path)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no TOML: {error}") from None
