@@ -275,6 +275,10 @@ async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
         return await result
     except Stopped as error:
         raise _stopped(error) from None
+    except asyncio.CancelledError:  # the server's patience has ended
+        closing = ShuttingDown("the server is closing")
+        service.runtime.stop(job, closing)
+        raise _stopped(closing) from None
     finally:
         gone.cancel()
 
