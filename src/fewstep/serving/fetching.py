@@ -97,4 +97,6 @@ def _read(answer: http.client.HTTPResponse, param: str, most: int, until: float)
             raise ApiError(400, f"{param} must have at most {most} bytes", param, "too_large")
         if time.monotonic() > until:
             raise ApiError(400, f"{param} took more than {SECONDS:g} seconds to fetch", param, "invalid_url")
+    if answer.length:  # `read1` does not mind
+        raise http.client.IncompleteRead(data, answer.length)
     return data
