@@ -42,7 +42,14 @@ def build_app(service: Service) -> FastAPI:
 
     mcp = mcp_server(service)
     mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
-    app = FastAPI(title="fewstep", version=fewstep.__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="fewstep",
+        version=fewstep.__version__,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Identified` has one span a request already
+    )
     app.include_router(images_router(service))
 
     @app.get("/healthz")
