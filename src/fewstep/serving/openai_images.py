@@ -53,7 +53,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The images; with `stream`, events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 _FILE: dict[int | str, dict[str, Any]] = {
