@@ -189,6 +189,9 @@ def test_a_storm_of_a_session_ends_with_its_last_image(serve: Callable[..., Runn
             assert (answer.body["data"][0]["seed"], answer.body["steps"]) == (number, 1 + number % 3)
             assert (record.prompt, record.seed, record.steps) == (f"cat {number}", number, 1 + number % 3)
     assert (runtime.running, runtime.waiting) == (0, 0)
+    for number in sorted(number for number, answer in ends.items() if answer.status == 200)[-10:]:
+        alone = pixels(draw(server.url, **{**asked(number), "session": None}))
+        assert np.abs(pixels(ends[number]) - alone).max() <= 1
 
 
 def test_an_image_is_the_same_alone_and_in_company(serve: Callable[..., Running], gate: Gate) -> None:
