@@ -1,16 +1,24 @@
-"""A server on the untrained student, in a thread of this process, on a free port."""
+"""Servers on the untrained student: in a thread of this process, or as people start them."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+import fewstep
+from fewstep.generation import Model
 from fewstep.serving.app import guarded
 from fewstep.serving.service import Service
 from fewstep.serving.settings import ServeSettings
@@ -30,10 +38,34 @@ class Running:
     service: Service
 
 
+class Gate:
+    """Holds a network while it is shut, and tells when it is entered."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+        self.calls = 0
+
+    def __call__(self, network: Any) -> Callable[..., Any]:
+        def held(*args: Any) -> Any:
+            self.calls += 1
+            if not self.open.is_set():
+                self.entered.release()
+                assert self.open.wait(30)
+            return network(*args)
+
+        return held
+
+
 @contextlib.contextmanager
-def running(tiny: TinyModels, **settings: Any) -> Iterator[Running]:
+def running(tiny: TinyModels, through: Callable[[Any], Any] | None = None, **settings: Any) -> Iterator[Running]:
+    """A server in a thread, its network wrapped by `through`."""
     chosen = ServeSettings(**{"port": 0, "threads": 1, "patience": 1.0, **settings})
-    service = Service(chosen, onnx(tiny.student))
+    model = onnx(tiny.student)
+    if through is not None:
+        model = Model(model.saved, through(model.network), model.engine)
+    service = Service(chosen, model)
     server = uvicorn.Server(uvicorn.Config(guarded(service), "127.0.0.1", 0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -48,3 +80,113 @@ def running(tiny: TinyModels, **settings: Any) -> Iterator[Running]:
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A `fewstep serve` that runs.
+
+    Args:
+        url: where, without /v1.
+        handle: its process.
+        log: what it says.
+    """
+
+    url: str
+    handle: subprocess.Popen[str]
+    log: Path
+
+    def end(self) -> int:
+        """Its exit code, after SIGTERM."""
+        self.handle.terminate()
+        return self.handle.wait(60)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from fewstep.cli.main import main; main()", "serve", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that runs the code under test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEWSTEP_", "OTEL_"))}
+    return {**kept, "PYTHONPATH": str(Path(fewstep.__file__).parents[1]), **more}
+
+
+@contextlib.contextmanager
+def process(tiny: TinyModels, folder: Path, *flags: str | Path, **env: str) -> Iterator[Process]:
+    """The server as people start it, ready to draw."""
+    log = folder / "log"
+    flags = ("--model", tiny.student.directory, "--port", "0", "--engine", "onnx", "--threads", "1", *flags)
+    with log.open("w") as to:
+        handle = subprocess.Popen(
+            command(*flags), env=environment(**env), stdout=subprocess.PIPE, stderr=to, text=True
+        )
+    try:
+        assert handle.stdout is not None
+        hello = handle.stdout.readline()
+        assert " at http://" in hello, log.read_text()
+        url = hello.split(" at ")[1].split("/v1")[0]
+        until(lambda: call(url, "/readyz").status == 200)
+        yield Process(url, handle, log)
+    finally:
+        if handle.poll() is None:
+            handle.kill()
+        handle.communicate()
+
+
+def until(true: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Args:
+        status: of HTTP.
+        headers: names in lower case.
+        data: the body.
+    """
+
+    status: int
+    headers: dict[str, str]
+    data: bytes
+
+    @property
+    def body(self) -> Any:
+        """The JSON."""
+        return json.loads(self.data)
+
+
+def connect(url: str) -> http.client.HTTPConnection:
+    """A connection that is kept for further requests."""
+    return http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+
+
+def send(connection: http.client.HTTPConnection, path: str, body: Any = None, **headers: str) -> None:
+    data = None if body is None else json.dumps(body).encode()
+    connection.request("GET" if data is None else "POST", path, data, {"content-type": "application/json", **headers})
+
+
+def receive(connection: http.client.HTTPConnection) -> Answer:
+    answer = connection.getresponse()
+    return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+
+def call(url: str, path: str, body: Any = None, **headers: str) -> Answer:
+    """One request on a connection of its own."""
+    connection = connect(url)
+    try:
+        send(connection, path, body, **headers)
+        return receive(connection)
+    finally:
+        connection.close()
+
+
+def draw(url: str, prompt: str = "red apple", **fields: Any) -> Answer:
+    """One image."""
+    return call(url, "/v1/images/generations", {"prompt": prompt, **fields})

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import io
 import logging
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -56,6 +54,7 @@ def serve(arguments: Sequence[str]) -> int:
         timeout_graceful_shutdown=max(1, round(settings.patience)),
     )
     say(_hello(url, model.name), None)
+    sys.stdout.flush()  # into a pipe too, now
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 
@@ -103,28 +102,19 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
 
     from fewstep.serving.settings import ServeSettings
 
-    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     file.add_argument("--file", type=Path)
-    named, _ = file.parse_known_args(list(arguments))
-    if strange := ServeSettings.strange(os.environ):
-        raise ValueError(f"there is no setting {', '.join(strange)}")
-    terminal, complaint = sys.stderr, io.StringIO()
-    sys.stderr = complaint  # argparse's complaint has its usage before it
     try:
+        named, _ = file.parse_known_args(list(arguments))
         return CliApp.run(ServeSettings, cli_args=list(arguments), **({"file": named.file} if named.file else {}))
-    except SystemExit as stop:
-        if stop.code and complaint.getvalue():
-            said = complaint.getvalue().strip().splitlines()[-1].partition("error: ")[2]
-            raise ValueError(f"{said}; see fewstep serve --help") from None
-        raise
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])).replace("_", "-")
         raise ValueError(f"{f'--{place}: ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
-    except SettingsError as error:
+    except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
-    finally:
-        sys.stderr = terminal
+    except SettingsError as error:
+        raise ValueError(f"{str(error).removeprefix('error parsing CLI: ')}; see fewstep serve --help") from None
 
 
 def _share_the_heap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fewstep.core import grids
 from fewstep.core.levels import Level
 
+LEAST = 1e-30  # a power of a small strength may be zero, which is no level
 RHO = 7.0  # as in the Karras grid: strength 0.5 is half-way along it
 
 
@@ -21,7 +22,7 @@ def level_of(strength: float, sigma_max: float = 80.0, rho: float = RHO) -> floa
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
-    return float(sigma_max * strength**rho)
+    return max(LEAST, float(sigma_max * strength**rho))
 
 
 def grid_from(ratio: float, steps: int, sigma_min: float = 0.002, last: float | None = None) -> Level:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -42,7 +42,14 @@ def build_app(service: Service) -> FastAPI:
 
     mcp = mcp_server(service)
     mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
-    app = FastAPI(title="fewstep", version=fewstep.__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="fewstep",
+        version=fewstep.__version__,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Identified` has one span a request already
+    )
     app.include_router(images_router(service))
 
     @app.get("/healthz")
@@ -50,14 +57,14 @@ def build_app(service: Service) -> FastAPI:
         """Whether the process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={503: {"description": "Not yet, or no more."}})
     async def ready() -> Response:
         """Whether it can draw: 503 until the model is warm, and while closing."""
         return JSONResponse(
             {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
         )
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters and latency histograms, for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)

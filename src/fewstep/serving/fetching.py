@@ -29,7 +29,8 @@ def is_public(address: str) -> bool:
     if mapped is not None:
         return is_public(str(mapped))
     hidden = any(found in network for network in _HIDDEN if network.version == found.version)
-    return found.is_global and not found.is_multicast and not found.is_reserved and not hidden
+    local = found.is_multicast or found.is_reserved or getattr(found, "is_site_local", False)
+    return found.is_global and not local and not hidden
 
 
 def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
@@ -97,4 +98,6 @@ def _read(answer: http.client.HTTPResponse, param: str, most: int, until: float)
             raise ApiError(400, f"{param} must have at most {most} bytes", param, "too_large")
         if time.monotonic() > until:
             raise ApiError(400, f"{param} took more than {SECONDS:g} seconds to fetch", param, "invalid_url")
+    if answer.length:  # `read1` does not mind
+        raise http.client.IncompleteRead(data, answer.length)
     return data

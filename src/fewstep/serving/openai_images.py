@@ -21,7 +21,7 @@ from fewstep.generation import Request as DrawRequest
 from fewstep.generation.images import to_image
 from fewstep.generation.model import Progress
 from fewstep.serving import uploads
-from fewstep.serving.drawing import Upload, answer_of, preview, request_of
+from fewstep.serving.drawing import MIME, Upload, answer_of, preview, request_of
 from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.schemas import (
@@ -44,10 +44,25 @@ VARIED = 0.5
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
     401: {"model": ErrorBody, "description": "The API key is missing or wrong."},
+    403: {"model": ErrorBody, "description": "The server has another name, or a page from elsewhere asks."},
+    404: {"model": ErrorBody, "description": "There is no such model or image."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     429: {"model": ErrorBody, "description": "The queue is full; `retry-after-ms` says when to come back."},
     499: {"model": ErrorBody, "description": "A newer request of the same session took this one's place."},
     503: {"model": ErrorBody, "description": "The server is closing."},
+    "default": {"model": ErrorBody, "description": "Any other error."},
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images; with `stream`, events.",
+        "content": {"text/event-stream": {}},
+    }
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The image.",
+        "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in MIME.values()},
+    }
 }
 
 
@@ -56,7 +71,7 @@ def images_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=ERRORS)
     settings = service.settings
 
-    @router.post("/images/generations", response_model=ImagesAnswer, openapi_extra=_JSON)
+    @router.post("/images/generations", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_JSON)
     async def generations(request: Request) -> Response:
         """Images from a prompt."""
         asked = _validated(Generation, await _json(request))
@@ -66,13 +81,13 @@ def images_router(service: Service) -> APIRouter:
             upload = Upload(control=await asyncio.to_thread(uploads.picture, data, "control", settings.most_pixels))
         return await _answer(service, request, asked, upload, "image_generation")
 
-    @router.post("/images/edits", response_model=ImagesAnswer, openapi_extra=_FILES)
+    @router.post("/images/edits", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_FILES)
     async def edits(request: Request) -> Response:
         """Images from an image: what its mask leaves open is drawn anew, or all of it."""
         asked, upload = await _edit_fields(service, request)
         return await _answer(service, request, asked, upload, "image_edit")
 
-    @router.post("/images/variations", response_model=ImagesAnswer, openapi_extra=_FILES)
+    @router.post("/images/variations", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_FILES)
     async def variations(request: Request) -> Response:
         """Other versions of an image: of what its record says it shows, if it has one."""
         asked, upload = await _edit_fields(service, request)
@@ -81,7 +96,7 @@ def images_router(service: Service) -> APIRouter:
         )
         return await _answer(service, request, asked, upload, "image_edit")
 
-    @router.get("/images/files/{handle}", response_class=Response)
+    @router.get("/images/files/{handle}", response_class=Response, responses=_FILE)
     async def file(handle: str) -> Response:
         """An image of an earlier answer."""
         kept = service.store.get(handle)
@@ -109,10 +124,29 @@ _JSON: dict[str, Any] = {
         "content": {"application/json": {"schema": Generation.model_json_schema()}},
     }
 }
+_EDIT: dict[str, Any] = EditFields.model_json_schema()["properties"]
+_SOURCE: dict[str, Any] = {
+    "type": "object",
+    "description": "Either a URL, or the id of an image of an earlier answer.",
+    "properties": {"image_url": {"type": "string"}, "file_id": {"type": "string"}},
+    "minProperties": 1,
+    "maxProperties": 1,
+}
 _FILES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {
+                        "images": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1},
+                        "mask": {"anyOf": [_SOURCE, {"type": "null"}]},
+                        **_EDIT,
+                    },
+                }
+            },
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -120,10 +154,10 @@ _FILES: dict[str, Any] = {
                     "properties": {
                         "image": {"type": "string", "format": "binary"},
                         "mask": {"type": "string", "format": "binary"},
-                        **EditFields.model_json_schema()["properties"],
+                        **_EDIT,
                     },
                 }
-            }
+            },
         },
     }
 }
@@ -144,7 +178,7 @@ def _model_info(service: Service) -> ModelInfo:
 
 def _check_model(service: Service, name: str | None) -> None:
     served = service.runtime.model.name
-    if name in (None, served) or service.settings.aliases.get(name or "") in ("", served):
+    if name in (None, served, *service.settings.aliases):
         return
     raise ApiError(404, f"there is no model '{name}': this server has '{served}'", "model", "model_not_found")
 
@@ -279,6 +313,10 @@ async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
         return await result
     except Stopped as error:
         raise _stopped(error) from None
+    except asyncio.CancelledError:  # the server's patience has ended
+        closing = ShuttingDown("the server is closing")
+        service.runtime.stop(job, closing)
+        raise _stopped(closing) from None
     finally:
         gone.cancel()
 

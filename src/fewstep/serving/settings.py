@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ class ServeSettings(BaseSettings):
         cli_prog_name="fewstep serve",
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_exit_on_error=False,
     )
 
     model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
@@ -37,9 +39,9 @@ class ServeSettings(BaseSettings):
     threads: int | None = Field(None, ge=1, description="Of one network call; one a core if left out.")
     network_cpus: tuple[int, ...] | None = Field(None, description="The cores of the network's thread.")
 
-    aliases: dict[str, str] = Field(
-        default_factory=lambda: dict.fromkeys(("gpt-image-1", "dall-e-2", "dall-e-3"), ""),
-        description="Other names by which clients may ask for the model.",
+    aliases: tuple[str, ...] = Field(
+        ("gpt-image-1", "dall-e-2", "dall-e-3"),
+        description="Other names by which clients may ask for the model; these in place of the usual ones.",
     )
     keys_file: Path | None = Field(None, description="API keys, hashed: lines that `fewstep serve-key` prints.")
     without_keys: bool = Field(False, description="Listen beyond this machine without API keys.")
@@ -102,13 +104,6 @@ class ServeSettings(BaseSettings):
         except ValueError:
             return False
 
-    @classmethod
-    def strange(cls, environment: Mapping[str, str]) -> list[str]:
-        """Variables that look like settings and are none."""
-        prefix = cls.model_config["env_prefix"]
-        known = {f"{prefix}{name}".upper() for name in cls.model_fields}
-        return sorted(name for name in environment if name.upper().startswith(prefix) and name.upper() not in known)
-
     def shown(self) -> str:
         """All of it on one line. Nothing of it is secret: keys are in a file of their own, hashed."""
         return " ".join(f"{name}={value}" for name, value in self.model_dump(mode="json").items())
@@ -123,14 +118,36 @@ class ServeSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
+        _check_environment(settings_cls)
         named: Any = {**env_settings(), **init_settings()}.get("file")
-        return (init_settings, env_settings, *([_toml(settings_cls, Path(named))] if named else []))
+        file = (_file(settings_cls, Path(named)),) if named else ()
+        return (init_settings, env_settings, *file)
 
 
-def _toml(settings: type[BaseSettings], file: Path) -> TomlConfigSettingsSource:
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file '{file}'")
+def _check_environment(settings: type[BaseSettings]) -> None:
+    """A misspelt variable would be passed over in silence.
+
+    Raises:
+        ValueError: the environment has a FEWSTEP_SERVE_… that is no setting.
+    """
+    prefix = settings.model_config["env_prefix"]
+    for name in os.environ:
+        if name.upper().startswith(prefix) and name.upper().removeprefix(prefix).lower() not in settings.model_fields:
+            raise ValueError(f"{name} is no setting: see fewstep serve --help")
+
+
+def _file(settings: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
+    """The settings in a file.
+
+    Raises:
+        ValueError: it is not there, or no TOML.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file '{path}'")
     try:
-        return TomlConfigSettingsSource(settings, file)
-    except ValueError as error:
-        raise ValueError(f"'{file}' is not TOML: {error}") from None
+        source = TomlConfigSettingsSource(settings, path)
+        if unknown := sorted(source.toml_data.keys() - settings.model_fields.keys()):
+            raise ValueError(f"'{path}' has no setting {', '.join(unknown)}: see fewstep serve --help")
+        return source
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no TOML: {error}") from None

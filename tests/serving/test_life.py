@@ -1,0 +1,210 @@
+"""`fewstep serve` from its first line to its last: settings, readiness, counts, and its end under load."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from fewstep.serving.security import new_key
+from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
+from tiny_models import SIDE, TinyModels
+
+STAGES = {"queue", "encode", "model", "decode", "encode_image"}
+
+
+def image(b64: str) -> Image.Image:
+    picture = Image.open(io.BytesIO(base64.b64decode(b64)))
+    picture.load()
+    return picture
+
+
+def refusal(*arguments: str | Path, **env: str) -> str:
+    """What a server says that does not start: one line."""
+    done = subprocess.run(command(*arguments), env=environment(**env), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fewstep: ")
+    return line
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "serve.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"cannot listen at 127.0.0.1, port {port}" in refusal("--port", str(port))
+
+
+def test_an_unknown_flag_is_one_line() -> None:
+    assert "--nobody" in refusal("--nobody", "3")
+
+
+def test_an_unknown_variable_is_one_line() -> None:
+    assert "FEWSTEP_SERVE_NOBODY" in refusal(FEWSTEP_SERVE_NOBODY="3")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("nobody = 3", "nobody"), ("jobs = 0", "--jobs"), ('port = "many"', "--port"), ("port = = 3", "is no TOML")],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+    assert named in refusal("--file", toml(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    assert "nobody.toml" in refusal("--file", tmp_path / "nobody.toml")
+
+
+@pytest.fixture(scope="module")
+def keys() -> tuple[str, str]:
+    """A key and its hash."""
+    return new_key()
+
+
+@pytest.fixture(scope="module")
+def own(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory, keys: tuple[str, str]) -> Process:
+    """A server with settings from everywhere, which drew one image and was told to stop."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "keys").write_text(f"{keys[1]} studio\n", encoding="utf-8")
+    file = toml(folder, f'jobs = 3\nwaiting = 33\nmost_steps = 13\nkeys_file = "{folder / "keys"}"\n')
+    variables = {"FEWSTEP_SERVE_WAITING": "22", "FEWSTEP_SERVE_MOST_STEPS": "12", "FEWSTEP_SERVE_FILE": str(file)}
+    with process(tiny, folder, "--most-steps", "11", **variables) as server:
+        asked = {"prompt": "a secret rocket", "user": "somebody", "session": "canvas"}
+        key = f"Bearer {keys[0]}"
+        assert call(server.url, "/v1/images/generations", asked, authorization=key).status == 200
+        assert call(server.url, "/v1/images/generations", asked, authorization="Bearer wrong").status == 401
+        assert server.end() in (0, -15)
+    return server
+
+
+def test_flags_beat_the_environment_which_beats_the_file(own: Process) -> None:
+    (line,) = [line for line in own.log.read_text().splitlines() if "settings: " in line]
+    shown = dict(pair.split("=", 1) for pair in line.split("settings: ")[1].split() if "=" in pair)
+    assert (shown["jobs"], shown["waiting"], shown["most_steps"]) == ("3", "22", "11")
+    assert shown["model"].endswith("tiny")
+
+
+def test_the_log_has_requests_and_neither_keys_nor_prompts(own: Process, keys: tuple[str, str]) -> None:
+    log = own.log.read_text()
+    assert "POST /v1/images/generations 200" in log
+    assert "Traceback" not in log
+    for hidden in (*keys, "wrong", "rocket", "somebody", "canvas"):
+        assert hidden not in log
+
+
+def test_the_end_under_load_answers_or_refuses_everybody(tiny: TinyModels, tmp_path: Path) -> None:
+    with process(tiny, tmp_path, "--jobs", "4", "--waiting", "16", "--patience", "30") as server:
+        answers = under_load(server, {"steps": 4}, lambda: bool(first.wait(30)), first := threading.Event())
+    assert answers.count("image") >= 1
+    assert set(answers) <= {"image", "queue_full", "closing", "closed"}
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_work_beyond_the_patience_is_refused_by_name(tiny: TinyModels, tmp_path: Path) -> None:
+    with process(tiny, tmp_path, "--jobs", "4", "--patience", "1", "--most-steps", "1000") as server:
+        running = "fewstep_running_requests 4.0"
+        answers = under_load(
+            server,
+            {"steps": 1000, "n": 10},
+            lambda: until(lambda: running in call(server.url, "/metrics").data.decode()),
+        )
+    assert answers.count("closing") >= 1
+    assert set(answers) <= {"closing", "closed"}
+    assert "Traceback" not in server.log.read_text()
+
+
+def under_load(
+    server: Process,
+    fields: Mapping[str, object],
+    loaded: Callable[[], object],
+    answered: threading.Event | None = None,
+) -> list[str]:
+    """What the requests of 24 clients came to, SIGTERM sent when the server was loaded."""
+    asked = {"prompt": "red apple", **fields}
+
+    def ask(client: int) -> list[str]:
+        ends: list[str] = []
+        connection = connect(server.url)
+        while "closed" not in ends and "closing" not in ends:
+            try:
+                send(connection, "/v1/images/generations", asked)
+                answer = receive(connection)
+            except IncompleteRead:
+                raise  # half an answer
+            except (OSError, HTTPException):
+                ends.append("closed")
+                continue
+            if answer.status == 200:
+                assert image(answer.body["data"][0]["b64_json"]).size == (SIDE, SIDE)
+                ends.append("image")
+            else:
+                assert set(answer.body["error"]) == {"message", "type", "param", "code"}
+                ends.append(answer.body["error"]["code"])
+            if answered is not None:
+                answered.set()
+        return ends
+
+    with ThreadPoolExecutor(24) as pool:
+        clients = pool.map(ask, range(24))
+        loaded()
+        assert server.end() in (0, -15)
+        return [end for ends in clients for end in ends]
+
+
+def counted(server: Running) -> dict[str, float]:
+    """The samples of /metrics by name and labels."""
+    answer = call(server.url, "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        " ".join([sample.name, *(value for _, value in sorted(sample.labels.items()))]): sample.value
+        for family in text_string_to_metric_families(answer.data.decode())
+        for sample in family.samples
+    }
+
+
+def test_health_and_readiness_are_told(serve: Callable[..., Running]) -> None:
+    server = serve()
+    assert (call(server.url, "/healthz").status, call(server.url, "/healthz").body) == (200, {"status": "ok"})
+    assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (200, {"status": "ready"})
+    server.service.ready = False
+    assert call(server.url, "/readyz").status == 503
+    assert call(server.url, "/healthz").status == 200
+
+
+def test_what_happens_is_counted(serve: Callable[..., Running]) -> None:
+    server = serve()
+    before = counted(server)
+    assert draw(server.url, n=3, steps=2).status == 200
+    assert draw(server.url).status == 200
+    assert draw(server.url, n=0).status == 400
+    assert call(server.url, "/nobody").status == 404
+    after = counted(server)
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    route = "/v1/images/generations"
+    for stage in STAGES:
+        assert grown[f"fewstep_stage_seconds_count {stage}"] == 2
+        assert grown[f"fewstep_stage_seconds_bucket +Inf {stage}"] == 2
+    assert grown["fewstep_images_total"] == 4
+    assert grown["fewstep_network_evaluations_total"] == 3 * 2 + 1
+    assert grown["fewstep_errors_total 400"] == grown["fewstep_errors_total 404"] == 1
+    assert grown[f"fewstep_request_seconds_count {route} 200"] == 2
+    assert grown[f"fewstep_request_seconds_count {route} 400"] == 1
+    assert after["fewstep_running_requests"] == after["fewstep_waiting_requests"] == 0
+    assert after["fewstep_superseded_total"] == after["fewstep_cancelled_total"] == 0
+    assert json.dumps(after).count("nobody") == 0
