@@ -103,10 +103,11 @@ def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> N
 def open_image(path: Path, what: str) -> Image.Image:
     """An image file of the user's; `what` it is, for the complaint."""
     from fewstep.data.images import BadImage, decode
+    from fewstep.generation.images import with_record
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} '{path}'")
     try:
-        return decode(path)
+        return with_record(decode(path), path)
     except BadImage as error:
         raise ValueError(f"'{path}' is no image that can be read: {error}") from None

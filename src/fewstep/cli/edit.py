@@ -116,11 +116,8 @@ def vary(image: Path, prompt: str | None = None, /, *, strength: float = 0.5, dr
         strength: How different they may be, above 0 to 1.
         drawing: How to draw.
     """
-    from fewstep import provenance
     from fewstep.generation import Edit
+    from fewstep.generation.images import prompt_of
 
     opened = open_image(image, "image")
-    if prompt is None:
-        record = provenance.read_record(image)
-        prompt = "" if record is None else record.prompt
-    return drawing.run(prompt, Edit(opened, strength=strength))
+    return drawing.run(prompt_of(opened) if prompt is None else prompt, Edit(opened, strength=strength))

@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def serve(arguments: Sequence[str]) -> int:
     with on_cpus(settings.network_cpus):
         model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
     logging.getLogger(__name__).info("settings: %s", settings.shown())
-    app = guarded(Service(settings, model, traces=Traces.from_environment()))
+    hello = partial(print, _hello(url, model.name), flush=True)
+    app = guarded(Service(settings, model, traces=Traces.from_environment(), announce=hello))
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -53,13 +55,12 @@ def serve(arguments: Sequence[str]) -> int:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.patience)),
     )
-    say(_hello(url, model.name), None)
     sys.stdout.flush()  # into a pipe too, now
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
-def serve_key(name: str = "") -> int:
+def serve_key(name: str = "", /) -> int:
     """Make an API key for `fewstep serve --keys-file`: the key, which is shown only now, and the line for the file.
 
     Args:

@@ -30,7 +30,9 @@ def on_cpus(cpus: Sequence[int] | None) -> Iterator[None]:
     try:
         os.sched_setaffinity(0, cpus)
     except OSError as error:
-        raise ValueError(f"cannot keep a thread on the cores {list(cpus)}: {error.strerror}") from None
+        raise ValueError(
+            f"cannot keep a thread on the cores {list(cpus)}, this process has {sorted(before)}: {error.strerror}"
+        ) from None
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from fewstep.generation.images import from_image, to_pixels
 from fewstep.models.saved import ModelSpec
 
 OPAQUE = 128
-"""From this alpha of a mask, or below this grey of one without alpha, a pixel is kept."""
+"""From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Edit:
 
     Args:
         image: Pillow's, of any size and mode. A model of another shape sees all of it, with a margin.
-        mask: which pixels may change, of the image's size: the transparent ones of a mask with alpha (as OpenAI's
-            API has it), the white ones of a mask without. The others come back unchanged. None: all may change.
+        mask: which pixels may change, of the image's size: the transparent ones (as OpenAI's API has it), or, of a
+            mask that is transparent nowhere, the white ones. The others come back unchanged. None: all may change.
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
-            1 with a mask (what stood there is not looked at), 0.6 without.
+            1 with a mask (what stood there is not looked at), 0.5 without.
     """
 
     image: Image.Image
@@ -43,6 +43,8 @@ class Edit:
         if self.mask is not None and self.mask.size != self.image.size:
             (w, h), (width, height) = self.mask.size, self.image.size
             raise RequestError("mask", f"mask must have the image's size {width}x{height}, got {w}x{h}")
+        if self.mask is not None and self._open.getbbox() is None:
+            raise RequestError("mask", "mask leaves nothing open: what may change must be transparent, or white")
         strength = self.strength
         if strength is not None and (isinstance(strength, bool) or not 0 < strength <= 1):
             raise RequestError("strength", f"strength must be above 0 and at most 1, got {strength}")
@@ -55,7 +57,7 @@ class Edit:
     @property
     def chosen_strength(self) -> float:
         """`strength`, or what it is if left open."""
-        return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.6)
+        return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.5)
 
     def data(self, spec: ModelSpec) -> Any:
         """The image as a model's data, float32 [1, ...].
@@ -81,8 +83,9 @@ class Edit:
     def _open(self) -> Image.Image:
         """255 where a pixel may change, 0 elsewhere."""
         assert self.mask is not None
-        if self.mask.has_transparency_data:
-            return self.mask.convert("RGBA").getchannel("A").point(lambda alpha: 255 * (alpha < OPAQUE))
+        alpha = self.mask.convert("RGBA").getchannel("A")
+        if np.asarray(alpha).min() < OPAQUE:
+            return alpha.point(lambda value: 255 * (value < OPAQUE))
         return self.mask.convert("L").point(lambda grey: 255 * (grey >= OPAQUE))
 
     def size(self, asked: tuple[int, int] | None, native: tuple[int, int]) -> tuple[int, int]:

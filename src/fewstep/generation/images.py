@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -73,6 +74,20 @@ class GeneratedImage(Image.Image):
         """Write the picture, with its record unless `metadata` is False; see `fewstep.provenance.save`."""
         target = os.fsdecode(fp) if isinstance(fp, (bytes, os.PathLike)) else fp
         provenance.save(self, target, self.record if metadata else None, format, **params)
+
+
+def with_record(picture: Image.Image, source: Path | bytes) -> Image.Image:
+    """A picture with the record in the file it was read from, if that has one that can be read."""
+    try:
+        record = provenance.read_record(source)
+    except provenance.ProvenanceError:  # a picture is a picture, whatever it says of itself
+        return picture
+    return picture if record is None else GeneratedImage.of(picture, record)
+
+
+def prompt_of(picture: Image.Image) -> str:
+    """What a picture's record says that it shows; empty where it has none."""
+    return picture.record.prompt if isinstance(picture, GeneratedImage) else ""
 
 
 def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:

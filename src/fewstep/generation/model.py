@@ -304,14 +304,21 @@ class Model:
             guidance=plan.guidance,
         )
 
+    def preview(self, request: Request, progress: Progress) -> Image.Image:
+        """What the model thinks of a request's first picture so far, as it will be delivered."""
+        return self._picture(progress.previews[0], request.edit, *self._delivered(request))
+
+    def _delivered(self, request: Request) -> tuple[tuple[int, int], str | None]:
+        """The (width, height) and the background that a request's pictures get."""
+        transparent = self.spec.pixel_format == "rgba_premultiplied"
+        size = request.edit.size(request.size, self.native_size) if request.edit else request.size or self.native_size
+        return size, (request.background or "transparent") if transparent else None
+
     def finish(self, request: Request, plan: Plan, last: Progress) -> list[GeneratedImage]:
         """Decode the last jump into pictures with records."""
         start = time.perf_counter()
-        pixels = last.pixels
-        transparent = self.spec.pixel_format == "rgba_premultiplied"
-        background = (request.background or "transparent") if transparent else None
-        size = request.edit.size(request.size, self.native_size) if request.edit else request.size or self.native_size
-        pictures = [self._picture(image, request.edit, size, background) for image in pixels]
+        size, background = self._delivered(request)
+        pictures = [self._picture(image, request.edit, size, background) for image in last.pixels]
         timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
         report = self.report(request.prompt)
         return [

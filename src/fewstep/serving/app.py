@@ -59,7 +59,7 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/readyz", responses={503: {"description": "Not yet, or no more."}})
     async def ready() -> Response:
-        """Whether it can draw: 503 until the model is warm, and while closing."""
+        """Whether it can draw: 503 until the model is warm."""
         return JSONResponse(
             {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
         )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 
 import fewstep
 from fewstep.generation import Edit, Request, RequestError
+from fewstep.generation.images import prompt_of
 from fewstep.generation.model import Progress
 from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
@@ -97,7 +98,7 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         picture, shown = await _picture(service, image_id, image)
         mask = None if region is None else _mask(picture, region)
         try:
-            edit = Edit(picture, mask, strength or (0.5 if mask is None else 1.0))
+            edit = Edit(picture, mask, strength)
         except RequestError as error:
             raise ToolError(str(error)) from error
         return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, edit)
@@ -155,7 +156,7 @@ async def _picture(service: Service, image_id: str | None, image: str | None) ->
         opened = await asyncio.to_thread(uploads.picture, data, "image", service.settings.most_pixels)
     except ApiError as error:
         raise ToolError(error.message) from error
-    return opened, uploads.prompt_of(data)
+    return opened, prompt_of(opened)
 
 
 def _mask(picture: Image.Image, region: tuple[float, float, float, float]) -> Image.Image:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -18,10 +16,10 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from fewstep.generation import Request as DrawRequest
-from fewstep.generation.images import to_image
+from fewstep.generation.images import prompt_of
 from fewstep.generation.model import Progress
 from fewstep.serving import uploads
-from fewstep.serving.drawing import MIME, Upload, answer_of, preview, request_of
+from fewstep.serving.drawing import MIME, Upload, answer_of, partial_image, request_of
 from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.schemas import (
@@ -37,9 +35,6 @@ from fewstep.serving.service import Service
 
 log = logging.getLogger("fewstep.serving")
 T = TypeVar("T", bound=Asked)
-
-VARIED = 0.5
-"""How far a variation goes from its image, if nothing is said."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
@@ -91,9 +86,7 @@ def images_router(service: Service) -> APIRouter:
     async def variations(request: Request) -> Response:
         """Other versions of an image: of what its record says it shows, if it has one."""
         asked, upload = await _edit_fields(service, request)
-        asked = asked.model_copy(
-            update={"prompt": asked.prompt or upload.prompt, "strength": asked.strength or VARIED}
-        )
+        asked = asked.model_copy(update={"prompt": asked.prompt or upload.prompt})
         return await _answer(service, request, asked, upload, "image_edit")
 
     @router.get("/images/files/{handle}", response_class=Response, responses=_FILE)
@@ -216,7 +209,7 @@ async def _edit_fields(service: Service, request: Request) -> tuple[EditFields, 
     most = service.settings.most_pixels
     opened = await asyncio.to_thread(uploads.picture, image, "image", most)
     opened_mask = None if mask is None else await asyncio.to_thread(uploads.picture, mask, "mask", most)
-    return asked, Upload(opened, opened_mask, prompt=uploads.prompt_of(image))
+    return asked, Upload(opened, opened_mask, prompt=prompt_of(opened))
 
 
 async def _file(form: FormData, *names: str) -> bytes | None:
@@ -344,16 +337,16 @@ async def _stream(
     event: str,
 ) -> Response:
     loop = asyncio.get_running_loop()
-    partials: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
-    spec = service.runtime.model.spec
+    partials: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     sent = 0
 
     def seen(progress: Progress) -> None:
         nonlocal sent
         if progress.jump.index not in _shown(progress.steps, asked.partial_images):
             return
-        picture = to_image(progress.previews[0], spec.pixel_format)
-        loop.call_soon_threadsafe(partials.put_nowait, (sent, preview(picture, asked)))
+        body = partial_image(service.model.preview(wanted, progress), asked)
+        named = {"type": f"{event}.partial_image", "partial_image_index": sent, **body}
+        loop.call_soon_threadsafe(partials.put_nowait, named)
         sent += 1
 
     job = await _submit(service, wanted, finish, client, session, seen if asked.partial_images else None)
@@ -362,17 +355,15 @@ async def _stream(
     async def events() -> AsyncIterator[str]:
         try:
             while (part := await partials.get()) is not None:
-                index, data = part
-                body = {
-                    "type": f"{event}.partial_image",
-                    "partial_image_index": index,
-                    **_picture(asked, data, wanted),
-                }
-                yield _sse(body)
+                yield _sse(part)
             try:
                 answer, _ = await asyncio.wrap_future(job.future)
             except Stopped as error:
                 yield _sse(_stopped(error).body)
+                return
+            except Exception:  # the answer has begun: its status can tell no more
+                log.exception("a stream failed")
+                yield _sse(ApiError(500, "something went wrong here; the log has more").body)
                 return
             for image in answer.data:
                 own = image.model_dump(exclude={"url", "revised_prompt", "b64_json"})
@@ -398,17 +389,6 @@ def _shown(steps: int, partial_images: int) -> set[int]:
     between = steps - 1
     count = min(partial_images, between)
     return {math.ceil((i + 1) * (between + 1) / (count + 1)) - 1 for i in range(count)}
-
-
-def _picture(asked: Asked, data: bytes, wanted: DrawRequest) -> dict[str, Any]:
-    return {
-        "b64_json": base64.b64encode(data).decode(),
-        "created_at": int(time.time()),
-        "size": asked.size or "auto",
-        "quality": "auto",
-        "background": asked.background or "auto",
-        "output_format": asked.output_format,
-    }
 
 
 def _sse(body: dict[str, Any]) -> str:

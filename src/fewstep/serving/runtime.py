@@ -198,7 +198,7 @@ class Runtime:
             if self._closed:
                 raise ShuttingDown("the server is closing")
             earlier = None if session is None else self._sessions.get(session)
-            if earlier is None and self.waiting >= self._most_waiting:
+            if earlier is None and self.waiting >= self._most_waiting + len(self._idle):  # each of whom takes one
                 raise Busy(self.waiting, self._wait())
             if session is not None:
                 self._sessions[session] = job

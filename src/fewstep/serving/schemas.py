@@ -30,6 +30,9 @@ class Asked(BaseModel):
     seed: Seed | None = None
     steps: int | None = Field(None, ge=1)
     guidance: float | None = None
+    negative_prompt: str = ""
+    label: int | None = None
+    sampler: str | None = Field(None, max_length=50)
     session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
 
 
@@ -37,9 +40,6 @@ class Generation(Asked):
     """`POST /v1/images/generations`."""
 
     prompt: str
-    negative_prompt: str = ""
-    label: int | None = None
-    sampler: str | None = Field(None, max_length=50)
     control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
 
 

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.serving.errors import ApiError
 
-OPEN = ("/healthz", "/readyz")
-"""What needs no key: for whoever watches over the server."""
+OPEN = ("/healthz", "/readyz", "/v1/images/files/")
+"""What needs no key: for whoever watches over the server, and images, whose ids nobody can guess, for pages."""
 
 
 def hashed(key: str) -> str:
@@ -91,7 +91,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
-        if scope.get("method") == "OPTIONS" or not self._keys or scope["path"] in OPEN:
+        if scope.get("method") == "OPTIONS" or not self._keys or scope["path"].startswith(OPEN):
             return
         kind, _, key = headers.get("authorization", "").partition(" ")
         given = hashed(key.strip()) if kind.lower() == "bearer" else ""

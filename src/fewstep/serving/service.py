@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,11 +24,13 @@ class Service:
     Args:
         settings: how it serves.
         model: what it serves, loaded.
+        announce: called when it is ready.
         traces: where its spans go.
     """
 
     settings: ServeSettings
     model: Model
+    announce: Callable[[], None] = lambda: None
     ready: bool = False
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)
@@ -60,6 +63,7 @@ class Service:
                 request = Request(prompt, seed=0, images=size)
                 self.runtime.submit(request, lambda drawn: drawn.seen).future.result()
         self.ready = True
+        self.announce()
 
     def close(self) -> None:
         """Refuse new requests, give the others the settings' patience, and send the last spans."""

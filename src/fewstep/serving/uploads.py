@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep import provenance
 from fewstep.data.images import BadImage, decode
+from fewstep.generation.images import with_record
 from fewstep.serving.errors import ApiError
 from fewstep.serving.fetching import fetch
 from fewstep.serving.settings import ServeSettings
@@ -22,7 +22,7 @@ _DATA_URL = re.compile(r"data:(?:image/[\w.+-]+)?;base64,", re.IGNORECASE)
 
 
 def picture(data: bytes, param: str, most_pixels: int) -> Image.Image:
-    """An upload as an upright RGB or RGBA picture.
+    """An upload as an upright RGB or RGBA picture, with its record if it has one.
 
     Raises:
         ApiError: 400 with `param`: it is none, or too large.
@@ -35,7 +35,7 @@ def picture(data: bytes, param: str, most_pixels: int) -> Image.Image:
     if width * height > most_pixels:
         raise ApiError(400, f"{param} must have at most {most_pixels} pixels, got {width}x{height}", param)
     try:
-        return decode(data)
+        return with_record(decode(data), data)
     except BadImage as error:
         raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
 
@@ -58,12 +58,3 @@ async def from_url(url: Any, param: str, settings: ServeSettings) -> bytes:
         return base64.b64decode(url[prefix.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{param} holds no valid base64", param, "invalid_url") from None
-
-
-def prompt_of(data: bytes) -> str:
-    """The prompt in a picture's record; empty where it has none that can be read."""
-    try:
-        record = provenance.read_record(data)
-    except provenance.ProvenanceError:  # any picture may be edited, whatever it says of itself
-        return ""
-    return "" if record is None else record.prompt
