@@ -64,10 +64,17 @@ def test_what_a_mask_keeps_comes_back_to_the_bit_at_the_models_size(model: Model
     assert np.array_equal(after[~inside], before[~inside])
 
 
-def test_a_mask_that_opens_nothing_gives_the_image_back(model: Model) -> None:
-    original = photo()
-    edited = edit(model, Edit(original, Image.new("L", original.size, 0)))
-    assert np.array_equal(np.asarray(edited), np.asarray(original.convert("RGBA")))
+@pytest.mark.parametrize("paint", [("L", 0), ("RGBA", (9, 9, 9, 255)), ("RGB", (0, 0, 0))])
+def test_a_mask_that_opens_nothing_is_refused(paint: tuple[str, Any]) -> None:
+    with pytest.raises(RequestError, match="mask leaves nothing open"):
+        Edit(photo(), Image.new(paint[0], photo().size, paint[1]))
+
+
+def test_a_black_and_white_mask_saved_with_alpha_opens_where_it_is_white(model: Model) -> None:
+    original = photo((SIDE, SIDE))
+    white = mask(original.size, (0, 0, 7, 15), alpha=False)
+    once = edit(model, Edit(original, white))
+    assert np.array_equal(np.asarray(once), np.asarray(edit(model, Edit(original, white.convert("RGBA")))))
 
 
 def test_a_mask_that_opens_all_is_a_new_picture(model: Model) -> None:
