@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewstep.generation import GeneratedImage, Model, Request, RequestError, load
-from fewstep.generation.model import Plan
+from fewstep.generation.plan import Plan
 from fewstep.provenance import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 

@@ -44,7 +44,7 @@ def test_meanings_are_the_same_alone_and_together() -> None:
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), [1, 0, 1, 1], atol=1e-5)
     for text, meaning in zip(texts, together, strict=True):
         np.testing.assert_array_equal(table().meaning(text), meaning)
-    rows = table().tokens("red apple")
+    rows = list(table().tokens("red apple"))
     weighed = table()._weight[rows] @ table().vectors(rows)
     np.testing.assert_allclose(together[0], weighed / np.linalg.norm(weighed), atol=1e-6)
 

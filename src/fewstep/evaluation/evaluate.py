@@ -16,7 +16,8 @@ from fewstep.core.randomness import check_seed
 from fewstep.evaluation import metrics
 from fewstep.evaluation.metrics import Share
 from fewstep.evaluation.subjects import Ask, Kind, Subject, answered, evenly
-from fewstep.generation.model import Model, Plan, load
+from fewstep.generation.model import Model, load
+from fewstep.generation.plan import Plan
 from fewstep.generation.request import Request
 from fewstep.models.parts import ModelError
 

@@ -6,19 +6,14 @@ import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fewstep.core.arrays import Array, Condition
-from fewstep.core.codecs import Codec
 from fewstep.core.guidance import Guided
-from fewstep.core.jump import Jump
-from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
 from fewstep.core.randomness import Noise
 from fewstep.editing import Constrained, Known, grid_from, level_of
@@ -27,81 +22,12 @@ from fewstep.engines.registry import open_network
 from fewstep.generation.edits import Edit
 from fewstep.generation.errors import RequestError
 from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
+from fewstep.generation.plan import Counted, Plan, Progress
 from fewstep.generation.request import Request
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
 from fewstep.samplers import SAMPLERS
-
-
-@dataclass
-class Counted:
-    """A network that counts how many samples it was asked for, and how long it took."""
-
-    network: Network
-    samples: int = 0
-    seconds: float = 0.0
-
-    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
-        start = time.perf_counter()
-        output = self.network(x, time_at, time_to, cond)
-        self.seconds += time.perf_counter() - start
-        self.samples += int(x.shape[0])
-        return output
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request with every choice made.
-
-    Args:
-        start: data [1, ...] to go out from, where the levels begin below pure noise.
-        known: what an edit keeps: data [1, ...] and Ω, or None.
-        settings: what the sampler was told beside the levels.
-    """
-
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    sampler: str
-    levels: Level
-    guidance: float | None
-    gamma: float
-    negative_prompt: str = ""
-    labels: tuple[int | None, ...] | None = None
-    control: Any = None
-    start: Any = None
-    known: Known | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One jump done.
-
-    Args:
-        jump: the jump.
-        steps: jumps in all.
-        codec: from data to pixels.
-        evaluations: network evaluations of one image so far.
-        timings: milliseconds by stage so far.
-    """
-
-    jump: Jump
-    steps: int
-    codec: Codec
-    evaluations: int
-    timings: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def previews(self) -> Any:
-        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
-        return self.codec.decode(self.jump.estimate)
-
-    @cached_property
-    def pixels(self) -> Any:
-        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
-        return self.codec.decode(self.jump.x)
 
 
 class Model:

@@ -18,7 +18,8 @@ from fewstep.core.codecs import Identity
 from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
-from fewstep.generation.model import Model, Plan, load
+from fewstep.generation.model import Model, load
+from fewstep.generation.plan import Plan
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.mlp import MLP, MLPConfig

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 import fewstep
 from fewstep.generation import Edit, Request, RequestError
 from fewstep.generation.images import prompt_of
-from fewstep.generation.model import Progress
+from fewstep.generation.plan import Progress
 from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
 from fewstep.serving.drawing import check_limits, encoded_png

@@ -17,15 +17,15 @@ from starlette.datastructures import FormData, UploadFile
 
 from fewstep.generation import Request as DrawRequest
 from fewstep.generation.images import prompt_of
-from fewstep.generation.model import Progress
+from fewstep.generation.plan import Progress
 from fewstep.serving import uploads
-from fewstep.serving.drawing import MIME, Upload, answer_of, partial_image, request_of
+from fewstep.serving.drawing import Upload, answer_of, partial_image, request_of
 from fewstep.serving.errors import ApiError
+from fewstep.serving.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.schemas import (
     Asked,
     EditFields,
-    ErrorBody,
     Generation,
     ImagesAnswer,
     ModelInfo,
@@ -36,37 +36,13 @@ from fewstep.serving.service import Service
 log = logging.getLogger("fewstep.serving")
 T = TypeVar("T", bound=Asked)
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
-    401: {"model": ErrorBody, "description": "The API key is missing or wrong."},
-    403: {"model": ErrorBody, "description": "The server has another name, or a page from elsewhere asks."},
-    404: {"model": ErrorBody, "description": "There is no such model or image."},
-    413: {"model": ErrorBody, "description": "The body is too large."},
-    429: {"model": ErrorBody, "description": "The queue is full; `retry-after-ms` says when to come back."},
-    499: {"model": ErrorBody, "description": "A newer request of the same session took this one's place."},
-    503: {"model": ErrorBody, "description": "The server is closing."},
-    "default": {"model": ErrorBody, "description": "Any other error."},
-}
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The images; with `stream`, events.",
-        "content": {"text/event-stream": {}},
-    }
-}
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The image.",
-        "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in MIME.values()},
-    }
-}
-
 
 def images_router(service: Service) -> APIRouter:
     """The routes, for one service."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
     settings = service.settings
 
-    @router.post("/images/generations", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_JSON)
+    @router.post("/images/generations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=JSON)
     async def generations(request: Request) -> Response:
         """Images from a prompt."""
         asked = _validated(Generation, await _json(request))
@@ -76,20 +52,20 @@ def images_router(service: Service) -> APIRouter:
             upload = Upload(control=await asyncio.to_thread(uploads.picture, data, "control", settings.most_pixels))
         return await _answer(service, request, asked, upload, "image_generation")
 
-    @router.post("/images/edits", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_FILES)
+    @router.post("/images/edits", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=FILES)
     async def edits(request: Request) -> Response:
         """Images from an image: what its mask leaves open is drawn anew, or all of it."""
         asked, upload = await _edit_fields(service, request)
         return await _answer(service, request, asked, upload, "image_edit")
 
-    @router.post("/images/variations", response_model=ImagesAnswer, responses=_ANSWERS, openapi_extra=_FILES)
+    @router.post("/images/variations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=FILES)
     async def variations(request: Request) -> Response:
         """Other versions of an image: of what its record says it shows, if it has one."""
         asked, upload = await _edit_fields(service, request)
         asked = asked.model_copy(update={"prompt": asked.prompt or upload.prompt})
         return await _answer(service, request, asked, upload, "image_edit")
 
-    @router.get("/images/files/{handle}", response_class=Response, responses=_FILE)
+    @router.get("/images/files/{handle}", response_class=Response, responses=FILE)
     async def file(handle: str) -> Response:
         """An image of an earlier answer."""
         kept = service.store.get(handle)
@@ -109,51 +85,6 @@ def images_router(service: Service) -> APIRouter:
         return _model_info(service)
 
     return router
-
-
-_JSON: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": Generation.model_json_schema()}},
-    }
-}
-_EDIT: dict[str, Any] = EditFields.model_json_schema()["properties"]
-_SOURCE: dict[str, Any] = {
-    "type": "object",
-    "description": "Either a URL, or the id of an image of an earlier answer.",
-    "properties": {"image_url": {"type": "string"}, "file_id": {"type": "string"}},
-    "minProperties": 1,
-    "maxProperties": 1,
-}
-_FILES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {
-                        "images": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1},
-                        "mask": {"anyOf": [_SOURCE, {"type": "null"}]},
-                        **_EDIT,
-                    },
-                }
-            },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {
-                        "image": {"type": "string", "format": "binary"},
-                        "mask": {"type": "string", "format": "binary"},
-                        **_EDIT,
-                    },
-                }
-            },
-        },
-    }
-}
 
 
 def _model_info(service: Service) -> ModelInfo:

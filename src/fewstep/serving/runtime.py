@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from fewstep.generation import GeneratedImage, Model, Request
-from fewstep.generation.model import Plan, Progress
+from fewstep.generation.plan import Plan, Progress
 from fewstep.serving.batching import Batcher, Seat
 
 log = logging.getLogger(__name__)

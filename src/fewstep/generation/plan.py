@@ -1,0 +1,86 @@
+"""A request on its way: the plan with every choice made, and what each jump tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.core.codecs import Codec
+from fewstep.core.jump import Jump
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Network
+from fewstep.editing import Known
+
+
+@dataclass
+class Counted:
+    """A network that counts how many samples it was asked for, and how long it took."""
+
+    network: Network
+    samples: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
+        start = time.perf_counter()
+        output = self.network(x, time_at, time_to, cond)
+        self.seconds += time.perf_counter() - start
+        self.samples += int(x.shape[0])
+        return output
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every choice made.
+
+    Args:
+        start: data [1, ...] to go out from, where the levels begin below pure noise.
+        known: what an edit keeps: data [1, ...] and Ω, or None.
+        settings: what the sampler was told beside the levels.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    sampler: str
+    levels: Level
+    guidance: float | None
+    gamma: float
+    negative_prompt: str = ""
+    labels: tuple[int | None, ...] | None = None
+    control: Any = None
+    start: Any = None
+    known: Known | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One jump done.
+
+    Args:
+        jump: the jump.
+        steps: jumps in all.
+        codec: from data to pixels.
+        evaluations: network evaluations of one image so far.
+        timings: milliseconds by stage so far.
+    """
+
+    jump: Jump
+    steps: int
+    codec: Codec
+    evaluations: int
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def previews(self) -> Any:
+        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
+        return self.codec.decode(self.jump.estimate)
+
+    @cached_property
+    def pixels(self) -> Any:
+        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
+        return self.codec.decode(self.jump.x)
