@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import logging
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +45,13 @@ def serve(arguments: Sequence[str]) -> int:
     with on_cpus(settings.network_cpus):
         model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
     logging.getLogger(__name__).info("settings: %s", settings.shown())
-    hello = partial(print, _hello(url, model.name), flush=True)
-    app = guarded(Service(settings, model, traces=Traces.from_environment(), announce=hello))
+
+    def ready() -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
+        print(_hello(url, model.name), flush=True)
+
+    app = guarded(Service(settings, model, traces=Traces.from_environment(), announce=ready))
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -283,7 +283,7 @@ def soak(
     parts = 10
     with served(name, "--engine", model.engine, "--keep-images", "200", prompts=_prompts(model)) as server:
         ready = server.megabytes
-        server.together(clients, max(400, requests // parts))
+        server.together(clients, max(400, 2 * requests // parts))
         seen = [server.megabytes]
         for part in range(parts):
             server.together(clients, requests // parts)
