@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fewstep.generation import GeneratedImage, Model, Request
 from fewstep.generation.plan import Plan, Progress
-from fewstep.serving.batching import Batcher, Seat
+from fewstep.serving.batching import Batcher, Closed, Seat
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,8 @@ class Runtime:
             if self._closed:
                 raise ShuttingDown("the server is closing")
             earlier = None if session is None else self._sessions.get(session)
-            if earlier is None and self.waiting >= self._most_waiting + len(self._idle):  # each of whom takes one
+            free = len(self._threads) - len(self._running)
+            if earlier is None and self.waiting - free >= self._most_waiting:
                 raise Busy(self.waiting, self._wait())
             if session is not None:
                 self._sessions[session] = job
@@ -244,12 +245,13 @@ class Runtime:
     def _work(self) -> None:
         turn = threading.Event()
         while (job := self._take(turn)) is not None:
-            self._run(job)
-            with self._change:
+            answer, error = self._run(job)
+            with self._change:  # its place is free before anybody hears of its end
                 self._running.discard(job)
                 self._tidy(job)
                 self._recent.append(time.perf_counter())
                 self._ended.notify_all()
+            self._end(job, answer, error)
 
     def _take(self, turn: threading.Event) -> Job[Any] | None:
         """The next job, waited for; None when the runtime is closed and nothing waits."""
@@ -279,7 +281,8 @@ class Runtime:
         if job.session is not None and self._sessions.get(job.session) is job:
             del self._sessions[job.session]
 
-    def _run(self, job: Job[Any]) -> None:
+    def _run(self, job: Job[Any]) -> tuple[Any, Exception | None]:
+        """The job's answer, or why there is none."""
         started = time.perf_counter()
         seat = Seat(self._batcher)
         try:
@@ -301,16 +304,15 @@ class Runtime:
             answer = job.finish(Drawn(images, timings, seen))
             if job.reason is not None:
                 raise job.reason
-        except Stopped as reason:
-            self._end(job, error=reason)
+        except Closed as error:
+            return None, ShuttingDown(str(error))
         except Exception as error:
-            self._end(job, error=error)
-        else:
-            if self._watcher is not None:
-                self._watcher.drawn(len(images))
-                for stage, milliseconds in timings.items():
-                    self._watcher.stage(stage, milliseconds / 1000)
-            self._end(job, answer)
+            return None, error
+        if self._watcher is not None:
+            self._watcher.drawn(len(images))
+            for stage, milliseconds in timings.items():
+                self._watcher.stage(stage, milliseconds / 1000)
+        return answer, None
 
     def _end(self, job: Job[Any], answer: Any = None, error: Exception | None = None) -> None:
         if self._watcher is not None and isinstance(error, Superseded):
