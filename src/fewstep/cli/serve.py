@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import json
 import logging
 import socket
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from fewstep.cli.output import say
 
 if TYPE_CHECKING:
+    from fewstep.generation import Model
     from fewstep.serving.settings import ServeSettings
 
 
@@ -49,7 +51,7 @@ def serve(arguments: Sequence[str]) -> int:
     def ready() -> None:
         gc.collect()
         gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
-        print(_hello(url, model.name), flush=True)
+        print(_hello(url, model), flush=True)
 
     app = guarded(Service(settings, model, traces=Traces.from_environment(), announce=ready))
     config = uvicorn.Config(
@@ -134,14 +136,17 @@ def _share_the_heap() -> None:
 _M_ARENA_MAX = -8  # malloc.h
 
 
-def _hello(url: str, model: str) -> str:
-    body = '{"prompt": "a red apple", "seed": 7}'
+def _hello(url: str, model: Model) -> str:
+    """Where it is, and a first request that this model can answer."""
+    conditioning = model.spec.conditioning
+    label = {"label": 3 % conditioning.classes} if conditioning.classes else {}
+    body = json.dumps({"prompt": "a red apple" if conditioning.text_length else "", **label, "seed": 7})
     ask = f"curl -s {url}/v1/images/generations -H 'content-type: application/json' -d '{body}'"
     save = "python3 -c 'import base64, json, sys; sys.stdout.buffer.write("
     save += 'base64.b64decode(json.load(sys.stdin)["data"][0]["b64_json"]))\''
     return "\n".join(
         [
-            f"fewstep serves '{model}' at {url}/v1 (OpenAI's Images API) and {url}/mcp; Ctrl-C stops it. Try:",
-            f"  {ask} | {save} > apple.png",
+            f"fewstep serves '{model.name}' at {url}/v1 (OpenAI's Images API) and {url}/mcp; Ctrl-C stops it. Try:",
+            f"  {ask} | {save} > first.png",
         ]
     )

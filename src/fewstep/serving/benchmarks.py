@@ -303,4 +303,6 @@ def soak(
 
 def _prompts(model: Model) -> Sequence[str]:
     captions = model.saved.captions
-    return ["a red apple"] if captions is None else captions.captions
+    if captions is not None:
+        return captions.captions
+    return ["a red apple" if model.spec.conditioning.text_length else ""]

@@ -11,6 +11,7 @@ import base64
 import io
 import logging
 import math
+import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -192,8 +193,12 @@ async def _draw(
         log.info("prompt %r by MCP", prompt)
 
     def finish(drawn: Drawn) -> CallToolResult:
-        service.traces.stages(spans, drawn.timings)
-        return _result(service, drawn)
+        started = time.perf_counter()
+        data = encoded_png(drawn.images[0])
+        spent = time.perf_counter() - started
+        service.metrics.stage("encode_image", spent)
+        service.traces.stages(spans, {**drawn.timings, "encode_image": 1000 * spent})
+        return _result(service, drawn, data)
 
     def seen(progress: Progress) -> None:
         loop.call_soon_threadsafe(told.put_nowait, progress)
@@ -219,10 +224,9 @@ async def _draw(
         service.runtime.stop(job, Cancelled("the client cancelled"))
 
 
-def _result(service: Service, drawn: Drawn) -> CallToolResult:
+def _result(service: Service, drawn: Drawn, data: bytes) -> CallToolResult:
     (image,) = drawn.images
     record = image.record
-    data = encoded_png(image)
     handle = service.store.put(image, data, "image/png")
     (seen,) = drawn.seen
     uri = f"fewstep://images/{handle}"

@@ -22,7 +22,7 @@ from fewstep.serving import uploads
 from fewstep.serving.drawing import Upload, answer_of, partial_image, request_of
 from fewstep.serving.errors import ApiError
 from fewstep.serving.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
-from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
+from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
 from fewstep.serving.schemas import (
     Asked,
     EditFields,
@@ -248,7 +248,8 @@ async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
 def _stopped(error: Stopped) -> ApiError:
     if isinstance(error, ShuttingDown):
         return ApiError(503, str(error), None, "closing", {"x-should-retry": "false"})
-    return ApiError(499, str(error), None, "superseded", {"x-should-retry": "false"})
+    code = "superseded" if isinstance(error, Superseded) else "cancelled"
+    return ApiError(499, str(error), None, code, {"x-should-retry": "false"})
 
 
 async def _disconnected(request: Request) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from fewstep.data.images import BadImage, decode
 from fewstep.generation.images import with_record
 from fewstep.serving.errors import ApiError
-from fewstep.serving.fetching import fetch
+from fewstep.serving.fetching import SECONDS, fetch
 from fewstep.serving.settings import ServeSettings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -50,7 +50,14 @@ async def from_url(url: Any, param: str, settings: ServeSettings) -> bytes:
         raise ApiError(400, f"{param} must be a URL, got {url!r:.80}", param, "invalid_url")
     prefix = _DATA_URL.match(url)
     if prefix is None and url[:5].lower() != "data:" and settings.fetch_images:
-        return await asyncio.to_thread(fetch, url, param, settings.most_bytes)
+        try:
+            async with asyncio.timeout(
+                SECONDS + 1
+            ):  # `fetch` looks at the time between reads, and a read can be slow
+                return await asyncio.to_thread(fetch, url, param, settings.most_bytes)
+        except TimeoutError:
+            slow = f"{param} took more than {SECONDS:g} seconds to fetch"
+            raise ApiError(400, slow, param, "invalid_url") from None
     if prefix is None:
         why = "" if settings.fetch_images else "; this server fetches no URLs"
         raise ApiError(400, f"{param} must be a data URL (data:image/png;base64,…){why}", param, "invalid_url")
