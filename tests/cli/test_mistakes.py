@@ -99,6 +99,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "mcp of no model": ("mcp --model nothing", "no model 'nothing'"),
     "tool schema for nobody": ("tool-schema --for nobody", "nobody"),
     "bench of no clients": ("bench serving {model} --clients 0", "--clients must be at least 1, got 0"),
+    "bench of too much": ("bench edits --size 100000000", "size must be between 2 and 512, got 100000000"),
     "import of no pipeline": ("models import locked --out x", "'locked' is no ConsistencyModelPipeline"),
     **{f"json of {name}": (f"{name}{ARGUMENTS.get(name.split()[-1], '')} --json no/x.json", "'no'")
        for name in COMMANDS_WITH_JSON},

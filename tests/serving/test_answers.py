@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from PIL import Image
 
 from fewstep import provenance
@@ -83,6 +83,12 @@ def test_the_address_of_an_answer_needs_no_key(tmp_path: Path, serve: Callable[.
         assert Image.open(io.BytesIO(answer.read())).size == (16, 16)
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(f"{server.url}/v1/models")
+
+
+def test_too_many_images_are_refused_by_the_clients_own_name_for_them(server: Running) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        client_of(server).images.generate(prompt="cat", n=10**9)
+    assert refused.value.param == "n"
 
 
 def test_with_no_room_to_wait_who_comes_alone_is_served(serve: Callable[..., Running]) -> None:

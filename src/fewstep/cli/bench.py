@@ -1,7 +1,8 @@
-"""`fewstep bench training | start | engines`: figures that anyone can print."""
+"""`fewstep bench training | start | engines | peer | edits`: figures that anyone can print."""
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import subprocess
 import sys
@@ -113,4 +114,50 @@ def engines(
     say_table([asdict(row) for row in rows], json)
     say(f"kept for --engine auto in {kept}", json)
     write_json(json, [asdict(row) for row in rows])
+    return 0
+
+
+def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json: str | None = None) -> int:
+    """Compare one step of the same random network here and in diffusers' ConsistencyModelPipeline, in turn.
+
+    Args:
+        engines: Of ours.
+        rounds: Turns of each.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    check_json(json)
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    if importlib.util.find_spec("diffusers") is None:
+        raise ImportError("this comparison needs diffusers: pip install 'fewstep[diffusers]'")
+    from fewstep.evaluation.peers import beside_diffusers
+
+    rows = beside_diffusers(engines, rounds)
+    for row in rows:
+        say(
+            f"{row['engine']:<10} {row['ms']:6.2f} ms  {row['times_faster']:.2f}× as fast  "
+            f"largest difference of a pixel {row['largest_difference']} of 255",
+            json,
+        )
+    write_json(json, rows)
+    return 0
+
+
+def edits(size: int = 16, draws: int = 20_000, json: str | None = None) -> int:
+    """Print how far few-step inpainting by replacement is from the true conditional, on a Gaussian, at 1 to 8 steps.
+
+    Args:
+        size: Of the Gaussian: a smooth line of so many values, half of them known.
+        draws: Samples; the closed form of the loop stands beside what is measured.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    check_json(json)
+    for name, value, most in (("size", size, 512), ("draws", draws, 1_000_000)):
+        if not 2 <= value <= most:
+            raise ValueError(f"{name} must be between 2 and {most}, got {value}")
+    from fewstep.evaluation.inpainting import gaps
+
+    rows = gaps(size, draws)
+    say_table(rows, json)
+    write_json(json, rows)
     return 0

@@ -1,4 +1,4 @@
-"""`fewstep bench serving | soak | peer`: what serving costs, printed for anyone."""
+"""`fewstep bench serving | soak`: what serving costs, printed for anyone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fewstep.cli.output import check_json, say, say_table, write_json
+from fewstep.cli.output import check_json, say, write_json
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -80,51 +80,6 @@ def soak(
         json,
     )
     write_json(json, figures)
-    return 0
-
-
-def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json: str | None = None) -> int:
-    """Compare one step of the same random network here and in diffusers' ConsistencyModelPipeline, in turn.
-
-    Args:
-        engines: Of ours.
-        rounds: Turns of each.
-        json: Write the rows as JSON to this file, or to standard output with -.
-    """
-    check_json(json)
-    _check(rounds=rounds)
-    try:
-        import diffusers  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this comparison needs diffusers: pip install 'fewstep[diffusers]'") from error
-    from fewstep.evaluation.peers import beside_diffusers
-
-    rows = beside_diffusers(engines, rounds)
-    for row in rows:
-        say(
-            f"{row['engine']:<10} {row['ms']:6.2f} ms  {row['times_faster']:.2f}× as fast  "
-            f"largest difference of a pixel {row['largest_difference']} of 255",
-            json,
-        )
-    write_json(json, rows)
-    return 0
-
-
-def edits(size: int = 16, draws: int = 20_000, json: str | None = None) -> int:
-    """Print how far few-step inpainting by replacement is from the true conditional, on a Gaussian, at 1 to 8 steps.
-
-    Args:
-        size: Of the Gaussian: a smooth line of so many values, half of them known.
-        draws: Samples; the closed form of the loop stands beside what is measured.
-        json: Write the rows as JSON to this file, or to standard output with -.
-    """
-    check_json(json)
-    _check(size=size, draws=draws)
-    from fewstep.evaluation.inpainting import gaps
-
-    rows = gaps(size, draws)
-    say_table(rows, json)
-    write_json(json, rows)
     return 0
 
 

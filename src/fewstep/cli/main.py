@@ -42,8 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench engines": ("fewstep.cli.bench:engines", "a model on every engine that is installed"),
     "bench serving": ("fewstep.cli.bench_serving:serving", "the server: what a request costs beside the model"),
     "bench soak": ("fewstep.cli.bench_serving:soak", "the server's memory over thousands of requests"),
-    "bench peer": ("fewstep.cli.bench_serving:peer", "one step here and in a diffusers pipeline, in turn"),
-    "bench edits": ("fewstep.cli.bench_serving:edits", "how far few-step inpainting is from the true conditional"),
+    "bench peer": ("fewstep.cli.bench:peer", "one step here and in a diffusers pipeline, in turn"),
+    "bench edits": ("fewstep.cli.bench:edits", "how far few-step inpainting is from the true conditional"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
 }

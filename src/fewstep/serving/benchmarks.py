@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from fewstep.engines.errors import EngineError
+from fewstep.evaluation.engines import call
 from fewstep.generation import load
 from fewstep.generation.model import Model
 
@@ -186,18 +187,11 @@ def _wait(process: subprocess.Popen[str], port: int) -> None:
 
 def images_per_second(model: Model, batch: int, seconds: float) -> float:
     """What the bare network gives at a batch size: the median of its calls in so much time."""
-    spec = model.spec
-    shape = (batch, *spec.conditioning.codec.shape(spec.pixels))
-    cond = spec.conditioning.arrays(["a red apple"] * batch, None, None, spec.pixels, spec.guidance)
-    times = np.full(batch, 0.5, dtype=np.float32)
-    x = np.ones(shape, dtype=np.float32)
     spent: list[float] = []
-    model.network(x, times, np.zeros_like(times), cond)
+    call(model, batch)
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(spent) < 3:
-        began = time.perf_counter()
-        model.network(x, times, np.zeros_like(times), cond)
-        spent.append(time.perf_counter() - began)
+        spent.append(call(model, batch))
     return batch / statistics.median(spent)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fewstep.serving.service import Service
 
 _PIL: dict[Format, dict[str, Any]] = {
-    "png": {"compress_level": 1},  # a tenth larger than the usual 6 where pictures are large, in a third of the time
+    "png": {"compress_level": 1},  # a quarter of the usual 6's time for a fifth more bytes, at 512 × 512
     "jpeg": {},
     "webp": {},
 }
@@ -54,6 +54,8 @@ def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request
         RequestError: a field is out of range.
     """
     prompt = asked.prompt if isinstance(asked, (Generation, EditFields)) else ""
+    if asked.n > settings.most_images:  # before the request calls it by its own name
+        raise RequestError("n", f"n must be at most {settings.most_images}, got {asked.n}")
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
     edit = Edit(upload.image, upload.mask, getattr(asked, "strength", None)) if upload.image is not None else None
@@ -80,8 +82,6 @@ def check_limits(request: Request, settings: ServeSettings) -> None:
     if len(request.prompt) > settings.most_prompt:
         long = len(request.prompt)
         raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {long}")
-    if request.images > settings.most_images:
-        raise RequestError("n", f"n must be at most {settings.most_images}, got {request.images}")
     if request.steps is not None and request.steps > settings.most_steps:
         raise RequestError("steps", f"steps must be at most {settings.most_steps}, got {request.steps}")
     kept = request.edit is not None and request.edit.mask is not None
