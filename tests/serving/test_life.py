@@ -129,6 +129,19 @@ def test_work_beyond_the_patience_is_refused_by_name(tiny: TinyModels, tmp_path:
     assert "Traceback" not in server.log.read_text()
 
 
+def test_a_stream_beyond_the_patience_ends_with_an_event_that_says_so(tiny: TinyModels, tmp_path: Path) -> None:
+    with process(tiny, tmp_path, "--patience", "1", "--most-steps", "1000") as server:
+        connection = connect(server.url)
+        asked = {"prompt": "red apple", "steps": 1000, "n": 10, "stream": True, "partial_images": 1}
+        send(connection, "/v1/images/generations", asked)
+        until(lambda: "fewstep_running_requests 1.0" in call(server.url, "/metrics").data.decode())
+        server.handle.terminate()
+        events = connection.getresponse().read().decode().strip().split("\n\n")
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "closing"
+        assert server.end() in (0, -15)
+    assert "Traceback" not in server.log.read_text()
+
+
 def under_load(
     server: Process,
     fields: Mapping[str, object],

@@ -26,9 +26,7 @@ def serve(arguments: Sequence[str]) -> int:
     Settings come from flags, from FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order.
     """
     try:
-        import uvicorn
-
-        from fewstep.serving.app import guarded
+        from fewstep.serving.server import Server
         from fewstep.serving.service import Service
         from fewstep.serving.tracing import Traces
     except ImportError as error:
@@ -53,17 +51,9 @@ def serve(arguments: Sequence[str]) -> int:
         gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
         print(_hello(url, model), flush=True)
 
-    app = guarded(Service(settings, model, traces=Traces.from_environment(), announce=ready))
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        ws="none",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.patience)),
-    )
+    server = Server(Service(settings, model, traces=Traces.from_environment(), announce=ready))
     sys.stdout.flush()  # into a pipe too, now
-    uvicorn.Server(config).run(sockets=[listening])
+    server.run(sockets=[listening])
     return 0
 
 

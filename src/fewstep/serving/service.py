@@ -65,10 +65,14 @@ class Service:
         self.ready = True
         self.announce()
 
-    def close(self) -> None:
-        """Refuse new requests, give the others the settings' patience, and send the last spans."""
+    def stop(self) -> None:
+        """Refuse new requests and give the others the settings' patience; what still runs then is told so."""
         self.ready = False
         self.runtime.close(self.settings.patience)
+
+    def close(self) -> None:
+        """Stop, and send the last spans."""
+        self.stop()
         self.traces.close()
 
 

@@ -1,0 +1,39 @@
+"""The process that serves: uvicorn, whose requests end by name when the server is told to stop."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+
+from fewstep.serving.app import guarded
+from fewstep.serving.service import Service
+
+_GRACE = 5
+"""Seconds between the end of the patience, when what still runs is told so, and the cut of its connection."""
+
+
+class Server(uvicorn.Server):
+    """A server of one service: `run(sockets=[…])` serves until Ctrl-C or SIGTERM.
+
+    Args:
+        service: what it serves.
+    """
+
+    def __init__(self, service: Service) -> None:
+        config = uvicorn.Config(
+            guarded(service),
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=round(service.settings.patience) + _GRACE,
+        )
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse what is new and let the rest end, for the settings' patience."""
+        threading.Thread(target=self._service.stop, daemon=True).start()
+        await super().shutdown(sockets)
