@@ -21,6 +21,7 @@ from fewstep.core.grids import leading, trailing
 from fewstep.core.jump import jump
 from fewstep.core.levels import CLEAN, PURE_NOISE, VP, Level, Linear, from_ratio, place
 from fewstep.core.parameterisations import (
+    Clipped,
     Edm,
     Epsilon,
     Parameterisation,
@@ -81,6 +82,7 @@ CASES = {
     "v_cosine": _table(V, VP.cosine()),
     "velocity": Case(Velocity(), Linear().level),
     "velocity_1000": Case(Velocity(1000.0), lambda time: Linear().level(time / 1000)),
+    "clipped": Case(Clipped(Edm(epsilon=0.002), 100.0), _angle(0.5), 0.0021),  # within the bound
 }
 ORACLES = {"gaussian": Gaussian(0.2, 0.6), "mixture": Mixture.ring()}
 ENDS = Level(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from fewstep.core.arrays import per_sample
 from fewstep.core.levels import CLEAN, PURE_NOISE, VP, Level, Trig, from_ratio, place
 from fewstep.core.parameterisations import (
+    Clipped,
     Edm,
     Epsilon,
     Parameterised,
@@ -159,3 +162,18 @@ def test_an_estimator_hands_its_network_the_inputs_and_the_condition() -> None:
 def test_settings_that_would_give_no_picture_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         Edm(**settings)
+
+
+def test_a_clipped_estimate_keeps_its_bound_and_is_else_the_other_ones() -> None:
+    x, output, at = normal(64, 2), 3 * normal(64, 2, seed=1), from_ratio(np.float64(5.0)).batch(64)
+    free = Edm(epsilon=0.002).estimate(x, output, at)
+    clipped = Clipped(Edm(epsilon=0.002), 1.0)
+    assert (np.abs(free) > 1).any()
+    np.testing.assert_array_equal(clipped.estimate(x, output, at), np.clip(free, -1, 1))
+    assert clipped.epsilon == 0.002
+
+
+@pytest.mark.parametrize("wrong", [{"parameterisation": Trig()}, {"bound": 0.0}, {"bound": float("inf")}])
+def test_a_clip_of_nothing_or_to_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Clipped(**{"parameterisation": Edm(), **wrong})

@@ -20,7 +20,8 @@ SIDE, SEED = 8, 3
 SHAPE = (3, SIDE, SIDE)
 
 
-def pipeline(channels: int = 3, **settings: Any) -> Any:
+def pipeline(channels: int = 3, scale: float = 1.0, scheduler: Any = None, **settings: Any) -> Any:
+    """A pipeline of random weights, its network's outputs scaled."""
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
         sample_size=SIDE,
@@ -34,7 +35,9 @@ def pipeline(channels: int = 3, **settings: Any) -> Any:
         norm_num_groups=4,
         **settings,
     )
-    made = diffusers.ConsistencyModelPipeline(unet, diffusers.CMStochasticIterativeScheduler())
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(scale)
+    made = diffusers.ConsistencyModelPipeline(unet, scheduler or diffusers.CMStochasticIterativeScheduler())
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -42,6 +45,18 @@ def pipeline(channels: int = 3, **settings: Any) -> Any:
 @pytest.fixture(scope="module")
 def made() -> Any:
     return pipeline()
+
+
+def drawn(made: Any, steps: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pipeline's picture from the noise that `SEED` gives here, as numbers."""
+    draws = iter(range(1, steps + 1))
+
+    def ours(shape: Any, **options: Any) -> torch.Tensor:
+        return torch.from_numpy(noise(SEED, SHAPE, next(draws)))[None]
+
+    monkeypatch.setattr(scheduling_consistency_models, "randn_tensor", ours)
+    (picture,) = made(num_inference_steps=steps, latents=torch.from_numpy(noise(SEED, SHAPE))[None]).images
+    return np.asarray(picture).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +71,33 @@ def imported(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_noise_gives_the_same_picture(
     made: Any, imported: Path, steps: int, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draws = iter(range(1, steps + 1))
-
-    def ours(shape: Any, **options: Any) -> torch.Tensor:
-        return torch.from_numpy(noise(SEED, SHAPE, next(draws)))[None]
-
-    monkeypatch.setattr(scheduling_consistency_models, "randn_tensor", ours)
-    latents = torch.from_numpy(noise(SEED, SHAPE))[None]
-    (theirs,) = made(num_inference_steps=steps, latents=latents).images
+    theirs = drawn(made, steps, monkeypatch)
     picture = load(imported, engine, threads=1).generate(seed=SEED, steps=steps)
-    assert np.abs(np.asarray(picture).astype(int) - np.asarray(theirs)).max() <= 1
+    assert np.abs(np.asarray(picture) - theirs).max() <= 1
     assert np.asarray(picture).std() > 5  # not one colour
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_estimates_are_clipped_where_the_pipeline_clips_them(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {}
+    for clip in (True, False):
+        made = pipeline(scale=4.0, scheduler=diffusers.CMStochasticIterativeScheduler(clip_denoised=clip))
+        pictures[clip] = drawn(made, steps, monkeypatch)
+        save_pipeline(made, tmp_path / str(clip), "ours")
+        picture = load(tmp_path / str(clip), threads=1).generate(seed=SEED, steps=steps)
+        assert np.abs(np.asarray(picture) - pictures[clip]).max() <= 1
+    assert (np.abs(pictures[True] - pictures[False]).max() > 20) == (steps > 1)  # the last clip is the picture's own
+
+
+def test_the_callers_pipeline_stays_as_it_is(tmp_path: Path) -> None:
+    made = pipeline()
+    made.unet.half()
+    made.scheduler.set_timesteps(7)
+    save_pipeline(made, tmp_path / "ours", "ours")
+    assert made.unet.dtype == torch.float16
+    assert made.scheduler.num_inference_steps == 7
 
 
 def test_it_knows_its_levels_and_its_licence(made: Any, imported: Path) -> None:
@@ -87,7 +118,17 @@ def test_a_pipeline_that_cannot_be_taken_over_says_why(tmp_path: Path) -> None:
     other.scheduler = diffusers.DDPMScheduler()
     with pytest.raises(ModelError, match="DDPMScheduler"):
         save_pipeline(other, tmp_path / "c", "c")
+    noisier = pipeline(scheduler=diffusers.CMStochasticIterativeScheduler(s_noise=1.5))
+    with pytest.raises(ModelError, match=r"has s_noise 1\.5: only 1"):
+        save_pipeline(noisier, tmp_path / "d", "d")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_a_pickle_are_not_loaded(made: Any, tmp_path: Path) -> None:
+    made.save_pretrained(tmp_path / "theirs", safe_serialization=False)
+    assert list(tmp_path.rglob("*.bin"))
+    with pytest.raises(ModelError, match="safetensors"):
+        import_pipeline(tmp_path / "theirs", tmp_path / "ours")
 
 
 def test_what_is_no_pipeline_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.levels import VE, VP, Linear, Trig
-from fewstep.core.parameterisations import Edm, Epsilon, Targets, V, Velocity
+from fewstep.core.parameterisations import Clipped, Edm, Epsilon, Targets, V, Velocity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import PARTS, ModelError, from_plain, to_plain
 from fewstep.models.saved import read, sha256
@@ -26,6 +26,7 @@ EVERY_PART: list[Any] = [
     Epsilon(),
     V(),
     Velocity(),
+    Clipped(Edm(0.7, 0.002), 1.5),
     Identity(),
     SpaceToDepth(4, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 1.0),
     VE(),

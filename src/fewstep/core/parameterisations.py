@@ -227,6 +227,41 @@ class Velocity:
         return residual * per_sample(divide(total, at.sigma), x)
 
 
+@dataclass(frozen=True)
+class Clipped:
+    """Another parameterisation whose estimates are clipped to [−bound, bound], as samplers of pixels often do.
+
+    `output` inverts `estimate` for data within the bound.
+
+    Args:
+        parameterisation: of the network.
+        bound: of each number of the data.
+    """
+
+    parameterisation: Parameterisation
+    bound: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.parameterisation, "estimate"):
+            raise ValueError(f"parameterisation must be a part of that kind, got {self.parameterisation!r}")
+        if not 0 < self.bound < float("inf"):
+            raise ValueError(f"bound must be above 0 and finite, got {self.bound}")
+
+    @property
+    def epsilon(self) -> float:
+        return self.parameterisation.epsilon
+
+    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+        return self.parameterisation.inputs(x, at, to)
+
+    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+        estimate = self.parameterisation.estimate(x, output, at)
+        return namespace(estimate).clip(estimate, -self.bound, self.bound)
+
+    def output(self, x: Array, data: Array, at: Level) -> Array:
+        return self.parameterisation.output(x, data, at)
+
+
 def _native(path: VP, level: Level) -> tuple[Level, Array]:
     """The level on the network's own path and the factor that brings x there.
 

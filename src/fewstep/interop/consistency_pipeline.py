@@ -1,7 +1,7 @@
 """diffusers' `ConsistencyModelPipeline` to a model of ours: the same network, parameterisation and levels.
 
 Its scheduler is the consistency model of 2303.01469 app. C with OpenAI's time, 1000·¼·ln(σ + 1e-44); its levels for
-1 to 4 steps are taken over, so that both draw the same image from the same noise.
+1 to 4 steps and the clipping of its estimates are taken over, so that both draw the same image from the same noise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 
 from fewstep.core.codecs import SpaceToDepth
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Clipped, Edm, Targets
 from fewstep.engines.export import export_onnx
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError
@@ -35,11 +35,11 @@ def import_pipeline(source: str | Path, directory: Path, name: str | None = None
         licence: of the weights.
 
     Raises:
-        ModelError: there is no such pipeline, or none that can be taken over: it has classes, or pixels that are no
-            grey or RGB picture.
+        ModelError: there is no such pipeline, or none that can be taken over: its weights are no safetensors, it has
+            classes, pixels that are no grey or RGB picture, or noise of another scale.
     """
     try:
-        pipeline = ConsistencyModelPipeline.from_pretrained(str(source))
+        pipeline = ConsistencyModelPipeline.from_pretrained(str(source), use_safetensors=True)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()
         raise ModelError(f"'{source}' is no ConsistencyModelPipeline: {reason[0] if reason else error}") from error
@@ -53,19 +53,22 @@ def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") 
         raise ModelError(f"the pipeline's scheduler is a {type(scheduler).__name__}: no consistency model's")
     if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
         raise ModelError("the pipeline's network has classes, which are not taken over yet")
+    settings = scheduler.config
+    if settings.s_noise != 1:
+        raise ModelError(f"the pipeline's scheduler has s_noise {settings.s_noise:g}: only 1 can be taken over")
     channels, side = unet.config.in_channels, unet.config.sample_size
     if channels not in _FORMATS:
         raise ModelError(f"the pipeline's network has {channels} channels: 1 (grey) or 3 (RGB) can be taken over")
     height, width = (side, side) if isinstance(side, int) else side
     plain = json.loads(json.dumps(dict(unet.config), default=list))
     network = UNet2D(UNet2DConfig({key: value for key, value in plain.items() if not key.startswith("_")}))
-    network.unet.load_state_dict(unet.float().state_dict())
-    settings = scheduler.config
+    network.unet.load_state_dict(unet.state_dict())  # which keeps this network's float32
+    consistency = Edm(settings.sigma_data, settings.sigma_min, "thousand_quarter_log")
     codec = SpaceToDepth(1, (0.5,), (settings.sigma_data / 2,), settings.sigma_data)  # pixels in [-1, 1] are the data
     spec = ModelSpec(
         name=name,
         network={"kind": "unet2d", "config": {"settings": dict(network.config.settings)}},
-        parameterisation=Edm(settings.sigma_data, settings.sigma_min, "thousand_quarter_log"),
+        parameterisation=Clipped(consistency, 1.0) if settings.clip_denoised else consistency,
         targets=Targets.CLEAN,
         conditioning=Conditioning(codec),
         pixels=(channels, height, width),
@@ -89,5 +92,6 @@ def _export(network: UNet2D, spec: ModelSpec, directory: Path) -> Path:
 
 def _levels(scheduler: CMStochasticIterativeScheduler, steps: int) -> tuple[float, ...]:
     """The σ that the pipeline visits in so many steps."""
-    scheduler.set_timesteps(steps)
-    return tuple(float(sigma) for sigma in scheduler.sigmas[:steps])
+    own = CMStochasticIterativeScheduler.from_config(scheduler.config)  # the caller's may be at work
+    own.set_timesteps(steps)
+    return tuple(float(sigma) for sigma in own.sigmas[:steps])

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.levels import VE, VP, Linear, Trig
-from fewstep.core.parameterisations import Edm, Epsilon, V, Velocity
+from fewstep.core.parameterisations import Clipped, Edm, Epsilon, V, Velocity
 from fewstep.models.conditioning import Conditioning
 
 PARTS: dict[str, type[Any]] = {
@@ -18,6 +18,7 @@ PARTS: dict[str, type[Any]] = {
     "epsilon": Epsilon,
     "v": V,
     "velocity": Velocity,
+    "clipped": Clipped,
     "identity": Identity,
     "space_to_depth": SpaceToDepth,
     "ve": VE,
