@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,24 +27,23 @@ class FixedSizes:
         self._built: dict[int, Network] = {}
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
-        count = int(x.shape[0])
-        size = next((size for size in self.sizes if size >= count), self.sizes[-1])
-        if not count > 0.75 * size or count > size:
-            size = max(size for size in self.sizes if size <= count)
-        if size < count:
-            parts = slice(0, size), slice(size, count)
-            return np.concatenate(
-                [
-                    self(x[p], time_at[p], time_to[p], {name: values[p] for name, values in cond.items()})
-                    for p in parts
-                ]
-            )
-        run = self.built(size)
-        if size == count:
-            return run(x, time_at, time_to, cond)
-        padded = {name: _padded(values, size) for name, values in cond.items()}
-        times = _padded(time_at, size), _padded(time_to, size)
-        return run(_padded(x, size), *times, padded)[:count]
+        outputs = []
+        for begin, size in self._parts(int(x.shape[0])):
+            part = slice(begin, begin + size)
+            named = {name: _filled(values[part], size) for name, values in cond.items()}
+            filled = [_filled(values[part], size) for values in (x, time_at, time_to)]
+            outputs.append(self.built(size)(filled[0], filled[1], filled[2], named))
+        return (outputs[0] if len(outputs) == 1 else np.concatenate(outputs))[: x.shape[0]]
+
+    def _parts(self, count: int) -> Iterator[tuple[int, int]]:
+        """Where each part begins and the size it runs at; only the last may be padded."""
+        begin = 0
+        while (left := count - begin) > 0:
+            size = next((size for size in self.sizes if size >= left), self.sizes[-1])
+            if left <= 0.75 * size:
+                size = max(size for size in self.sizes if size <= left)
+            yield begin, size
+            begin += size
 
     def built(self, size: int) -> Network:
         """The network of a size."""
@@ -53,5 +52,7 @@ class FixedSizes:
         return self._built[size]
 
 
-def _padded(values: Array, size: int) -> Any:
-    return np.concatenate([values, np.repeat(values[-1:], size - values.shape[0], axis=0)])
+def _filled(values: Array, size: int) -> Any:
+    """The values, the last one repeated up to a size."""
+    missing = size - values.shape[0]
+    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) if missing else values
