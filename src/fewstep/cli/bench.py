@@ -110,7 +110,7 @@ def engines(
 
     check_json(json)
     rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
-    kept = table.keep(find(model), rows)
+    kept = table.keep(find(model), rows, device, threads)
     say_table([asdict(row) for row in rows], json)
     say(f"kept for --engine auto in {kept}", json)
     write_json(json, [asdict(row) for row in rows])

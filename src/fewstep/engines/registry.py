@@ -12,8 +12,6 @@ from fewstep.core.parameterisations import Network
 from fewstep.engines.errors import EngineError
 from fewstep.models.saved import SavedModel
 
-DEFAULT = "onnx"
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -94,7 +92,7 @@ def _compiled(model: SavedModel, precision: str, device: str, threads: int | Non
     return network(model, device, threads)  # type: ignore[no-any-return]
 
 
-ENGINES: dict[str, Engine] = {
+ENGINES: dict[str, Engine] = {  # the first that can is what is taken where nothing was measured
     engine.name: engine
     for engine in (
         Engine("onnx", "onnxruntime", "pip install fewstep", ("float32",), False, _onnx),
@@ -104,4 +102,4 @@ ENGINES: dict[str, Engine] = {
     )
 }
 
-__all__ = ["DEFAULT", "ENGINES", "Engine", "EngineError", "open_network"]
+__all__ = ["ENGINES", "Engine", "EngineError", "open_network"]

@@ -1,6 +1,7 @@
 """What `fewstep bench engines` measured on this machine, kept, and the choice that follows from it.
 
-A table belongs to a processor, to the versions of the engines, and to the shape of a network, whatever its weights.
+A table belongs to a processor, a device and a number of threads, to the versions of the engines, and to a network's
+shape, whatever its weights.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.engines.machine import cores
-from fewstep.engines.registry import DEFAULT, ENGINES
+from fewstep.engines.registry import ENGINES
 from fewstep.models.saved import SavedModel
 from fewstep.provenance import installed
 
@@ -51,18 +52,19 @@ class Measured:
     mean_pixel_difference: float
 
 
-def place(model: SavedModel) -> Path:
-    """Where the table of this machine and a model's shape is kept."""
+def place(model: SavedModel, device: str = "cpu", threads: int | None = None) -> Path:
+    """Where the table of this machine and a model's shape is kept; `device` and `threads` as for an engine."""
     shape = json.dumps([model.spec.network, model.spec.pixels], sort_keys=True, default=str)
     versions = installed("onnxruntime", "openvino", "torch")
-    facts = json.dumps([shape, platform.machine(), _processor(), cores(), versions], sort_keys=True)
+    machine = [platform.machine(), _processor(), cores(), device, threads or cores()]
+    facts = json.dumps([shape, machine, versions], sort_keys=True)
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "fewstep" / "engines" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
 
 
-def keep(model: SavedModel, rows: Sequence[Measured]) -> Path:
+def keep(model: SavedModel, rows: Sequence[Measured], device: str = "cpu", threads: int | None = None) -> Path:
     """Write the table: where."""
-    file = place(model)
+    file = place(model, device, threads)
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
@@ -70,27 +72,38 @@ def keep(model: SavedModel, rows: Sequence[Measured]) -> Path:
     return file
 
 
-def read(model: SavedModel) -> list[Measured] | None:
+def read(model: SavedModel, device: str = "cpu", threads: int | None = None) -> list[Measured] | None:
     """The table, or None if nothing was measured, or not in this form."""
     try:
-        values: Any = json.loads(place(model).read_text(encoding="utf-8"))
+        values: Any = json.loads(place(model, device, threads).read_text(encoding="utf-8"))
         return [Measured(**row) for row in values]
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def choose(model: SavedModel, precision: str | None = None) -> tuple[str, str]:
+def choose(
+    model: SavedModel, precision: str | None = None, device: str = "cpu", threads: int | None = None
+) -> tuple[str, str]:
     """The engine and precision that `auto` takes, and says why: the fastest at batch 1 that draws the same image, or
-    the fastest of the precision that is asked for."""
-    rows = [row for row in read(model) or [] if row.engine in ENGINES and ENGINES[row.engine].installed]
-    able = [
-        row
-        for row in rows
-        if (row.precision == precision if precision else row.max_pixel_difference <= MOST_DIFFERENCE)
-    ]
+    the fastest of the precision that is asked for; without such a measurement the first that there is.
+
+    Raises:
+        ValueError: no engine computes in this precision on this device.
+    """
+    usable = [engine for engine in ENGINES.values() if device == "cpu" or engine.devices]
+    ways = [(engine.name, kind) for engine in usable for kind in engine.precisions if precision in (None, kind)]
+    if not ways:
+        raise ValueError(f"no engine computes in {precision} on the device '{device}'")
+    installed_ways = [(name, kind) for name, kind in ways if ENGINES[name].installed]
+    table = read(model, device, threads)
+    rows = [row for row in table or [] if (row.engine, row.precision) in installed_ways]
+    able = [row for row in rows if precision or row.max_pixel_difference <= MOST_DIFFERENCE]
     if not able:
-        log.warning("engine auto: %s, since nothing was measured here; 'fewstep bench engines' does", DEFAULT)
-        return DEFAULT, precision or ENGINES[DEFAULT].precisions[0]
+        engine, kind = (installed_ways or ways)[0]
+        log.warning(
+            "engine auto: %s %s, since %s", engine, kind, _unmeasured(table, rows, precision, device, threads)
+        )
+        return engine, kind
     best = min(able, key=lambda row: row.ms_batch1)
     others = ", ".join(f"{row.engine} {row.precision} {row.ms_batch1:.1f}" for row in rows if row is not best)
     log.warning(
@@ -101,6 +114,19 @@ def choose(model: SavedModel, precision: str | None = None) -> tuple[str, str]:
         f" ({others})" if others else "",
     )
     return best.engine, best.precision
+
+
+def _unmeasured(
+    table: list[Measured] | None, rows: list[Measured], precision: str | None, device: str, threads: int | None
+) -> str:
+    """Why there is nothing to choose by."""
+    options = f"{'' if device == 'cpu' else f' --device {device}'}{f' --threads {threads}' if threads else ''}"
+    command = f"fewstep bench engines MODEL{options}"
+    if table is None:
+        return f"nothing was measured here for it: '{command}' does"
+    if rows:
+        return f"none of the engines in the table of '{command}' draws the same image"
+    return f"the table of '{command}' has no installed engine{f' in {precision}' if precision else ''}"
 
 
 def _processor() -> str:

@@ -343,6 +343,6 @@ def load(
     """
     saved = find(name)
     if engine == "auto":
-        engine, precision = table.choose(saved, precision)
+        engine, precision = table.choose(saved, precision, device, threads)
     precision = precision or "float32"
     return Model(saved, open_network(saved, engine, precision, device, threads), engine, precision, device)
