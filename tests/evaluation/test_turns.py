@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
+from fewstep.engines.errors import EngineError
 from fewstep.evaluation.engines import measure_engines
 from fewstep.evaluation.turns import TurnError, Turns, in_turn
 from tiny_models import TinyModels
@@ -19,6 +23,22 @@ def test_contestants_answer_in_turn() -> None:
 def test_one_that_stops_says_its_last_words(code: str) -> None:
     with Turns("a", code) as turns, pytest.raises(TurnError, match=r"a: .*no luck"):
         turns.ask()
+
+
+def test_one_that_complains_at_length_still_answers() -> None:
+    code = "import sys\ndef answer():\n    print('no' * 200_000, file=sys.stderr)\n    return 1"
+    with Turns("a", code) as turns:
+        stopped = threading.Timer(20, turns._process.kill)
+        stopped.start()
+        assert turns.ask() == 1
+        stopped.cancel()
+
+
+def test_a_model_that_no_engine_runs_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(EngineError, match="no engine runs the model"):
+        measure_engines(str(tmp_path), rounds=1, say=said.append)
+    assert any("onnx float32: " in text and "no model in" in text for text in said)
 
 
 def test_every_installed_engine_is_measured_beside_eager(tiny: TinyModels) -> None:

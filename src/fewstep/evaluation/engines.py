@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fewstep.engines.errors import EngineError
 from fewstep.engines.registry import ENGINES
 from fewstep.engines.table import Measured
 from fewstep.evaluation.turns import TurnError, Turns, in_turn
@@ -63,6 +64,9 @@ def measure_engines(
         threads: of one call; None for one a core.
         rounds: turns of each at every batch size.
         say: told of engines that cannot run.
+
+    Raises:
+        EngineError: none can.
     """
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         running: dict[str, Turns] = {}
@@ -81,6 +85,8 @@ def measure_engines(
                     say(str(error))
                 else:
                     running[key] = turns
+        if not running:
+            raise EngineError(f"no engine runs the model '{name}' here")
         medians = {batch: _medians(running, rounds, batch) for batch in BATCHES}
         pixels = {key: _pixels(turns, Path(folder) / f"{key}.npy") for key, turns in running.items()}
     exact = next(pixels[key] for key in _EXACT if key in pixels)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 REST = 0.3  # seconds in which what still spins comes to rest
 
@@ -33,11 +34,13 @@ class Turns:
 
     def __init__(self, name: str, code: str, *arguments: str) -> None:
         self._name = name
+        # not a pipe, which would stop the process once it is full and nobody reads
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-c", code + _LOOP, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
         )
 
@@ -47,6 +50,7 @@ class Turns:
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
         self._process.communicate()
+        self._said.close()
 
     def ask(self, **question: Any) -> Any:
         """The answer to a question; the others wait meanwhile.
@@ -63,9 +67,15 @@ class Turns:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = self._process.communicate()[1].strip().splitlines()
-            raise TurnError(f"{self._name}: {' '.join(said[-1:]) or 'the process stopped'}")
+            self._process.wait()
+            raise TurnError(f"{self._name}: {last_line(self._said) or 'the process stopped'}")
         return json.loads(line)
+
+
+def last_line(said: IO[str]) -> str:
+    """The last line of what a process wrote into a file."""
+    said.seek(0)
+    return "".join(said.read().strip().splitlines()[-1:])
 
 
 class TurnError(RuntimeError):

@@ -13,6 +13,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,12 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from fewstep.engines.errors import EngineError
 from fewstep.evaluation.engines import call
+from fewstep.evaluation.turns import last_line
 from fewstep.generation import load
 from fewstep.generation.model import Model
 
@@ -111,15 +113,16 @@ class Served:
         return spent
 
     def together(self, clients: int, requests: int) -> Load:
-        """Clients that each ask again as soon as they are answered, until so many requests are done."""
+        """Clients that each ask again as soon as they are answered, so many requests in all."""
         return asyncio.run(self._together(clients, requests))
 
     async def _together(self, clients: int, requests: int) -> Load:
         latencies: list[float] = []
+        numbers = iter(range(requests))  # one for all clients
 
         async def client() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            while len(latencies) + clients <= requests:
+            for _ in numbers:
                 began = time.perf_counter()
                 writer.write(self.request())
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -159,26 +162,26 @@ def served(model: str, *options: str, prompts: Sequence[str] = ("a red apple",))
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from fewstep.cli.main import main; main()", "serve", "--model", model]
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--port", str(port), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FEWSTEP_SERVE_LOG_LEVEL": "warning"},
-    )
-    try:
-        _wait(process, port)
-        yield Served(port, process, time.perf_counter() - began, prompts)
-    finally:
-        process.terminate()
-        process.communicate()
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            text=True,
+            env={**os.environ, "FEWSTEP_SERVE_LOG_LEVEL": "warning"},
+        )
+        try:
+            _wait(process, port, said)
+            yield Served(port, process, time.perf_counter() - began, prompts)
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def _wait(process: subprocess.Popen[str], port: int) -> None:
+def _wait(process: subprocess.Popen[str], port: int, said: IO[str]) -> None:
     while True:
         if process.poll() is not None:
-            said = (process.communicate()[1] or "").strip().splitlines()
-            raise RuntimeError(f"the server stopped: {' '.join(said[-1:])}")
+            raise RuntimeError(f"the server stopped: {last_line(said)}")
         url = f"http://127.0.0.1:{port}/readyz"
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # not there yet, or 503
             return
@@ -278,11 +281,11 @@ def soak(
     with served(name, "--engine", model.engine, "--keep-images", "200", prompts=_prompts(model)) as server:
         ready = server.megabytes
         server.together(clients, max(400, 2 * requests // parts))
-        seen = [server.megabytes]
-        for part in range(parts):
-            server.together(clients, requests // parts)
+        seen, made = [server.megabytes], 0
+        for _ in range(parts):
+            made += len(server.together(clients, requests // parts).latencies)
             seen.append(server.megabytes)
-            say(f"{(part + 1) * (requests // parts)} requests: {seen[-1]:.1f} MB")
+            say(f"{made} requests: {seen[-1]:.1f} MB")
         started = server.started
     return {
         "engine": model.engine,
@@ -291,7 +294,7 @@ def soak(
         "first_mb": round(seen[0], 1),
         "last_mb": round(seen[-1], 1),
         "growth": round(seen[-1] / seen[0] - 1, 4),
-        "requests": parts * (requests // parts),
+        "requests": made,
     }
 
 
