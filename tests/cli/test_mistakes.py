@@ -25,6 +25,15 @@ ARGUMENTS = {
     "inpaint": " plain.png --mask plain.png",
 }  # fmt: skip
 
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = staticmethod(
+    lambda name, *more: None if name.split(".")[0] == sys.argv[1] else find(name, *more)
+)
+"""  # as if the package in the first argument were not installed
+
 MISTAKES: dict[str, tuple[str, str]] = {
     "no such command": ("draw", "unknown command 'draw': one of bench, data"),
     "steps 0": ("generate x --model {model} --steps 0", "steps must be a whole number between 1 and 1000, got 0"),
@@ -78,7 +87,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "demo in a missing directory": ("demo --out no/demo.png", "directory 'no' does not exist"),
     "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
     "pictures to nowhere": ("pictures --out no", "'no' is not a directory"),
-    "bench of nothing": ("bench start --rounds 0", "rounds must be at least 1, got 0"),
+    "bench of nothing": ("bench start --rounds 0", "--rounds must be at least 1, got 0"),
     "edit of no image": ("edit vary no.png --model {model}", "there is no image 'no.png'"),
     "edit of words": ("edit stroke notes.txt --model {model}", "'notes.txt' is no image"),
     "edit without a mask": ("edit inpaint plain.png x --model {model}", "--mask"),
@@ -99,6 +108,16 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "mcp of no model": ("mcp --model nothing", "no model 'nothing'"),
     "tool schema for nobody": ("tool-schema --for nobody", "nobody"),
     "bench of no clients": ("bench serving {model} --clients 0", "--clients must be at least 1, got 0"),
+    "bench of few requests": ("bench serving {model} --requests 10", "--requests must be at least 320, 10 for each client, got 10"),
+    "soak of few requests": ("bench soak {model} --clients 2 --requests 19", "--requests must be at least 20, 10 for each"),
+    "soak of no requests": ("bench soak {model} --requests 0", "--requests must be at least 1, got 0"),
+    "serving in no rounds": ("bench serving {model} --rounds 0", "--rounds must be at least 1, got 0"),
+    "engines in no rounds": ("bench engines {model} --rounds 0", "--rounds must be at least 1, got 0"),
+    "engines on no threads": ("bench engines {model} --threads 0", "--threads must be at least 1, got 0"),
+    "engines of no model": ("bench engines nothing", "no model 'nothing'"),
+    "peer in no rounds": ("bench peer --rounds 0", "--rounds must be at least 1, got 0"),
+    "training in no steps": ("bench training --steps 0", "--steps must be at least 1, got 0"),
+    "training on no images": ("bench training --batch -1", "--batch must be at least 1, got -1"),
     "bench of too much": ("bench edits --size 100000000", "size must be between 2 and 512, got 100000000"),
     "import of no pipeline": ("models import locked --out x", "'locked' is no ConsistencyModelPipeline"),
     **{f"json of {name}": (f"{name}{ARGUMENTS.get(name.split()[-1], '')} --json no/x.json", "'no'")
@@ -146,6 +165,26 @@ def test_a_mistake_in_a_real_process_has_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "fewstep: steps must be a whole number between 1 and 1000, got 0\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        ("bench serving", "fastapi", "serve"),
+        ("bench soak", "uvicorn", "serve"),
+        ("bench peer", "torch", "diffusers"),
+        ("bench peer", "diffusers", "diffusers"),
+        ("bench training", "torch", "train"),
+        ("bench start", "torch", "train"),
+    ],
+)
+def test_a_benchmark_without_its_packages_names_the_extra(
+    words: str, package: str, extra: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", WITHOUT + "from fewstep.cli.main import main\nmain(sys.argv[2:])", package]
+    done = subprocess.run([*command, *words.split()], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.endswith(f"pip install 'fewstep[{extra}]'\n")
 
 
 def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:

@@ -31,8 +31,7 @@ def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None
         raise ImportError("this benchmark needs PyTorch: pip install 'fewstep[train]'") from error
 
     check_json(json)
-    if min(steps, rounds, batch) < 1:
-        raise ValueError(f"steps, rounds and batch must be at least 1, got {steps}, {rounds} and {batch}")
+    check_counts(steps=steps, rounds=rounds, batch=batch)
     figures = training_speed(steps, rounds, batch=batch)
     say(
         f"training loop {figures['loop_images_per_second']} images/s, bare loop "
@@ -52,8 +51,9 @@ def start(rounds: int = 5, model: str = "emoji", json: str | None = None) -> int
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    check_counts(rounds=rounds)
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError("this benchmark needs PyTorch: pip install 'fewstep[train]'")
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "apple.png")
         command = "from fewstep.cli.main import main; main()"
@@ -109,8 +109,10 @@ def engines(
     from fewstep.models.saved import find
 
     check_json(json)
+    check_counts(rounds=rounds, threads=threads)
+    saved = find(model)
     rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
-    kept = table.keep(find(model), rows, device, threads)
+    kept = table.keep(saved, rows, device, threads)
     say_table([asdict(row) for row in rows], json)
     say(f"kept for --engine auto in {kept}", json)
     write_json(json, [asdict(row) for row in rows])
@@ -126,11 +128,13 @@ def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json:
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     check_json(json)
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
-    if importlib.util.find_spec("diffusers") is None:
-        raise ImportError("this comparison needs diffusers: pip install 'fewstep[diffusers]'")
-    from fewstep.evaluation.peers import beside_diffusers
+    check_counts(rounds=rounds)
+    try:
+        from fewstep.evaluation.peers import beside_diffusers
+    except ImportError as error:
+        raise ImportError(
+            f"this comparison needs the package '{error.name}': pip install 'fewstep[diffusers]'"
+        ) from error
 
     rows = beside_diffusers(engines, rounds)
     for row in rows:
@@ -161,3 +165,10 @@ def edits(size: int = 16, draws: int = 20_000, json: str | None = None) -> int:
     say_table(rows, json)
     write_json(json, rows)
     return 0
+
+
+def check_counts(**numbers: int | None) -> None:
+    """Raise ValueError unless every option's number is at least 1, or left out."""
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")

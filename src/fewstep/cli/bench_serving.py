@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from fewstep.cli.bench import check_counts
 from fewstep.cli.output import check_json, say, write_json
 
 Name = Annotated[str, tyro.conf.Positional]
+LEAST = 10  # requests of each client, below which figures mean nothing
 
 
 def serving(
@@ -31,12 +33,13 @@ def serving(
         engine: onnx, openvino, eager, compiled, or auto.
         precision: Of its arithmetic.
         clients: At a time.
-        requests: Of all clients in each round.
+        requests: Of all clients in each round, at least ten of each.
         rounds: Of each measurement, in turn.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
-    _check(clients=clients, requests=requests, rounds=rounds)
+    check_counts(rounds=rounds)
+    _check_load(clients, requests)
     benchmarks = _benchmarks()
     alone = benchmarks.overhead(model, engine, precision, max(20, requests // 4), rounds)
     say(
@@ -68,11 +71,11 @@ def soak(
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
         clients: At a time.
-        requests: In all, after the first part, which fills what the server keeps.
+        requests: In all, at least ten of each client, after a first part that fills what the server keeps.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
-    _check(clients=clients, requests=requests)
+    _check_load(clients, requests)
     figures = _benchmarks().soak(model, engine, clients, requests, lambda text: say(text, json))
     say(
         f"ready in {figures['ready_s']} s with {figures['ready_mb']} MB; over {figures['requests']} requests "
@@ -85,13 +88,13 @@ def soak(
 
 def _benchmarks() -> Any:
     try:
-        from fewstep.serving import benchmarks
+        from fewstep.serving import benchmarks, server  # noqa: F401  the server's packages, before one is started
     except ImportError as error:
         raise ImportError(f"serving needs the package '{error.name}': pip install 'fewstep[serve]'") from error
     return benchmarks
 
 
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
+def _check_load(clients: int, requests: int) -> None:
+    check_counts(clients=clients, requests=requests)
+    if requests < LEAST * clients:
+        raise ValueError(f"--requests must be at least {LEAST * clients}, {LEAST} for each client, got {requests}")

@@ -9,7 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, UNet2DModel
+
 from fewstep.evaluation.turns import Turns, in_turn
+from fewstep.interop.consistency_pipeline import save_pipeline
 
 SETTINGS: dict[str, Any] = {  # of UNet2DModel: the parameters and the feature maps of the emoji model, to 1 %
     "sample_size": 16,
@@ -61,11 +66,6 @@ def beside_diffusers(engines: Sequence[str], rounds: int = 6, calls: int = 8) ->
         rounds: turns of each.
         calls: in one turn.
     """
-    import torch
-    from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, UNet2DModel
-
-    from fewstep.interop.consistency_pipeline import save_pipeline
-
     torch.manual_seed(0)
     unet = UNet2DModel(**SETTINGS)
     pipeline = ConsistencyModelPipeline(unet, CMStochasticIterativeScheduler())
@@ -93,6 +93,4 @@ def beside_diffusers(engines: Sequence[str], rounds: int = 6, calls: int = 8) ->
 
 def _difference(image: Any, other: Any) -> int:
     """Of 255, over all pixels."""
-    import numpy as np
-
     return int(np.abs(np.asarray(image, dtype=int) - np.asarray(other, dtype=int)).max())
