@@ -21,16 +21,19 @@ images = OpenAI(base_url=os.environ.get("FEWSTEP_URL", "http://127.0.0.1:8642/v1
 def draw(prompt: str, **choices: object) -> str:
     """The tool: an image file, and what an agent should know of it."""
     image = images.images.generate(prompt=prompt, extra_body=choices).data[0]
-    file = Path(f"{re.sub('[^a-z0-9]+', '-', prompt.lower())[:40]}.png")
+    file = Path(f"{re.sub(r'[^a-z0-9]+', '-', prompt.lower())[:40].strip('-') or 'image'}.png")
     file.write_bytes(base64.b64decode(image.b64_json))
     return json.dumps({"file": str(file), "recognised_as": image.recognised, "unknown_words": image.unknown_words})
 
 
 def scripted(messages: list[dict]) -> dict:
-    """A language model for want of one: draws whatever is said, then tells what came back."""
+    """A language model for want of one: draws what comes after "draw" or "draw me", then tells what came back."""
+    said = messages[-1]["content"]
     if messages[-1]["role"] == "tool":
-        return {"role": "assistant", "content": f"Here it is: {messages[-1]['content']}"}
-    call = {"name": "draw_image", "arguments": json.dumps({"prompt": messages[-1]["content"]})}
+        return {"role": "assistant", "content": f"Here it is: {said}"}
+    if not (wish := re.search(r"\bdraw(?: me)?\s+(.*\w)", said, re.IGNORECASE)):
+        return {"role": "assistant", "content": 'I only draw. Say "draw me a blue dog".'}
+    call = {"name": "draw_image", "arguments": json.dumps({"prompt": wish[1]})}
     return {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": call}]}
 
 
@@ -44,9 +47,9 @@ def asked(messages: list[dict]) -> dict:
 
 
 history: list[dict] = []
-print("What shall I draw?")
-for line in sys.stdin:
-    history.append({"role": "user", "content": line.strip()})
+print("What shall I draw? (an empty line ends)", flush=True)
+for line in iter(lambda: sys.stdin.readline().strip(), ""):
+    history.append({"role": "user", "content": line})
     while calls := (history.append(asked(history)) or history[-1]).get("tool_calls"):
         for call in calls:
             result = draw(**json.loads(call["function"]["arguments"]))

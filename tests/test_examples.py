@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import fewstep
+from fewstep.provenance import read_record
 from servers import running
 from tiny_models import TinyModels
 
@@ -38,11 +39,16 @@ def chat(tiny: TinyModels, folder: Path, said: str, **environment: str) -> list[
     return done.stdout.splitlines()
 
 
-def test_the_scripted_agent_draws_what_is_said(tiny: TinyModels, tmp_path: Path) -> None:
-    lines = chat(tiny, tmp_path, "red apple\na quux\n")
-    told = [json.loads(line.removeprefix("Here it is: ")) for line in lines[1:]]
-    assert [each["file"] for each in told] == ["red-apple.png", "a-quux.png"]
-    assert [each["unknown_words"] for each in told] == [[], ["quux"]]
+def test_the_scripted_agent_draws_what_it_is_told_to_until_an_empty_line(tiny: TinyModels, tmp_path: Path) -> None:
+    said = ["please draw me a blue dog!", "Draw a quux", "hello", "draw me \u00e9 ", "", "draw a cat"]
+    lines = chat(tiny, tmp_path, "\n".join([*said, ""]))
+    assert lines[3] == 'I only draw. Say "draw me a blue dog".'
+    told = [json.loads(line.removeprefix("Here it is: ")) for line in lines[1:] if line != lines[3]]
+    assert [each["file"] for each in told] == ["a-blue-dog.png", "a-quux.png", "image.png"]
+    assert [each["unknown_words"] for each in told[:2]] == [[], ["quux"]]
+    records = [read_record(tmp_path / each["file"]) for each in told]
+    assert [record and record.prompt for record in records] == ["a blue dog", "a quux", "\u00e9"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(each["file"] for each in told)
     assert all(Image.open(tmp_path / each["file"]).size == (16, 16) for each in told)
 
 
