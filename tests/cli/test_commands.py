@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fewstep import provenance
-from fewstep.cli.main import COMMANDS
+from fewstep.cli.main import COMMANDS, GROUPS
 from fewstep.cli.output import image_paths, slug
 from fewstep.cli.train import RECIPES
 from fewstep.generation import Model, Request
@@ -58,11 +58,19 @@ def test_the_overview_names_every_command(words: list[str], run: Any) -> None:
     assert all(f"  {name} " in ran.out for name in COMMANDS)
 
 
-def test_a_group_lists_its_commands(run: Any) -> None:
-    ran = run("models")
+@pytest.mark.parametrize("words", [[], ["--help"]])
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_explains_itself(group: str, words: list[str], run: Any) -> None:
+    ran = run(group, *words)
     assert ran.code == 0
-    assert "models show" in ran.out
-    assert "evaluate" not in ran.out
+    assert ran.out.startswith(f"usage: fewstep {group} COMMAND [OPTIONS]\n\n{GROUPS[group]}\n")
+    assert f"  fewstep {group} COMMAND --help explains a command.\n" in ran.out
+    inside = [name.split()[1] for name in COMMANDS if name.startswith(f"{group} ")]
+    assert [line.split()[0] for line in ran.out.split("commands:\n")[1].split("\n\n")[0].splitlines()] == inside
+
+
+def test_every_group_is_explained() -> None:
+    assert set(GROUPS) == {name.split()[0] for name in COMMANDS if " " in name}
 
 
 def test_the_version(run: Any) -> None:
@@ -327,7 +335,7 @@ def test_a_preview_of_digits_is_a_picture(run: Any, tmp_path: Path) -> None:
 def test_the_module_of_the_command_line_runs_it() -> None:
     done = subprocess.run([sys.executable, "-m", "fewstep.cli.main", "models"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "models show" in done.stdout
+    assert "usage: fewstep models COMMAND" in done.stdout
 
 
 def test_a_real_process_draws_and_reports(student: Path, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ PathFinder.find_spec = staticmethod(
 MISTAKES: dict[str, tuple[str, str]] = {
     "no such command": ("draw", "unknown command 'draw': one of bench, data"),
     "steps 0": ("generate x --model {model} --steps 0", "steps must be a whole number between 1 and 1000, got 0"),
-    "steps in words": ("generate x --model {model} --steps two", "Error parsing --steps"),
+    "steps in words": ("generate x --model {model} --steps two", "--steps must be a whole number, got 'two'; see fewstep generate --help"),
+    "n in words": ("evaluate {model} --n x", "--n must be a whole number, got 'x'; see fewstep evaluate --help"),
+    "guidance in words": ("generate x --model {model} --guidance much", "--guidance must be a number, got 'much'"),
+    "a rate in words": ("train toy --out runs --density.mean low", "--density.mean must be a number, got 'low'"),
+    "no value": ("generate x --model {model} --size", "--size needs a value; see fewstep generate --help"),
     "unknown option": ("generate x --model {model} --stesp 2", "--stesp"),
     "seed -1": ("generate x --model {model} --seed -1", "seed must be a whole number between 0 and"),
     "n 0": ("generate x --model {model} --n 0", "--n must be between 1 and 64, got 0"),
@@ -185,6 +189,14 @@ def test_a_benchmark_without_its_packages_names_the_extra(
     done = subprocess.run([*command, *words.split()], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.endswith(f"pip install 'fewstep[{extra}]'\n")
+
+
+def test_a_wrong_value_is_told_the_same_without_unicode(tmp_path: Path) -> None:
+    """tyro's boxes are other boxes then."""
+    command = [sys.executable, "-c", "from fewstep.cli.main import main; main()", "evaluate", "emoji", "--n", "x"]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=plain)
+    assert done.stderr == "fewstep: --n must be a whole number, got 'x'; see fewstep evaluate --help\n"
 
 
 def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:

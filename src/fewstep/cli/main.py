@@ -11,6 +11,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench edits": ("fewstep.cli.bench:edits", "how far few-step inpainting is from the true conditional"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
+}
+
+GROUPS = {
+    "edit": "Images made from images: a part of one, a sketch, another version.",
+    "models": "Look at models, and make them of other programs' models.",
+    "data": "Look at training data.",
+    "bench": "Figures of this machine, printed for anyone.",
 }
 
 
@@ -88,7 +96,7 @@ def run(args: list[str]) -> int:
     if name is None:
         group = {command: entry for command, entry in COMMANDS.items() if command.startswith(f"{args[0]} ")}
         if group and args[1:2] in ([], ["-h"], ["--help"]):
-            print(overview(group))
+            print(overview(args[0]))
             return 0
         known = ", ".join(sorted(group or {command.split()[0] for command in COMMANDS}))
         print(f"{PROGRAM}: unknown command '{' '.join(args[:2])}': one of {known}", file=sys.stderr)
@@ -139,9 +147,21 @@ def _spelt_out(hint: Any) -> Any:
 
 def _unboxed(text: str) -> str:
     """The complaint's first section without its box, its title and what tyro tried inside."""
-    inside = re.split(r"\n│ ─+ │", text)[0].split("\n", 1)[-1]
-    words = " ".join(re.sub(r"[│╭╮╰╯]|─{2,}|-{3,}", " ", inside).split())
-    return re.split(" Got errors:| For full helptext", words)[0].rstrip(". ")
+    lines = [re.sub(r"[│╭╮╰╯]|[─-]{3,}", " ", line).strip() for line in text.splitlines()[1:]]
+    inside = takewhile(bool, dropwhile(lambda line: not line, lines))  # up to the next rule, which is empty by now
+    words = " ".join(" ".join(inside).split())
+    return _plain(re.split(" Got errors:| For full helptext", words)[0].rstrip(". "))
+
+
+def _plain(complaint: str) -> str:
+    """tyro's complaint about a value, in words: what was wanted and what came."""
+    if missing := re.match(r"Missing value for argument '(.+?)'", complaint):
+        return f"{missing[1]} needs a value"
+    form = r"Error parsing (\S+): (?:no type matching .*(INT|FLOAT)\b.* from \[(.+)\]|.*(int\(\)|to float).*: (.+))"
+    if wrong := re.fullmatch(form, complaint):
+        option, kind, got = wrong[1], wrong[2] or wrong[4], wrong[3] or wrong[5]
+        return f"{option} must be {'a whole number' if kind in ('INT', 'int()') else 'a number'}, got {got}"
+    return complaint
 
 
 def _command(args: list[str]) -> tuple[str | None, list[str]]:
@@ -152,20 +172,23 @@ def _command(args: list[str]) -> tuple[str | None, list[str]]:
     return None, args
 
 
-def overview(commands: dict[str, tuple[str, str]] = COMMANDS) -> str:
-    """The text of `fewstep --help`."""
-    width = max(len(name) for name in commands)
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in commands.items()]
+def overview(group: str = "") -> str:
+    """The text of `fewstep --help`, or of `fewstep GROUP --help`."""
+    program = f"{PROGRAM} {group}".rstrip()
+    prefix = f"{group} " if group else ""
+    texts = {name.removeprefix(prefix): text for name, (_, text) in COMMANDS.items() if name.startswith(prefix)}
+    width = max(map(len, texts))
+    example = "" if group else f" Try: {PROGRAM} generate 'a red apple' --seed 7"
     return "\n".join(
         [
-            f"usage: {PROGRAM} COMMAND [OPTIONS]",
+            f"usage: {program} COMMAND [OPTIONS]",
             "",
-            "Image generation in one to four steps: train it, distil it, measure it.",
+            GROUPS.get(group, "Image generation in one to four steps: train it, distil it, measure it."),
             "",
             "commands:",
-            *lines,
+            *(f"  {name:<{width}}  {text}" for name, text in texts.items()),
             "",
-            f"  {PROGRAM} COMMAND --help explains a command. Try: {PROGRAM} generate 'a red apple' --seed 7",
+            f"  {program} COMMAND --help explains a command.{example}",
         ]
     )
 
