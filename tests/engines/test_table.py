@@ -27,7 +27,7 @@ def row(engine: str, precision: str, milliseconds: float, difference: float = 0.
 def test_without_a_table_it_takes_onnx_and_says_why(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student) == ("onnx", "float32")
-    assert "onnx float32, since nothing was measured here for it: 'fewstep bench engines MODEL' does" in caplog.text
+    assert "onnx float32, since nothing was measured here for it: run 'fewstep bench engines MODEL'" in caplog.text
 
 
 def test_a_table_belongs_to_a_device(tiny: TinyModels) -> None:
@@ -40,7 +40,7 @@ def test_a_table_belongs_to_a_number_of_threads(tiny: TinyModels, caplog: pytest
     table.keep(tiny.student, [row("eager", "float32", 1.0)], threads=3)
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student, threads=2) == ("onnx", "float32")
-    assert "nothing was measured here for it: 'fewstep bench engines MODEL --threads 2' does" in caplog.text
+    assert "nothing was measured here for it: run 'fewstep bench engines MODEL --threads 2'" in caplog.text
     assert table.choose(tiny.student, threads=3) == ("eager", "float32")
     assert table.place(tiny.student, threads=cores()) == table.place(tiny.student)
 
@@ -49,7 +49,7 @@ def test_only_engines_that_can_use_the_device_are_taken(tiny: TinyModels, caplog
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student, device="cuda") == ("eager", "float32")
     assert (
-        "eager float32, since nothing was measured here for it: 'fewstep bench engines MODEL --device cuda'"
+        "eager float32, since nothing was measured here for it: run 'fewstep bench engines MODEL --device cuda'"
         in caplog.text
     )
     table.keep(tiny.student, [row("onnx", "float32", 1.0), row("compiled", "float32", 9.0)], "cuda")

@@ -123,7 +123,7 @@ def _unmeasured(
     options = f"{'' if device == 'cpu' else f' --device {device}'}{f' --threads {threads}' if threads else ''}"
     command = f"fewstep bench engines MODEL{options}"
     if table is None:
-        return f"nothing was measured here for it: '{command}' does"
+        return f"nothing was measured here for it: run '{command}'"
     if rows:
         return f"none of the engines in the table of '{command}' draws the same image"
     return f"the table of '{command}' has no installed engine{f' in {precision}' if precision else ''}"
