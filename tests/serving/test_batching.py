@@ -146,7 +146,9 @@ def test_who_got_a_part_goes_behind_who_got_none() -> None:
     network = Recorder()
     batcher = Batcher(network, most=2)
     values = [[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]]
-    results = behind_a_running_batch(network, batcher, *(lambda given=given: call(batcher, given) for given in values))
+    results = behind_a_running_batch(
+        network, batcher, *(lambda given=given: call(batcher, given) for given in values)
+    )
     assert [result.tolist() for result in results] == [[2 * value for value in given] for given in values]
     begun = {int(value) // 10 for batch in network.batches[1:3] for value in batch}
     assert begun == {1, 2, 3}

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from fewstep.generation import Model, Request
+from fewstep.serving.app import build_app
+from fewstep.serving.runtime import Busy
 from fewstep.serving.security import new_key
+from fewstep.serving.service import Service
+from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
-from tiny_models import SIDE, TinyModels
+from tiny_models import SIDE, TinyModels, onnx
 
 STAGES = {"queue", "encode", "model", "decode", "encode_image"}
 
@@ -195,8 +204,8 @@ def test_health_and_readiness_are_told(serve: Callable[..., Running]) -> None:
     server = serve()
     assert (call(server.url, "/healthz").status, call(server.url, "/healthz").body) == (200, {"status": "ok"})
     assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (200, {"status": "ready"})
-    server.service.ready = False
-    assert call(server.url, "/readyz").status == 503
+    server.service.stop()
+    assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (503, {"status": "closed"})
     assert call(server.url, "/healthz").status == 200
 
 
@@ -221,3 +230,91 @@ def test_what_happens_is_counted(serve: Callable[..., Running]) -> None:
     assert after["fewstep_running_requests"] == after["fewstep_waiting_requests"] == 0
     assert after["fewstep_superseded_total"] == after["fewstep_cancelled_total"] == 0
     assert json.dumps(after).count("nobody") == 0
+
+
+def test_the_first_images_are_not_counted(serve: Callable[..., Running]) -> None:
+    counts = counted(serve())
+    assert counts["fewstep_images_total"] == counts["fewstep_network_evaluations_total"] == 0
+
+
+class Held:
+    """A network built for several sizes that waits for `open`, or fails."""
+
+    sizes = (1, 2, 4)
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        self.entered.set()
+        assert self.open.wait(30)
+        if self.error is not None:
+            raise self.error
+        return self.network(*args)
+
+
+@pytest.fixture
+def held(tiny: TinyModels) -> Iterator[tuple[Service, Held]]:
+    """A service whose network is held in the warm-up."""
+    model = onnx(tiny.student)
+    network = Held(model.network)
+    yield Service(ServeSettings(waiting=0, jobs=1, patience=0.2), Model(model.saved, network, "onnx")), network
+    network.open.set()
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the process sent itself."""
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", sent.append)
+    return sent
+
+
+def lived(service: Service, doing: Callable[[], Awaitable[None]]) -> None:
+    app = build_app(service)
+
+    async def life() -> None:
+        async with app.router.lifespan_context(app):
+            await doing()
+
+    asyncio.run(life())
+
+
+def test_a_full_queue_does_not_end_a_server_that_warms_up(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+
+    async def crowd() -> None:
+        await asyncio.to_thread(network.entered.wait, 30)
+        asked = Request("cat", seed=1)
+        early = await service.submit(asked, lambda drawn: len(drawn.images), "early")
+        with pytest.raises(Busy):
+            await service.submit(asked, lambda drawn: len(drawn.images), "late")
+        assert service.state == "starting"
+        network.open.set()
+        assert await asyncio.wrap_future(early.future) == 1
+        await asyncio.to_thread(until, lambda: service.state == "ready")
+
+    lived(service, crowd)
+    assert signals == []
+
+
+def test_a_server_that_warms_up_stops_when_told(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+
+    async def stopping() -> None:
+        await asyncio.to_thread(network.entered.wait, 30)
+
+    begun = time.monotonic()
+    lived(service, stopping)
+    assert time.monotonic() - begun < 10  # the network hangs longer
+    assert (service.state, signals) == ("closed", [])
+
+
+def test_a_server_that_cannot_draw_ends(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+    network.error = MemoryError()
+    network.open.set()
+    lived(service, lambda: asyncio.to_thread(until, lambda: signals))
+    assert signals == [signal.SIGTERM]

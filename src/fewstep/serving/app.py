@@ -22,6 +22,7 @@ from fewstep.serving.mcp import mcp_server
 from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import from_validation, images_router
 from fewstep.serving.requests import Identified
+from fewstep.serving.runtime import ShuttingDown
 from fewstep.serving.security import Guard
 from fewstep.serving.service import Service
 
@@ -37,8 +38,8 @@ def build_app(service: Service) -> FastAPI:
         warming.add_done_callback(_stop_if_failed)
         async with mcp.session_manager.run():
             yield
-        await asyncio.gather(warming, return_exceptions=True)
         await asyncio.to_thread(service.close)
+        await asyncio.gather(warming, return_exceptions=True)
 
     mcp = mcp_server(service)
     mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
@@ -59,10 +60,9 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/readyz", responses={503: {"description": "Not yet, or no more."}})
     async def ready() -> Response:
-        """Whether it can draw: 503 until the model is warm."""
-        return JSONResponse(
-            {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
-        )
+        """Whether it can draw: 503 until the model is warm, and when it can no more."""
+        state = service.state
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -98,7 +98,8 @@ def build_app(service: Service) -> FastAPI:
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:
     """A server that cannot draw one image ends, as if told to, instead of never being ready."""
-    if not warming.cancelled() and (error := warming.exception()) is not None:
+    error = None if warming.cancelled() else warming.exception()
+    if error is not None and not isinstance(error, ShuttingDown):
         log.error("the first image failed: %s", error)
         signal.raise_signal(signal.SIGTERM)
 

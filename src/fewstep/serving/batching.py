@@ -148,8 +148,8 @@ class Batcher:
         """Whether calls are refused: it was closed, or its thread has ended."""
         return self._refusal is not None
 
-    def close(self) -> None:
-        """Let the running batch end and refuse the calls that wait."""
+    def close(self, patience: float | None = None) -> None:
+        """Refuse the calls that wait, let the running batch end; after `patience` seconds its calls are refused too."""
         with self._change:
             self._refusal = self._refusal or "the server is closing"
             waiting = list(self._calls)
@@ -157,7 +157,8 @@ class Batcher:
             self._change.notify()
         for call in waiting:
             _fail(call, Closed(self._refusal))
-        self._thread.join()
+        self._thread.join(patience)
+        self._fail_open(Closed(self._refusal))
 
     def _work(self) -> None:
         try:
@@ -168,9 +169,7 @@ class Batcher:
             with self._change:
                 self._refusal = f"the network's thread has ended: {error}"
                 self._calls.clear()
-                left = [call for call in self._open if not call.done.is_set()]
-            for call in left:
-                _fail(call, error)
+            self._fail_open(error)
 
     def _run_batches(self) -> None:
         batch = self._next(wait=True)
@@ -250,6 +249,12 @@ class Batcher:
             if stop == call.size:
                 call.ended = end
                 call.done.set()
+
+    def _fail_open(self, error: BaseException) -> None:
+        with self._change:
+            left = [call for call in self._open if not call.done.is_set()]
+        for call in left:
+            _fail(call, error)
 
     def _refuse(self, call: _Call, error: BaseException) -> None:
         with self._change:

@@ -196,6 +196,7 @@ async def _draw(
         started = time.perf_counter()
         data = encoded_png(drawn.images[0])
         spent = time.perf_counter() - started
+        drawn.check()  # nothing is kept for nobody
         service.metrics.stage("encode_image", spent)
         service.traces.stages(spans, {**drawn.timings, "encode_image": 1000 * spent})
         return _result(service, drawn, data)

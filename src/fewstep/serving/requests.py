@@ -34,8 +34,8 @@ class Identified:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["id"] = name
         started, status = time.perf_counter(), 0
+        scope.setdefault("state", {}).update(id=name, arrived=started)
 
         async def named(message: Message) -> None:
             nonlocal status
