@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -23,7 +24,7 @@ from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import from_validation, images_router
 from fewstep.serving.requests import Identified
 from fewstep.serving.runtime import ShuttingDown
-from fewstep.serving.security import Guard
+from fewstep.serving.security import Keyed, Named
 from fewstep.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,12 @@ def build_app(service: Service) -> FastAPI:
         await asyncio.gather(warming, return_exceptions=True)
 
     mcp = mcp_server(service)
-    mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
+    mcp_app = mcp.streamable_http_app(
+        streamable_http_path="/mcp",
+        stateless_http=True,
+        max_request_body_size=service.settings.most_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `Named` has looked
+    )
     app = FastAPI(
         title="fewstep",
         version=fewstep.__version__,
@@ -107,9 +113,15 @@ def _stop_if_failed(warming: asyncio.Task[None]) -> None:
 def guarded(service: Service) -> ASGIApp:
     """The application as the world may see it."""
     settings = service.settings
-    names = () if settings.without_keys else ("localhost", "127.0.0.1", "::1", settings.host, *settings.hosts)
-    app: ASGIApp = build_app(service)
-    if settings.origins:
-        app = CORSMiddleware(app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",))
-    guard = Guard(app, service.keys, names, settings.origins, settings.most_bytes)
-    return Identified(guard, service.metrics, service.traces)
+    own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
+    names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
+    app: ASGIApp = Keyed(build_app(service), service.keys, settings.most_bytes)
+    if settings.origins:  # outside the keys, so that a page can read why it was refused
+        app = CORSMiddleware(
+            app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED
+        )
+    return Identified(Named(app, names, settings.origins), service.metrics, service.traces)
+
+
+_EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")
+"""Headers of answers that pages from elsewhere may read."""

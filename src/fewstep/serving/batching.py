@@ -149,7 +149,7 @@ class Batcher:
         return self._refusal is not None
 
     def close(self, patience: float | None = None) -> None:
-        """Refuse the calls that wait, let the running batch end; after `patience` seconds its calls are refused too."""
+        """Refuse the calls that wait and let the running batch end, within `patience` seconds, if given."""
         with self._change:
             self._refusal = self._refusal or "the server is closing"
             waiting = list(self._calls)
