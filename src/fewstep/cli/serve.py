@@ -7,7 +7,6 @@ import ctypes
 import gc
 import json
 import logging
-import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -113,8 +112,6 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
     except SettingsError as error:
-        if name := re.search(r'field "(\w+)" from source "EnvSettingsSource"', str(error)):
-            raise ValueError(f'FEWSTEP_SERVE_{name[1].upper()}: must be a JSON list, such as ["a", "b"]') from None
         raise ValueError(f"{str(error).removeprefix('error parsing CLI: ')}; see fewstep serve --help") from None
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from fewstep.serving.security import read_keys
 
@@ -126,7 +132,12 @@ class ServeSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
         _check_environment(settings_cls)
-        named: Any = {**env_settings(), **init_settings()}.get("file")
+        try:
+            variables = env_settings()
+        except SettingsError as error:
+            name = str(error).split('"')[1].upper()
+            raise ValueError(f'FEWSTEP_SERVE_{name}: must be a JSON list, such as ["a", "b"]') from None
+        named: Any = {**variables, **init_settings()}.get("file")
         file = (_file(settings_cls, Path(named)),) if named else ()
         return (init_settings, env_settings, *file)
 
