@@ -69,8 +69,29 @@ def test_an_unknown_variable_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("PORT", "abc", "FEWSTEP_SERVE_PORT: "),
+        ("JOBS", "0", ", got '0'"),
+        ("HOSTS", "x", "HOSTS: must be a JSON list"),
+    ],
+)
+def test_a_wrong_variable_is_named_as_it_was_given(variable: str, value: str, says: str) -> None:
+    assert says in refusal(**{f"FEWSTEP_SERVE_{variable}": value})
+
+
+def test_a_wrong_flag_is_named_as_it_was_given() -> None:
+    assert "--most-steps: " in refusal("--most-steps", "0", FEWSTEP_SERVE_MOST_STEPS="3")
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
-    [("nobody = 3", "nobody"), ("jobs = 0", "--jobs"), ('port = "many"', "--port"), ("port = = 3", "is no TOML")],
+    [
+        ("nobody = 3", "nobody"),
+        ("jobs = 0", "jobs in the file: Input should be greater than or equal to 1, got '0'"),
+        ('port = "many"', "port in the file:"),
+        ("port = = 3", "is no TOML"),
+    ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
     assert named in refusal("--file", toml(tmp_path, text))
@@ -149,6 +170,30 @@ def test_a_stream_beyond_the_patience_ends_with_an_event_that_says_so(tiny: Tiny
         assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "closing"
         assert server.end() in (0, -15)
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_second_ctrl_c_ends_the_patience_and_everybody_is_told(
+    tiny: TinyModels, tmp_path: Path, stream: bool
+) -> None:
+    with process(tiny, tmp_path, "--patience", "60", "--most-steps", "1000", "--jobs", "2") as server:
+        asked = {"prompt": "red apple", "steps": 1000, "n": 10, "stream": stream}
+        connections = [connect(server.url) for _ in range(3)]
+        for connection in connections:
+            send(connection, "/v1/images/generations", asked)
+        running, waiting = "fewstep_running_requests 2.0", "fewstep_waiting_requests 1.0"
+        until(lambda: {running, waiting} <= set(call(server.url, "/metrics").data.decode().splitlines()))
+        server.handle.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.handle.poll() is None
+        server.handle.send_signal(signal.SIGINT)
+        for connection in connections:
+            data = connection.getresponse().read().decode().strip()
+            assert json.loads(data.removeprefix("data: "))["error"]["code"] == "closing"
+        assert server.handle.wait(20) == 130
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert "never retrieved" not in log
 
 
 def under_load(
