@@ -73,7 +73,7 @@ def running(tiny: TinyModels, through: Callable[[Any], Any] | None = None, **set
         assert thread.is_alive()
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    while not service.ready:
+    while service.state != "ready":
         time.sleep(0.005)
     try:
         yield Running(f"http://127.0.0.1:{port}", service)

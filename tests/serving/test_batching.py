@@ -55,7 +55,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
 def behind_a_running_batch(network: Recorder, batcher: Batcher, *calls: Callable[[], Any]) -> list[Any]:
     """The results of calls that all wait while the network is busy with another."""
-    busy = threading.Thread(target=lambda: call(batcher, [-1.0]))
+    busy = threading.Thread(target=lambda: together(lambda: call(batcher, [-1.0])))
     busy.start()
     network.entered.acquire(timeout=10)
     waiting = threading.Thread(target=lambda: results.extend(together(*calls)))
@@ -140,3 +140,73 @@ def test_closing_ends_the_running_batch_and_refuses_what_waits() -> None:
     assert outcomes[1].tolist() == [2.0]
     with pytest.raises(Closed):
         call(batcher, [3.0])
+
+
+def test_who_got_a_part_goes_behind_who_got_none() -> None:
+    network = Recorder()
+    batcher = Batcher(network, most=2)
+    values = [[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]]
+    results = behind_a_running_batch(
+        network, batcher, *(lambda given=given: call(batcher, given) for given in values)
+    )
+    assert [result.tolist() for result in results] == [[2 * value for value in given] for given in values]
+    begun = {int(value) // 10 for batch in network.batches[1:3] for value in batch}
+    assert begun == {1, 2, 3}
+    batcher.close()
+
+
+def test_batches_have_the_sizes_that_the_network_was_built_for() -> None:
+    network = Recorder()
+    network.sizes = (1, 4, 8)  # type: ignore[attr-defined]
+    batcher = Batcher(network, most=6)
+    results = behind_a_running_batch(
+        network, batcher, lambda: call(batcher, [1.0, 2.0]), lambda: call(batcher, [3.0, 4.0, 5.0, 6.0])
+    )
+    assert [len(batch) for batch in network.batches] == [1, 4, 1, 1]
+    assert results[0].tolist() == [2.0, 4.0]
+    batcher.close()
+
+
+@pytest.mark.parametrize("wrong", [lambda *args: None, lambda x, *args: x[:-1]])
+def test_a_network_that_gives_something_else_fails_its_calls_and_goes_on(wrong: Callable[..., Any]) -> None:
+    batcher = Batcher(wrong)
+    for _ in range(2):
+        (result,) = together(lambda: call(batcher, [1.0]))
+        assert isinstance(result, (TypeError, RuntimeError))
+    assert not batcher.closed
+    batcher.close()
+
+
+def test_calls_that_cannot_be_joined_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise MemoryError
+
+    network = Recorder()
+    batcher = Batcher(network)
+    monkeypatch.setattr("fewstep.serving.batching.np.concatenate", full)
+    results = behind_a_running_batch(network, batcher, lambda: call(batcher, [1.0]), lambda: call(batcher, [2.0]))
+    assert [result.tolist() for result in results] == [[2.0], [4.0]]
+    batcher.close()
+
+
+def test_a_thread_that_ends_takes_nobody_with_it() -> None:
+    network = Recorder()
+    batcher = Batcher(network)
+
+    def broken(*args: Any) -> None:
+        raise KeyError("a bug")
+
+    batcher._deliver = broken  # type: ignore[method-assign]
+    results = behind_a_running_batch(network, batcher, lambda: call(batcher, [1.0]), lambda: call(batcher, [2.0]))
+    assert [type(result) for result in results] == [KeyError, KeyError]
+    assert batcher.closed
+    with pytest.raises(Closed, match="ended: 'a bug'"):
+        call(batcher, [3.0])
+    batcher.close()
+
+
+def test_cores_that_are_not_there_are_told_to_the_caller() -> None:
+    batcher = Batcher(Recorder(), cpus=[999])
+    (result,) = together(lambda: call(batcher, [1.0]))
+    assert "[999]" in str(result)
+    assert batcher.closed

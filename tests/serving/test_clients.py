@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewstep.generation import Edit, Request
 from fewstep.provenance import read_record
+from fewstep.serving import drawing, uploads
 from servers import Answer, Gate, Running, call, connect, draw, receive, send, until
 
 GENERATIONS = "/v1/images/generations"
@@ -148,9 +151,10 @@ def test_a_storm_of_a_session_ends_with_its_last_image(serve: Callable[..., Runn
     submit = runtime.submit
 
     def noted(*args: Any, **options: Any) -> Any:
-        job = submit(*args, **options)
-        seen.release()
-        return job
+        try:
+            return submit(*args, **options)
+        finally:
+            seen.release()
 
     runtime.submit = noted  # type: ignore[method-assign]
     numbers, taking = iter(range(updates - 1)), threading.Lock()
@@ -208,3 +212,91 @@ def test_an_image_is_the_same_alone_and_in_company(serve: Callable[..., Running]
     assert np.abs(pixels(together) - alone).max() <= 1
     assert [other.body["data"][0]["seed"] for other in others] == list(range(16))
     assert max(np.abs(pixels(other) - alone).max() for other in others) > 16
+
+
+def data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def test_the_later_of_a_session_wins_though_its_picture_is_read_first(
+    serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    reading, go_on, read = threading.Event(), threading.Event(), uploads.picture
+
+    def picture(data: bytes, *args: Any) -> Image.Image:
+        opened = read(data, *args)
+        if opened.width == 64:
+            reading.set()
+            assert go_on.wait(30)
+        return opened
+
+    monkeypatch.setattr(uploads, "picture", picture)
+
+    def edit(side: int) -> Answer:
+        images = [{"image_url": data_url(Image.new("RGB", (side, side), "red"))}]
+        return call(server.url, "/v1/images/edits", {"images": images, "prompt": "cat", "session": "canvas"})
+
+    with ThreadPoolExecutor(1) as pool:
+        earlier = pool.submit(edit, 64)
+        assert reading.wait(30)
+        assert edit(32).status == 200
+        go_on.set()
+        answer = earlier.result(60)
+    assert (answer.status, answer.body["error"]["code"]) == (499, "superseded")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_images_of_a_superseded_request_are_not_kept(
+    serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    encoding, go_on, encoded = threading.Event(), threading.Event(), drawing.encoded
+
+    def slow(*args: Any) -> bytes:
+        encoding.set()
+        assert go_on.wait(30)
+        return encoded(*args)
+
+    monkeypatch.setattr(drawing, "encoded", slow)
+    with ThreadPoolExecutor(2) as pool:
+        earlier = pool.submit(draw, server.url, session="canvas", n=3)
+        assert encoding.wait(30)
+        later = pool.submit(draw, server.url, session="canvas")
+        until(lambda: any(job.reason for job in server.service.runtime._running))
+        go_on.set()
+        assert (earlier.result(60).status, later.result(60).status) == (499, 200)
+    assert len(server.service.store) == 1
+
+
+def test_who_goes_away_while_a_picture_becomes_data_leaves_no_job(
+    serve: Callable[..., Running], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(through=gate).service
+    planning, go_on, plan = threading.Event(), threading.Event(), service.model.plan_pictures
+
+    def slow(request: Any) -> Any:
+        planning.set()
+        assert go_on.wait(30)
+        return plan(request)
+
+    monkeypatch.setattr(service.model, "plan_pictures", slow)
+    gate.open.clear()
+
+    async def conversation() -> None:
+        request = Request("cat", edit=Edit(Image.new("RGB", (32, 32), "red")))
+        asking = asyncio.ensure_future(service.submit(request, lambda drawn: drawn, "me"))
+        await asyncio.to_thread(planning.wait, 30)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        go_on.set()
+        await asyncio.to_thread(until, lambda: service.runtime.running or service.runtime.waiting)
+        await asyncio.to_thread(until, lambda: all(job.reason for job in service.runtime._running))
+
+    asyncio.run(conversation())
+    gate.open.set()
+    until(lambda: service.runtime.running == 0)
+    assert b"fewstep_cancelled_total 1.0" in service.metrics.text()

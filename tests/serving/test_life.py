@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from fewstep.generation import Model, Request
+from fewstep.serving.app import build_app
+from fewstep.serving.runtime import Busy
 from fewstep.serving.security import new_key
+from fewstep.serving.service import Service
+from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
-from tiny_models import SIDE, TinyModels
+from tiny_models import SIDE, TinyModels, onnx
 
 STAGES = {"queue", "encode", "model", "decode", "encode_image"}
 
@@ -60,8 +69,29 @@ def test_an_unknown_variable_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("PORT", "abc", "FEWSTEP_SERVE_PORT: "),
+        ("JOBS", "0", ", got '0'"),
+        ("HOSTS", "x", "HOSTS: must be a JSON list"),
+    ],
+)
+def test_a_wrong_variable_is_named_as_it_was_given(variable: str, value: str, says: str) -> None:
+    assert says in refusal(**{f"FEWSTEP_SERVE_{variable}": value})
+
+
+def test_a_wrong_flag_is_named_as_it_was_given() -> None:
+    assert "--most-steps: " in refusal("--most-steps", "0", FEWSTEP_SERVE_MOST_STEPS="3")
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
-    [("nobody = 3", "nobody"), ("jobs = 0", "--jobs"), ('port = "many"', "--port"), ("port = = 3", "is no TOML")],
+    [
+        ("nobody = 3", "nobody"),
+        ("jobs = 0", "jobs in the file: Input should be greater than or equal to 1, got '0'"),
+        ('port = "many"', "port in the file:"),
+        ("port = = 3", "is no TOML"),
+    ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
     assert named in refusal("--file", toml(tmp_path, text))
@@ -142,6 +172,30 @@ def test_a_stream_beyond_the_patience_ends_with_an_event_that_says_so(tiny: Tiny
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_second_ctrl_c_ends_the_patience_and_everybody_is_told(
+    tiny: TinyModels, tmp_path: Path, stream: bool
+) -> None:
+    with process(tiny, tmp_path, "--patience", "60", "--most-steps", "1000", "--jobs", "2") as server:
+        asked = {"prompt": "red apple", "steps": 1000, "n": 10, "stream": stream}
+        connections = [connect(server.url) for _ in range(3)]
+        for connection in connections:
+            send(connection, "/v1/images/generations", asked)
+        running, waiting = "fewstep_running_requests 2.0", "fewstep_waiting_requests 1.0"
+        until(lambda: {running, waiting} <= set(call(server.url, "/metrics").data.decode().splitlines()))
+        server.handle.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.handle.poll() is None
+        server.handle.send_signal(signal.SIGINT)
+        for connection in connections:
+            data = connection.getresponse().read().decode().strip()
+            assert json.loads(data.removeprefix("data: "))["error"]["code"] == "closing"
+        assert server.handle.wait(20) == 130
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert "never retrieved" not in log
+
+
 def under_load(
     server: Process,
     fields: Mapping[str, object],
@@ -195,8 +249,8 @@ def test_health_and_readiness_are_told(serve: Callable[..., Running]) -> None:
     server = serve()
     assert (call(server.url, "/healthz").status, call(server.url, "/healthz").body) == (200, {"status": "ok"})
     assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (200, {"status": "ready"})
-    server.service.ready = False
-    assert call(server.url, "/readyz").status == 503
+    server.service.stop()
+    assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (503, {"status": "closed"})
     assert call(server.url, "/healthz").status == 200
 
 
@@ -221,3 +275,91 @@ def test_what_happens_is_counted(serve: Callable[..., Running]) -> None:
     assert after["fewstep_running_requests"] == after["fewstep_waiting_requests"] == 0
     assert after["fewstep_superseded_total"] == after["fewstep_cancelled_total"] == 0
     assert json.dumps(after).count("nobody") == 0
+
+
+def test_the_first_images_are_not_counted(serve: Callable[..., Running]) -> None:
+    counts = counted(serve())
+    assert counts["fewstep_images_total"] == counts["fewstep_network_evaluations_total"] == 0
+
+
+class Held:
+    """A network built for several sizes that waits for `open`, or fails."""
+
+    sizes = (1, 2, 4)
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        self.entered.set()
+        assert self.open.wait(30)
+        if self.error is not None:
+            raise self.error
+        return self.network(*args)
+
+
+@pytest.fixture
+def held(tiny: TinyModels) -> Iterator[tuple[Service, Held]]:
+    """A service whose network is held in the warm-up."""
+    model = onnx(tiny.student)
+    network = Held(model.network)
+    yield Service(ServeSettings(waiting=0, jobs=1, patience=0.2), Model(model.saved, network, "onnx")), network
+    network.open.set()
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the process sent itself."""
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", sent.append)
+    return sent
+
+
+def lived(service: Service, doing: Callable[[], Awaitable[None]]) -> None:
+    app = build_app(service)
+
+    async def life() -> None:
+        async with app.router.lifespan_context(app):
+            await doing()
+
+    asyncio.run(life())
+
+
+def test_a_full_queue_does_not_end_a_server_that_warms_up(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+
+    async def crowd() -> None:
+        await asyncio.to_thread(network.entered.wait, 30)
+        asked = Request("cat", seed=1)
+        early = await service.submit(asked, lambda drawn: len(drawn.images), "early")
+        with pytest.raises(Busy):
+            await service.submit(asked, lambda drawn: len(drawn.images), "late")
+        assert service.state == "starting"
+        network.open.set()
+        assert await asyncio.wrap_future(early.future) == 1
+        await asyncio.to_thread(until, lambda: service.state == "ready")
+
+    lived(service, crowd)
+    assert signals == []
+
+
+def test_a_server_that_warms_up_stops_when_told(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+
+    async def stopping() -> None:
+        await asyncio.to_thread(network.entered.wait, 30)
+
+    begun = time.monotonic()
+    lived(service, stopping)
+    assert time.monotonic() - begun < 10  # the network hangs longer
+    assert (service.state, signals) == ("closed", [])
+
+
+def test_a_server_that_cannot_draw_ends(held: tuple[Service, Held], signals: list[int]) -> None:
+    service, network = held
+    network.error = MemoryError()
+    network.open.set()
+    lived(service, lambda: asyncio.to_thread(until, lambda: signals))
+    assert signals == [signal.SIGTERM]

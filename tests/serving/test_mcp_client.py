@@ -6,17 +6,24 @@ import asyncio
 import base64
 import io
 import json
+import os
+import pty
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from PIL import Image
 
-from servers import Running
+from fewstep.serving.runtime import Seen
+from fewstep.serving.security import hashed, new_key
+from servers import Running, call, draw, environment
 from tiny_models import SIDE, TinyModels, onnx
 
 ERAS = ("2026-07-28", "legacy")
@@ -137,11 +144,16 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
     [
         ("draw_image", {"prompt": "x", "size": "1x1"}, "between 8 and"),
         ("draw_image", {"prompt": "x", "size": "big"}, "size must be like 64x64"),
-        ("draw_image", {"prompt": "x", "steps": 0}, "steps"),
-        ("draw_image", {}, "prompt"),
+        ("draw_image", {"prompt": "x", "steps": 0}, "steps: Input should be greater than or equal to 1, got '0'"),
+        ("draw_image", {"prompt": "x", "steps": 65}, "steps: Input should be less than or equal to 64, got '65'"),
+        ("draw_image", {"prompt": "x", "seed": -1}, "seed: Input should be greater than or equal to 0, got '-1'"),
+        ("draw_image", {"prompt": "x", "seed": True}, "seed: must be a whole number, got 'True'"),
+        ("draw_image", {"prompt": "x", "steps": True}, "steps: must be a whole number, got 'True'"),
+        ("draw_image", {}, "prompt: Field required"),
         ("draw_image", {"prompt": "x" * 5000}, "prompt must have at most 4000 characters"),
         ("change_image", {"image_id": "nobody"}, "draw it again with draw_image"),
         ("change_image", {"prompt": "x"}, "give either image_id"),
+        ("change_image", {"prompt": "x", "region": [0, 0, 1]}, "region: List should have at least 4 items"),
         ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
         (
             "change_image",
@@ -157,6 +169,86 @@ def test_what_the_model_can_mend_is_a_result_that_says_how(
     result = talk(server.url, era, lambda client: client.call_tool(tool, arguments))
     assert result.is_error
     assert says in result.content[0].text
+    assert "pydantic" not in result.content[0].text
+
+
+def test_the_schema_tells_the_limits(server: Running) -> None:
+    tools = {tool.name: tool for tool in talk(server.url, ERAS[0], lambda client: client.list_tools()).tools}
+    drawing, changing = (tools[name].input_schema["properties"] for name in ("draw_image", "change_image"))
+    assert "8 to 2048" in drawing["size"]["description"]
+    (region,) = [option for option in changing["region"]["anyOf"] if option["type"] == "array"]
+    assert (region["minItems"], region["maxItems"], region["items"]["maximum"]) == (4, 4, 1)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_large_image_is_shown_small_and_read_whole(server: Running, era: str) -> None:
+    async def drawing(client: Client) -> Any:
+        result = await client.call_tool("draw_image", {"prompt": "red apple", "size": "640x480"})
+        return result, await client.read_resource(result.structured_content["uri"])
+
+    result, whole = talk(server.url, era, drawing)
+    assert result.structured_content["size"] == "640x480"
+    assert image_in(result).size == (512, 384)
+    assert Image.open(io.BytesIO(base64.b64decode(whole.contents[0].blob))).size == (640, 480)
+
+
+def test_size_may_be_auto(server: Running) -> None:
+    asked = {"prompt": "red apple", "size": "auto"}
+    result = talk(server.url, ERAS[0], lambda client: client.call_tool("draw_image", asked))
+    assert result.structured_content["size"] == f"{SIDE}x{SIDE}"
+
+
+def test_the_recognisers_word_is_told(serve: Callable[..., Running]) -> None:
+    server = serve()
+    server.service.runtime._look = lambda pixels: [Seen("banana", 0.75)] * len(pixels)
+    result = talk(server.url, ERAS[0], lambda client: client.call_tool("draw_image", {"prompt": "red apple"}))
+    told = result.structured_content
+    assert (told["recognised_as"], told["confidence"]) == ("banana", 0.75)
+
+
+def test_an_image_is_changed_by_its_uri(server: Running) -> None:
+    async def drawing(client: Client) -> Any:
+        first = await client.call_tool("draw_image", {"prompt": "red apple"})
+        return await client.call_tool("change_image", {"image_id": first.structured_content["uri"]})
+
+    assert not talk(server.url, ERAS[0], drawing).is_error
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_an_image_of_another_format_is_read_as_png(server: Running, era: str) -> None:
+    handle = draw(server.url, output_format="webp").body["data"][0]["id"]
+    read = talk(server.url, era, lambda client: client.read_resource(f"fewstep://images/{handle}"))
+    assert read.contents[0].mime_type == "image/png"
+    assert Image.open(io.BytesIO(base64.b64decode(read.contents[0].blob))).format == "PNG"
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_reading_an_image_that_is_gone_says_so(server: Running, caplog: pytest.LogCaptureFixture, era: str) -> None:
+    async def reading(client: Client) -> None:
+        with pytest.raises(MCPError, match="there is no image 'nobody', or no more"):
+            await client.read_resource("fewstep://images/nobody")
+
+    talk(server.url, era, reading)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_clients_take_turns_here_too(serve: Callable[..., Running], tmp_path: Path) -> None:
+    (first, kept), (second, also_kept) = new_key(), new_key()
+    (tmp_path / "keys").write_text(f"{kept}\n{also_kept}\n", encoding="utf-8")
+    server, seen = serve(keys_file=tmp_path / "keys"), []
+    submit = server.service.runtime.submit
+
+    def noted(request: Any, finish: Any, client: str, *more: Any) -> Any:
+        seen.append(client)
+        return submit(request, finish, client, *more)
+
+    server.service.runtime.submit = noted  # type: ignore[method-assign]
+    init = {"name": "draw_image", "arguments": {"prompt": "cat"}}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": init}
+    for key in (first, second):
+        headers = {"accept": "application/json, text/event-stream", "authorization": f"Bearer {key}"}
+        assert call(server.url, "/mcp", asked, **headers).status == 200
+    assert seen == [hashed(first)[:16], hashed(second)[:16]]
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -194,3 +286,36 @@ def test_stdio_carries_the_protocol_alone(tiny: TinyModels, era: str) -> None:
     result = asyncio.run(conversation())
     assert not result.is_error
     assert image_in(result).size == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ctrl_c_ends_it_at_once(tiny: TinyModels, terminal: bool) -> None:
+    ours, its = pty.openpty() if terminal else os.pipe()[::-1]
+    arguments = [sys.executable, "-m", "fewstep", "mcp", "--model", str(tiny.student.directory)]
+    with subprocess.Popen(
+        arguments, env=environment(), stdin=its, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        os.write(ours, json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).encode())
+        os.write(ours, b"\n")
+        assert process.stdout is not None
+        assert b"serverInfo" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=10)
+        assert (process.returncode, out, said) == (130, b"", b"")
+    os.close(ours)
+    os.close(its)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [("HOST", "0.0.0.0", "listening at 0.0.0.0"), ("WAITING", "-1", "FEWSTEP_SERVE_WAITING"), ("HOSTS", "x", "JSON")],
+)
+def test_a_wrong_environment_is_one_line(variable: str, value: str, says: str) -> None:
+    environ = environment(**{f"FEWSTEP_SERVE_{variable}": value})
+    done = subprocess.run(
+        [sys.executable, "-m", "fewstep", "mcp"], env=environ, input="", capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert says in line

@@ -16,7 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 from PIL import Image, ImageDraw
 
 from fewstep import provenance
-from servers import Running
+from servers import Running, until
 from tiny_models import SIDE, TinyModels, onnx
 
 
@@ -106,6 +106,13 @@ def test_a_url_gives_the_same_file_and_cannot_be_guessed(client: OpenAI) -> None
     fetched = urllib.request.urlopen(url)
     assert fetched.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(fetched.read())).size == (SIDE, SIDE)
+
+
+def test_urls_begin_where_a_proxy_is_reached(serve: Callable[..., Running]) -> None:
+    server = serve(public_url="https://images.example.org/drawn/")
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    (image,) = client.images.generate(prompt="cat", response_format="url").data
+    assert image.url == f"https://images.example.org/drawn/v1/images/files/{own(image)['id']}"
 
 
 def test_unknown_words_and_near_captions_come_with_the_image(client: OpenAI) -> None:
@@ -245,7 +252,20 @@ def test_a_superseded_request_is_not_tried_again(serve: Callable[..., Running]) 
     drawn = [answer for answer in answers if not isinstance(answer, Exception)]
     refused = [answer for answer in answers if isinstance(answer, Exception)]
     assert drawn
-    assert all(isinstance(error, openai.APIStatusError) and error.status_code == 499 for error in refused)
+    assert refused
+    for error in refused:
+        assert isinstance(error, openai.APIStatusError)
+        assert error.status_code == 499
+        assert error.response.headers["x-should-retry"] == "false"  # other clients go by it too
+    until(lambda: answered(server) >= len(answers))
+    assert answered(server) == len(answers)
+
+
+def answered(server: Running) -> float:
+    """How many requests for images were answered."""
+    counts = server.service.metrics.text().decode().splitlines()
+    route = 'fewstep_request_seconds_count{route="/v1/images/generations"'
+    return sum(float(line.split()[-1]) for line in counts if line.startswith(route))
 
 
 def test_a_full_queue_says_when_to_come_back(serve: Callable[..., Running]) -> None:
@@ -260,4 +280,6 @@ def test_a_full_queue_says_when_to_come_back(serve: Callable[..., Running]) -> N
 
     refused = [error for error in asyncio.run(crowd()) if isinstance(error, openai.RateLimitError)]
     assert refused
-    assert int(refused[0].response.headers["retry-after-ms"]) > 0
+    headers = refused[0].response.headers
+    assert int(headers["retry-after-ms"]) >= 50
+    assert 0 <= 1000 * int(headers["retry-after"]) - int(headers["retry-after-ms"]) <= 1000

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from fewstep.generation import Model, Request, RequestError
-from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, Runtime, ShuttingDown, Superseded
+from fewstep.serving.batching import Closed
+from fewstep.serving.metrics import Metrics
+from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, Runtime, Seen, ShuttingDown, Superseded
+from servers import until
 from tiny_models import TinyModels, onnx
 
 
@@ -73,11 +76,10 @@ def test_an_image_is_the_same_alone_and_in_any_company(tiny: TinyModels, runtime
 def test_companions_share_network_calls(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
     model, network = gated
     runtime = runtimes(model, threads=8)
-    jobs = [ask(runtime, seed=seed) for seed in range(8)]
+    jobs = [ask(runtime)]
     network.entered.acquire(timeout=20)
-    while runtime.running < 8:
-        time.sleep(0.001)
-    time.sleep(0.2)  # the seven others reach the network
+    jobs += [ask(runtime, seed=seed) for seed in range(7)]
+    until(lambda: runtime._batcher.waiting == 7)
     network.gate.set()
     wait([job.future for job in jobs], 30)
     assert network.calls == 2
@@ -222,3 +224,131 @@ def test_closing_without_patience_stops_everything(
     for job in (running, waiting):
         with pytest.raises(ShuttingDown):
             job.future.result(1)
+
+
+def test_the_latest_of_a_session_goes_by_arrival_and_is_remembered(
+    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+) -> None:
+    model, network = gated
+    metrics = Metrics()
+    runtime = runtimes(model, threads=1, watcher=metrics)
+    later = ask(runtime, session="canvas", arrived=2.0)
+    network.entered.acquire(timeout=20)
+    for arrived in (0.5, 1.0):
+        with pytest.raises(Superseded):
+            ask(runtime, session="canvas", arrived=arrived)
+    network.gate.set()
+    assert len(later.future.result(30)) == 1
+    with pytest.raises(Superseded):
+        ask(runtime, session="canvas", arrived=1.0)  # it was on its way when the later one had ended
+    assert b"fewstep_superseded_total 3.0" in metrics.text()
+    assert len(ask(runtime, session="another", arrived=1.0).future.result(30)) == 1
+
+
+def test_a_bounded_number_of_sessions_is_remembered(
+    tiny: TinyModels, runtimes: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewstep.serving.runtime._SESSIONS", 2)
+    runtime = runtimes(onnx(tiny.student))
+    for name in ("a", "b", "a", "c"):
+        ask(runtime, session=name).future.result(30)
+    assert list(runtime._arrivals) == ["a", "c"]
+
+
+def test_nothing_is_made_of_images_that_nobody_waits_for(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+    looking, go_on, kept = threading.Event(), threading.Event(), []
+
+    def look(pixels: Any) -> list[Seen]:
+        looking.set()
+        assert go_on.wait(20)
+        return [Seen()] * len(pixels)
+
+    runtime = runtimes(onnx(tiny.student), look=look)
+    job = ask(runtime, finish=kept.append)
+    assert looking.wait(20)
+    runtime.stop(job, Cancelled("gone"))
+    go_on.set()
+    with pytest.raises(Cancelled):
+        job.future.result(30)
+    assert kept == []
+
+
+def test_an_answer_asks_whether_it_is_still_waited_for(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+    encoding, go_on, kept = threading.Event(), threading.Event(), []
+
+    def finish(drawn: Drawn) -> None:
+        encoding.set()
+        assert go_on.wait(20)
+        drawn.check()
+        kept.append(drawn)
+
+    runtime = runtimes(onnx(tiny.student))
+    job = ask(runtime, finish=finish)
+    assert encoding.wait(20)
+    runtime.stop(job, Cancelled("gone"))
+    go_on.set()
+    with pytest.raises(Cancelled):
+        job.future.result(30)
+    assert kept == []
+
+
+def test_warming_up_needs_no_place_and_jobs_wait_for_its_end_uncounted(
+    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+) -> None:
+    model, network = gated
+    metrics = Metrics()
+    runtime = runtimes(model, threads=1, waiting=0, watcher=metrics)
+    warming = threading.Thread(target=runtime.warm_up, args=([Request("cat"), Request("cat", images=2)],))
+    warming.start()
+    network.entered.acquire(timeout=20)
+    early = ask(runtime)
+    with pytest.raises(Busy):
+        ask(runtime)
+    assert runtime.running == 0
+    assert not early.future.done()
+    network.gate.set()
+    assert len(early.future.result(30)) == 1
+    warming.join(30)
+    text = metrics.text()
+    assert b"fewstep_images_total 1.0" in text
+    assert b"fewstep_network_evaluations_total 1.0" in text
+    assert b"fewstep_batch_samples_count 1.0" in text
+
+
+def test_closing_while_it_warms_up_waits_no_longer_than_its_patience(
+    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+) -> None:
+    model, network = gated
+    runtime = runtimes(model, threads=1)
+    ends: list[Exception] = []
+
+    def warm_up() -> None:
+        try:
+            runtime.warm_up([Request("cat")] * 10)
+        except ShuttingDown as error:
+            ends.append(error)
+
+    warming = threading.Thread(target=warm_up)
+    warming.start()
+    network.entered.acquire(timeout=20)
+    early = ask(runtime)
+    begun = time.perf_counter()
+    runtime.close(0.3)  # the network hangs all the while
+    warming.join(5)
+    assert time.perf_counter() - begun < 4
+    assert len(ends) == 1
+    with pytest.raises(ShuttingDown):
+        early.future.result(0)
+    network.gate.set()
+
+
+def test_a_network_whose_thread_has_ended_closes_the_runtime(
+    tiny: TinyModels, runtimes: Callable[..., Runtime]
+) -> None:
+    runtime = runtimes(onnx(tiny.student), threads=1, cpus=[999])
+    for _ in range(2):
+        with pytest.raises((ValueError, ShuttingDown), match="999"):
+            ask(runtime).future.result(30)
+    assert runtime.closed
+    with pytest.raises((ValueError, Closed), match="999"):
+        runtime.warm_up([Request("cat")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -9,7 +10,7 @@ import struct
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from fewstep.cli.serve import serve_key
 from fewstep.serving.security import hashed, new_key, read_keys
-from fewstep.serving.settings import ServeSettings
-from servers import Running
+from fewstep.serving.settings import ServeSettings, wrong_setting
+from servers import Answer, Running, running
+from servers import call as ask
+from tiny_models import TinyModels
 
 
 def call(url: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any, dict[str, str]]:
@@ -136,20 +140,161 @@ def test_a_named_page_may_call_and_asks_first(serve: Callable[..., Running]) -> 
         assert "content-type" in answer.headers["access-control-allow-headers"].lower()
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_header_and_by_its_bytes(serve: Callable[..., Running]) -> None:
-    server = serve(most_bytes=2000)
-    status, body, _ = call(f"{server.url}/v1/images/generations", {"prompt": "x" * 3000})
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def test_a_named_page_can_read_why_it_was_refused_and_when_to_come_again(
+    tmp_path: Path, serve: Callable[..., Running]
+) -> None:
+    key, kept = new_key()
+    (tmp_path / "keys").write_text(kept, encoding="utf-8")
+    server = serve(origins=("https://studio.example",), keys_file=tmp_path / "keys", most_bytes=2000)
+    page = {"origin": "https://studio.example"}
+    url = f"{server.url}/v1/images/generations"
+    large = {**page, "authorization": f"Bearer {key}"}
+    for status, asked in (
+        (401, call(url, {"prompt": "cat"}, page)),
+        (413, call(url, {"prompt": "x" * 3000}, large)),
+        (200, call(url, {"prompt": "cat"}, large)),
+    ):
+        assert asked[0] == status
+        headers = lower(asked[2])
+        assert headers["access-control-allow-origin"] == page["origin"]
+        exposed = set(headers["access-control-expose-headers"].replace(" ", "").split(","))
+        assert exposed == {"retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry"}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/v1/models", "/mcp", "/healthz"])
+@pytest.mark.parametrize(
+    ("header", "status"), [({"host": "["}, 400), ({"host": "[x]"}, 400), ({"origin": "http://["}, 403)]
+)
+@pytest.mark.parametrize("settings", [{}, {"origins": ("https://studio.example",)}, {"without_keys": True}])
+def test_a_broken_name_is_an_error_object(
+    servers: Callable[..., Running], method: str, path: str, header: dict[str, str], status: int, settings: Any
+) -> None:
+    asked = urllib.request.Request(
+        f"{servers(**settings).url}{path}", headers={**header, "access-control-request-method": "POST"}, method=method
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked)
+    assert refused.value.code == status
+    assert set(json.loads(refused.value.read())["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.fixture(scope="module")
+def servers(tiny: TinyModels) -> Iterator[Callable[..., Running]]:
+    """One server for each of several settings."""
+    with contextlib.ExitStack() as stack:
+        started: dict[str, Running] = {}
+
+        def server(**settings: Any) -> Running:
+            if str(settings) not in started:
+                started[str(settings)] = stack.enter_context(running(tiny, **settings))
+            return started[str(settings)]
+
+        yield server
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+}
+
+
+def mcp(server: Running, body: Any = INITIALIZE, **headers: str) -> Answer:
+    return ask(server.url, "/mcp", body, accept="application/json, text/event-stream", **headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "127.0.0.1"},
+        {"host": "localhost"},
+        {"host": "studio.example"},
+        {"host": "Studio.Example:8642"},
+        {"host": "[fd00::7]:8642"},
+        {"origin": "https://page.example"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/mcp"])
+def test_every_surface_goes_by_the_same_names(
+    servers: Callable[..., Running], headers: dict[str, str], path: str
+) -> None:
+    server = servers(hosts=("STUDIO.example", "fd00:0::7"), origins=("https://Page.example:443",))
+    answer = mcp(server, **headers) if path == "/mcp" else ask(server.url, path, **headers)
+    assert answer.status == 200
+
+
+def test_hosts_hold_beside_without_keys(servers: Callable[..., Running]) -> None:
+    server = servers(without_keys=True, hosts=("studio.example",))
+    assert ask(server.url, "/v1/models", host="studio.example").status == 200
+    assert ask(server.url, "/v1/models", host="evil.example", origin="http://evil.example").status == 403
+    assert ask(servers(without_keys=True).url, "/v1/models", host="any.example").status == 200
+
+
+def test_mcp_takes_bodies_as_large_as_the_others(servers: Callable[..., Running]) -> None:
+    url = "data:image/png;base64," + "A" * 6_000_000
+    drawing = {"name": "change_image", "arguments": {"image": url, "prompt": "x"}}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": drawing}
+    answer = mcp(servers(), asked)
+    assert answer.status == 200
+    assert b"no image that can be read" in answer.data
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("origins", "foo"),
+        ("origins", "*"),
+        ("origins", "https://studio.example/page"),
+        ("origins", "ftp://studio.example"),
+        ("hosts", "http://studio.example"),
+        ("hosts", "studio.example:80"),
+        ("hosts", "studio.example/"),
+        ("hosts", ""),
+    ],
+)
+def test_a_name_that_can_never_match_is_refused(setting: str, value: str) -> None:
+    with pytest.raises(ValidationError, match="must be") as refused:
+        ServeSettings(**{setting: (value,)})
+    assert wrong_setting(refused.value, [f"--{setting}", value]).startswith(f"--{setting}: must be")
+    assert value in wrong_setting(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x85b", "a\u2028b"])
+def test_a_keys_name_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="on one line"):
+        serve_key(name)
+    serve_key("ada lovelace")
+    line = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    (tmp_path / "keys").write_text(line, encoding="utf-8")
+    assert len(read_keys(tmp_path / "keys")) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/mcp"])
+def test_a_body_that_is_too_large_is_refused_by_its_header_and_by_its_bytes(
+    servers: Callable[..., Running], path: str
+) -> None:
+    server = servers(most_bytes=2000)
+    status, body, _ = call(f"{server.url}{path}", {"prompt": "x" * 3000})
     assert (status, body["error"]["code"]) == (413, "too_large")
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 10) as raw:
         raw.sendall(
-            f"POST /v1/images/generations HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            "accept: application/json, text/event-stream\r\n"
             "transfer-encoding: chunked\r\n\r\n".encode()
         )
         for _ in range(10):
             raw.sendall(b"200\r\n" + b" " * 512 + b"\r\n")
         raw.sendall(b"0\r\n\r\n")
-        assert raw.recv(100).startswith(b"HTTP/1.1 413")
+        answer = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b'"too_large"' in answer
     assert call(f"{server.url}/v1/images/generations", {"prompt": "cat"})[0] == 200
 
 

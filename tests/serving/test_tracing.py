@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.testclient import TestClient
 
+from fewstep.serving.metrics import Metrics
+from fewstep.serving.requests import Identified
+from fewstep.serving.tracing import Traces
 from servers import call, draw, environment, process
 from tiny_models import TinyModels
 
@@ -93,8 +103,12 @@ def test_a_request_is_a_span_of_its_callers_trace_with_a_span_for_each_stage(
     (request,) = [span for span in mine if span.kind == Span.SPAN_KIND_SERVER]
     assert request.parent_span_id.hex() == PARENT
     assert request.name == "POST /v1/images/generations"
-    assert attributes(request)["http.response.status_code"] == 200
-    assert attributes(request)["fewstep.request_id"] == "mine"
+    assert attributes(request) == {
+        "http.request.method": "POST",
+        "http.route": "/v1/images/generations",
+        "http.response.status_code": 200,
+        "fewstep.request_id": "mine",
+    }
     stages = {span.name: span for span in mine if span is not request}
     assert set(stages) >= STAGES
     assert len(stages) == len(mine) - 1
@@ -105,6 +119,26 @@ def test_a_request_is_a_span_of_its_callers_trace_with_a_span_for_each_stage(
     assert refused.trace_id.hex() != TRACE
     assert not refused.parent_span_id
     assert b"rocket" not in b"".join(message.SerializeToString() for message in collector.messages)
+
+
+@pytest.mark.parametrize("status", [500, 503, 404])
+def test_a_servers_mistake_is_a_spans_error(status: int) -> None:
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    app = Starlette()
+    app.add_route("/images/{handle}", lambda request: Response(status_code=status))
+    traced = Identified(app, Metrics(), Traces(provider.get_tracer("fewstep")))
+    assert TestClient(traced).get("/images/secret", headers={"x-request-id": "mine"}).status_code == status
+    (span,) = spans.get_finished_spans()
+    told = {
+        "http.request.method": "GET",
+        "http.route": "/images/{handle}",
+        "http.response.status_code": status,
+        "fewstep.request_id": "mine",
+    }
+    assert dict(span.attributes or {}) == told | ({"error.type": str(status)} if status >= 500 else {})
+    assert span.status.status_code is (StatusCode.ERROR if status >= 500 else StatusCode.UNSET)
+    assert "secret" not in span.to_json()
 
 
 def test_a_service_may_have_another_name(tiny: TinyModels, tmp_path: Path, collector: Collector) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+from types import FrameType
+
+STOPPED = 130
+"""The exit code of a program that Ctrl-C ended."""
 
 
 def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) -> int:
@@ -15,15 +21,28 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
         threads: Of one network call; one a core if left out.
     """
     try:
+        from pydantic import ValidationError
+
         from fewstep.serving.mcp import mcp_server
         from fewstep.serving.service import Service
-        from fewstep.serving.settings import ServeSettings
+        from fewstep.serving.settings import ServeSettings, wrong_setting
     except ImportError as error:
         raise ImportError(f"this needs the package '{error.name}': pip install 'fewstep[serve]'") from error
     from fewstep.generation import load
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    service = Service(ServeSettings(model=model, jobs=8), load(model, engine, threads=threads))
+    try:
+        settings = ServeSettings(model=model, jobs=8)
+    except ValidationError as error:
+        raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment holds here too)") from None
+    service = Service(settings, load(model, engine, threads=threads))
+    signal.signal(signal.SIGINT, _stop)
     mcp_server(service).run("stdio")
     service.runtime.close(0)
     return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End at once. An orderly end would wait for the thread that reads standard input, which nothing can wake; there
+    is nothing to save, and every answer is flushed as it is written."""
+    os._exit(STOPPED)

@@ -63,6 +63,8 @@ def serve_key(name: str = "", /) -> int:
     Args:
         name: Written behind the hash, to know whose key it is.
     """
+    if not name.isprintable():
+        raise ValueError(f"a name must be printable, on one line, got {name!r}")
     try:
         from fewstep.serving.security import new_key
     except ImportError as error:
@@ -98,7 +100,7 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
     from pydantic import ValidationError
     from pydantic_settings import CliApp, SettingsError
 
-    from fewstep.serving.settings import ServeSettings
+    from fewstep.serving.settings import ServeSettings, wrong_setting
 
     file = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     file.add_argument("--file", type=Path)
@@ -106,9 +108,7 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
         named, _ = file.parse_known_args(list(arguments))
         return CliApp.run(ServeSettings, cli_args=list(arguments), **({"file": named.file} if named.file else {}))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])).replace("_", "-")
-        raise ValueError(f"{f'--{place}: ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(wrong_setting(error, arguments)) from None
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
     except SettingsError as error:

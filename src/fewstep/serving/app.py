@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -22,7 +23,8 @@ from fewstep.serving.mcp import mcp_server
 from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import from_validation, images_router
 from fewstep.serving.requests import Identified
-from fewstep.serving.security import Guard
+from fewstep.serving.runtime import ShuttingDown
+from fewstep.serving.security import Keyed, Named
 from fewstep.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -37,11 +39,16 @@ def build_app(service: Service) -> FastAPI:
         warming.add_done_callback(_stop_if_failed)
         async with mcp.session_manager.run():
             yield
-        await asyncio.gather(warming, return_exceptions=True)
         await asyncio.to_thread(service.close)
+        await asyncio.gather(warming, return_exceptions=True)
 
     mcp = mcp_server(service)
-    mcp_app = mcp.streamable_http_app(streamable_http_path="/mcp", stateless_http=True)
+    mcp_app = mcp.streamable_http_app(
+        streamable_http_path="/mcp",
+        stateless_http=True,
+        max_request_body_size=service.settings.most_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `Named` has looked
+    )
     app = FastAPI(
         title="fewstep",
         version=fewstep.__version__,
@@ -59,10 +66,9 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get("/readyz", responses={503: {"description": "Not yet, or no more."}})
     async def ready() -> Response:
-        """Whether it can draw: 503 until the model is warm."""
-        return JSONResponse(
-            {"status": "ready"} if service.ready else {"status": "starting"}, 200 if service.ready else 503
-        )
+        """Whether it can draw: 503 until the model is warm, and when it can no more."""
+        state = service.state
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -98,7 +104,8 @@ def build_app(service: Service) -> FastAPI:
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:
     """A server that cannot draw one image ends, as if told to, instead of never being ready."""
-    if not warming.cancelled() and (error := warming.exception()) is not None:
+    error = None if warming.cancelled() else warming.exception()
+    if error is not None and not isinstance(error, ShuttingDown):
         log.error("the first image failed: %s", error)
         signal.raise_signal(signal.SIGTERM)
 
@@ -106,9 +113,15 @@ def _stop_if_failed(warming: asyncio.Task[None]) -> None:
 def guarded(service: Service) -> ASGIApp:
     """The application as the world may see it."""
     settings = service.settings
-    names = () if settings.without_keys else ("localhost", "127.0.0.1", "::1", settings.host, *settings.hosts)
-    app: ASGIApp = build_app(service)
-    if settings.origins:
-        app = CORSMiddleware(app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",))
-    guard = Guard(app, service.keys, names, settings.origins, settings.most_bytes)
-    return Identified(guard, service.metrics, service.traces)
+    own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
+    names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
+    app: ASGIApp = Keyed(build_app(service), service.keys, settings.most_bytes)
+    if settings.origins:  # outside the keys, so that a page can read why it was refused
+        app = CORSMiddleware(
+            app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED
+        )
+    return Identified(Named(app, names, settings.origins), service.metrics, service.traces)
+
+
+_EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")
+"""Headers of answers that pages from elsewhere may read."""

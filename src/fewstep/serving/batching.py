@@ -8,6 +8,7 @@ and numbers of steps share a call, since a network is told each sample's times.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -20,6 +21,8 @@ import numpy as np
 from fewstep.core.arrays import Array, Condition
 from fewstep.core.parameterisations import Network
 from fewstep.engines.machine import on_cpus
+
+log = logging.getLogger(__name__)
 
 
 class Closed(RuntimeError):
@@ -68,15 +71,21 @@ _Part = tuple[_Call, int, int]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Parts of calls, and their arrays joined."""
+    """Parts of calls, and their arrays joined, or why they are not."""
 
     parts: Sequence[_Part]
     arrays: Mapping[str, Any]
+    error: Exception | None = None
 
 
-def _joined(parts: Sequence[_Part]) -> Mapping[str, Any]:
+def _joined(parts: Sequence[_Part]) -> _Batch:
     rows = [call.rows(begin, stop) for call, begin, stop in parts]
-    return rows[0] if len(rows) == 1 else {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}
+    if len(rows) == 1:
+        return _Batch(parts, rows[0])
+    try:
+        return _Batch(parts, {name: np.concatenate([each[name] for each in rows]) for name in rows[0]})
+    except Exception as error:  # out of memory, say: each alone may do
+        return _Batch(parts, {}, error)
 
 
 class Batcher:
@@ -102,8 +111,9 @@ class Batcher:
         self._network, self._most, self._cpus, self._seen = network, most, cpus, seen
         self._sizes = [size for size in getattr(network, "sizes", ()) if size <= most]
         self._calls: deque[_Call] = deque()
+        self._open: set[_Call] = set()  # calls without an answer, those in the running batch too
         self._change = threading.Condition()
-        self._closed = False
+        self._refusal: str | None = None  # why calls are refused
         self._thread = threading.Thread(target=self._work, name="fewstep-network", daemon=True)
         self._thread.start()
 
@@ -111,15 +121,18 @@ class Batcher:
         """Run the network for these samples, in company or alone; the caller's thread waits.
 
         Raises:
-            Closed: the batcher closes.
+            Closed: the batcher closes, or its thread has ended.
         """
         call = _Call({"x": x, "time_at": time_at, "time_to": time_to, **cond}, int(x.shape[0]), time.perf_counter())
         with self._change:
-            if self._closed:
-                raise Closed("the server is closing")
+            if self._refusal is not None:
+                raise Closed(self._refusal)
             self._calls.append(call)
+            self._open.add(call)
             self._change.notify()
         call.done.wait()
+        with self._change:
+            self._open.discard(call)
         if call.error is not None:
             raise call.error
         values = call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts)
@@ -130,36 +143,52 @@ class Batcher:
         """Calls that no batch has finished taking."""
         return len(self._calls)
 
-    def close(self) -> None:
-        """Let the running batch end and refuse the calls that wait."""
+    @property
+    def closed(self) -> bool:
+        """Whether calls are refused: it was closed, or its thread has ended."""
+        return self._refusal is not None
+
+    def close(self, patience: float | None = None) -> None:
+        """Refuse the calls that wait and let the running batch end, within `patience` seconds, if given."""
         with self._change:
-            self._closed = True
+            self._refusal = self._refusal or "the server is closing"
             waiting = list(self._calls)
             self._calls.clear()
             self._change.notify()
         for call in waiting:
-            _fail(call, Closed("the server is closing"))
-        self._thread.join()
+            _fail(call, Closed(self._refusal))
+        self._thread.join(patience)
+        self._fail_open(Closed(self._refusal))
 
     def _work(self) -> None:
-        with on_cpus(self._cpus):
-            batch = self._next(wait=True)
-            while batch is not None:
-                answer = self._answer(batch)
-                # joined before those who are done wake up: they would hold the interpreter while the network waits
-                following = self._next(wait=False)
-                self._deliver(batch, *answer)
-                batch = following or self._next(wait=True)
+        try:
+            with on_cpus(self._cpus):
+                self._run_batches()
+        except BaseException as error:
+            log.exception("the network's thread has ended")
+            with self._change:
+                self._refusal = f"the network's thread has ended: {error}"
+                self._calls.clear()
+            self._fail_open(error)
+
+    def _run_batches(self) -> None:
+        batch = self._next(wait=True)
+        while batch is not None:
+            answer = self._answer(batch)
+            # joined before those who are done wake up: they would hold the interpreter while the network waits
+            following = self._next(wait=False)
+            self._deliver(batch, *answer)
+            batch = following or self._next(wait=True)
 
     def _next(self, wait: bool) -> _Batch | None:
         """The next batch; None when the batcher is closed, or nothing waits and it shall not be waited for."""
         with self._change:
             if wait:
-                self._change.wait_for(lambda: self._calls or self._closed)
-            if self._closed or not self._calls:
+                self._change.wait_for(lambda: self._calls or self.closed)
+            if self.closed or not self._calls:
                 return None
             parts = self._take()
-        return _Batch(parts, _joined(parts))
+        return _joined(parts)
 
     def _take(self) -> list[_Part]:
         """The next batch: equal shares of what is waiting, then what still fits."""
@@ -190,20 +219,24 @@ class Batcher:
         for call, begin, _ in batch.parts:
             if begin == 0:
                 call.started = start
+        if batch.error is not None:
+            return None, batch.error
         x, time_at, time_to, *_ = batch.arrays.values()
         cond = {name: values for name, values in batch.arrays.items() if name not in ("x", "time_at", "time_to")}
         try:
             output = self._network(x, time_at, time_to, cond)
+            if len(output) != len(x):
+                raise RuntimeError(f"the network gave {len(output)} samples for {len(x)}")
+            if self._seen is not None:
+                self._seen(len(output), time.perf_counter() - start)
         except BaseException as error:
             return None, error
-        if self._seen is not None:
-            self._seen(len(output), time.perf_counter() - start)
         return output, None
 
     def _deliver(self, batch: _Batch, output: Any, error: BaseException | None) -> None:
         if error is not None and len(batch.parts) > 1:  # one bad call must not spoil its neighbours'
             for part in batch.parts:
-                alone = _Batch([part], _joined([part]))
+                alone = _joined([part])
                 self._deliver(alone, *self._answer(alone))
             return
         if error is not None:
@@ -216,6 +249,12 @@ class Batcher:
             if stop == call.size:
                 call.ended = end
                 call.done.set()
+
+    def _fail_open(self, error: BaseException) -> None:
+        with self._change:
+            left = [call for call in self._open if not call.done.is_set()]
+        for call in left:
+            _fail(call, error)
 
     def _refuse(self, call: _Call, error: BaseException) -> None:
         with self._change:

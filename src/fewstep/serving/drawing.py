@@ -140,6 +140,7 @@ def answer_of(service: Service, asked: Asked, drawn: Drawn, base: str) -> Images
     files = [encoded(image, asked) for image in drawn.images]
     encoding = 1000 * (time.perf_counter() - started)
     timings = {**drawn.timings, "encode_image": encoding}
+    drawn.check()  # nothing is kept for nobody
     service.metrics.stage("encode_image", encoding / 1000)
     model, first = service.runtime.model, drawn.images[0].record
     native = first.native_size or first.size

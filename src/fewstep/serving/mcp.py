@@ -12,14 +12,14 @@ import io
 import logging
 import math
 import time
-from functools import partial
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp_types import CallToolResult, ImageContent, InputRequiredResult, ResourceLink, TextContent, ToolAnnotations
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 import fewstep
 from fewstep.generation import Edit, Request, RequestError
@@ -29,6 +29,7 @@ from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
 from fewstep.serving.drawing import check_limits, encoded_png
 from fewstep.serving.errors import ApiError
+from fewstep.serving.openai_images import from_validation
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
@@ -36,6 +37,7 @@ from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 Share = Annotated[float, Field(ge=0, le=1)]
 log = logging.getLogger("fewstep.serving")
 INLINE = 512
+_IMAGES = "fewstep://images/"
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
@@ -63,9 +65,23 @@ class Models(BaseModel):
     models: list[dict[str, Any]]
 
 
+class _Server(MCPServer[Any]):
+    """Says what is wrong with arguments as the HTTP API does, in words that a language model can follow."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            raise ToolError(from_validation(error.__cause__.errors()).message) from None
+
+
 def mcp_server(service: Service) -> MCPServer[Any]:
     """The tools of one service."""
-    server: MCPServer[Any] = MCPServer(
+    server = _Server(
         "fewstep",
         title="fewstep: images at once",
         version=fewstep.__version__,
@@ -82,15 +98,21 @@ def mcp_server(service: Service) -> MCPServer[Any]:
     @server.tool(annotations=DRAWS, title="Change an image")
     async def change_image(
         ctx: Context,
-        image_id: Annotated[str | None, Field(description="Of an image drawn before; or give image.")] = None,
+        image_id: Annotated[
+            str | None, Field(description="Of an image drawn before, or its uri; or give image.")
+        ] = None,
         image: Annotated[str | None, Field(description="Any picture or coloured sketch, as a data URL.")] = None,
         prompt: Annotated[str | None, Field(description="What it shall show; as before if left out.")] = None,
         strength: Annotated[
             float | None, Field(gt=0, le=1, description="How different it may become: 0.5, in a region 1.")
         ] = None,
         region: Annotated[
-            tuple[Share, Share, Share, Share] | None,
-            Field(description="Left, top, right, bottom as shares of the image: only there it changes."),
+            list[Share] | None,
+            Field(
+                min_length=4,
+                max_length=4,
+                description="Left, top, right, bottom as shares of the image: only there it changes.",
+            ),
         ] = None,
         seed: Seed = None,
         steps: Steps = None,
@@ -122,13 +144,13 @@ def mcp_server(service: Service) -> MCPServer[Any]:
             ]
         )
 
-    @server.resource("fewstep://images/{image_id}", mime_type="image/png", title="An image drawn before")
+    @server.resource(f"{_IMAGES}{{image_id}}", mime_type="image/png", title="An image drawn before")
     async def image(image_id: str) -> bytes:
         """The image at full size."""
         kept = service.store.get(image_id)
         if kept is None:
-            raise ValueError(f"there is no image '{image_id}', or no more")
-        return kept.data
+            raise ResourceNotFoundError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
+        return kept.data if kept.mime == "image/png" else await asyncio.to_thread(encoded_png, kept.image)
 
     return server
 
@@ -148,7 +170,7 @@ async def _picture(service: Service, image_id: str | None, image: str | None) ->
     if (image_id is None) == (image is None):
         raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
     if image_id is not None:
-        kept = service.store.get(image_id)
+        kept = service.store.get(image_id.removeprefix(_IMAGES))
         if kept is None:
             raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
         return kept.image, kept.image.record.prompt
@@ -160,7 +182,7 @@ async def _picture(service: Service, image_id: str | None, image: str | None) ->
     return opened, prompt_of(opened)
 
 
-def _mask(picture: Image.Image, region: tuple[float, float, float, float]) -> Image.Image:
+def _mask(picture: Image.Image, region: Sequence[float]) -> Image.Image:
     """White in the region, of which at least a pixel is left."""
     left, top, right, bottom = region
     if not (left < right and top < bottom):
@@ -196,6 +218,7 @@ async def _draw(
         started = time.perf_counter()
         data = encoded_png(drawn.images[0])
         spent = time.perf_counter() - started
+        drawn.check()  # nothing is kept for nobody
         service.metrics.stage("encode_image", spent)
         service.traces.stages(spans, {**drawn.timings, "encode_image": 1000 * spent})
         return _result(service, drawn, data)
@@ -204,11 +227,11 @@ async def _draw(
         loop.call_soon_threadsafe(told.put_nowait, progress)
 
     try:
-        request = Request(prompt, seed=seed, steps=steps, size=None if size is None else parse_size(size), edit=edit)
+        sides = None if size in (None, "auto") else parse_size(size or "")
+        request = Request(prompt, seed=seed, steps=steps, size=sides, edit=edit)
         check_limits(request, service.settings)
-        submit = partial(service.runtime.submit, request, finish, "mcp", seen=seen)
-        job = submit() if edit is None else await asyncio.to_thread(submit)
-    except RequestError as error:
+        job = await service.submit(request, finish, _client(ctx), seen=seen)
+    except (RequestError, Stopped) as error:
         raise ToolError(str(error)) from error
     except Busy as error:
         raise ToolError(f"busy: {error}") from error
@@ -224,12 +247,18 @@ async def _draw(
         service.runtime.stop(job, Cancelled("the client cancelled"))
 
 
+def _client(ctx: Context) -> str:
+    """Whose turn it is in the queue: as for the other surfaces over HTTP, else the one that holds the pipe."""
+    request = ctx.request_context.request
+    return "stdio" if request is None else str(request.state.client)
+
+
 def _result(service: Service, drawn: Drawn, data: bytes) -> CallToolResult:
     (image,) = drawn.images
     record = image.record
     handle = service.store.put(image, data, "image/png")
     (seen,) = drawn.seen
-    uri = f"fewstep://images/{handle}"
+    uri = f"{_IMAGES}{handle}"
     picture = Picture(
         image_id=handle,
         uri=uri,

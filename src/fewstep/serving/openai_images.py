@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -196,9 +196,10 @@ async def _answer(service: Service, request: Request, asked: Asked, upload: Uplo
         service.traces.stages(spans, answer.timings)
         return answer, answer.model_dump_json()
 
+    submit = partial(_submit, service, wanted, finish, client, session, request.state.arrived)
     if asked.stream:
-        return await _stream(service, asked, wanted, finish, client, session, event)
-    job = await _submit(service, wanted, finish, client, session, None)
+        return await _stream(service, asked, wanted, submit, event)
+    job = await submit(None)
     answer, text = await _result(service, request, job)
     return Response(text, media_type="application/json", headers=_timing_headers(answer))
 
@@ -209,21 +210,19 @@ async def _submit(
     finish: Callable[[Drawn], Any],
     client: str,
     session: str | None,
+    arrived: float,
     seen: Callable[[Progress], None] | None,
 ) -> Job[Any]:
-    submit = partial(service.runtime.submit, wanted, finish, client, session, seen)
     try:
-        if wanted.edit is None and wanted.control is None:
-            return submit()
-        return await asyncio.to_thread(submit)  # a large picture takes its time to become data
+        return await service.submit(wanted, finish, client, session, seen, arrived)
     except Busy as error:
         wait = {
             "retry-after-ms": str(int(1000 * error.retry_after)),
             "retry-after": str(-int(-error.retry_after // 1)),
         }
         raise ApiError(429, str(error), None, "queue_full", wait) from None
-    except ShuttingDown as error:
-        raise ApiError(503, str(error), None, "closing", {"x-should-retry": "false"}) from None
+    except Stopped as error:
+        raise _stopped(error) from None
 
 
 async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
@@ -263,9 +262,7 @@ async def _stream(
     service: Service,
     asked: Asked,
     wanted: DrawRequest,
-    finish: Callable[[Drawn], tuple[ImagesAnswer, str]],
-    client: str,
-    session: str | None,
+    submit: Callable[[Callable[[Progress], None] | None], Awaitable[Job[tuple[ImagesAnswer, str]]]],
     event: str,
 ) -> Response:
     loop = asyncio.get_running_loop()
@@ -281,7 +278,7 @@ async def _stream(
         loop.call_soon_threadsafe(partials.put_nowait, named)
         sent += 1
 
-    job = await _submit(service, wanted, finish, client, session, seen if asked.partial_images else None)
+    job = await submit(seen if asked.partial_images else None)
     job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(partials.put_nowait, None))
 
     async def events() -> AsyncIterator[str]:

@@ -11,7 +11,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.serving.metrics import Metrics
-from fewstep.serving.tracing import Traces
+from fewstep.serving.tracing import Traces, answered
 
 log = logging.getLogger("fewstep.serving")
 _ID = re.compile(rb"[\w.-]{1,64}")
@@ -34,8 +34,8 @@ class Identified:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["id"] = name
         started, status = time.perf_counter(), 0
+        scope.setdefault("state", {}).update(id=name, arrived=started)
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -50,9 +50,9 @@ class Identified:
                 await self._app(scope, receive, named)
             finally:
                 spent = time.perf_counter() - started
-                route = getattr(scope.get("route"), "path", "other")
-                self._metrics.answered(route, status, spent)
-                log.info("%s %s %d %.1f ms request=%s", scope["method"], route, status, 1000 * spent, name)
+                route = getattr(scope.get("route"), "path", None)
+                self._metrics.answered(route or "other", status, spent)
+                log.info("%s %s %d %.1f ms request=%s", scope["method"], route or "other", status, 1000 * spent, name)
                 if span is not None:
-                    span.update_name(f"{scope['method']} {route}")
-                    span.set_attributes({"http.response.status_code": status, "fewstep.request_id": name})
+                    span.set_attribute("fewstep.request_id", name)
+                    answered(span, scope["method"], route, status)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +22,8 @@ from fewstep.serving.batching import Batcher, Closed, Seat
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_SESSIONS = 10_000
+"""Sessions of which it is remembered when their latest request arrived."""
 
 
 class Stopped(Exception):
@@ -88,11 +90,13 @@ class Drawn:
         images: with their records.
         timings: milliseconds by stage: `queue` is waiting for a thread and for the network.
         seen: what a recogniser sees in each image.
+        check: raises `Stopped` if nobody waits for it any more: to be asked before any of it is kept.
     """
 
     images: Sequence[GeneratedImage]
     timings: Mapping[str, float]
     seen: Sequence[Seen]
+    check: Callable[[], None]
 
 
 @dataclass(eq=False)
@@ -123,6 +127,11 @@ class Job(Generic[T]):
         does not cancel this one."""
         self.future.set_running_or_notify_cancel()
 
+    def check(self) -> None:
+        """Raise the reason why it is stopped, if it is."""
+        if self.reason is not None:
+            raise self.reason
+
 
 class Runtime:
     """Runs jobs of one model.
@@ -150,14 +159,16 @@ class Runtime:
         self.model = model
         self._watcher, self._look = watcher, look or _nobody_looks
         self._most_waiting = waiting
-        self._batcher = Batcher(model.network, batch, cpus, None if watcher is None else watcher.batch)
+        self._batcher = Batcher(model.network, batch, cpus, self._batch_ran)
         self._change = threading.RLock()
         self._ended = threading.Condition(self._change)  # wakes who closes
         self._idle: list[threading.Event] = []  # of job threads; the last to rest is the first to work: it is warm
         self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
         self._running: set[Job[Any]] = set()
         self._sessions: dict[str, Job[Any]] = {}
+        self._arrivals: OrderedDict[str, float] = OrderedDict()  # of each session's latest request
         self._closed = False
+        self._warming = False
         self._recent: deque[float] = deque(maxlen=64)  # when jobs ended
         self._threads = [
             threading.Thread(target=self._work, name=f"fewstep-job-{number}", daemon=True)
@@ -165,6 +176,11 @@ class Runtime:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be drawn any more: it was closed, or the network's thread has ended."""
+        return self._closed or self._batcher.closed
 
     @property
     def waiting(self) -> int:
@@ -176,6 +192,30 @@ class Runtime:
         """Jobs that run."""
         return len(self._running)
 
+    def warm_up(self, requests: Iterable[Request]) -> None:
+        """Draw these beside the queue, uncounted, while jobs wait.
+
+        Raises:
+            ShuttingDown: it was closed meanwhile.
+        """
+        self._warming = True
+        try:
+            for request in requests:
+                plan = self.model.plan_pictures(request)
+                *_, last = self.model.run(plan, Seat(self._batcher))
+                self.model.finish(request, plan, last)
+                self._look(last.pixels)
+        except Closed:
+            if not self._closed:
+                raise
+        finally:
+            with self._change:
+                self._warming = False
+                for _ in range(self.waiting):
+                    self._wake()
+        if self._closed:
+            raise ShuttingDown("the server is closing")
+
     def submit(
         self,
         request: Request,
@@ -183,30 +223,40 @@ class Runtime:
         client: str = "",
         session: str | None = None,
         seen: Callable[[Progress], None] | None = None,
+        arrived: float | None = None,
     ) -> Job[T]:
         """Queue a request; `job.future` gets what `finish` makes of its images.
 
-        A request of a session replaces the one that session has in the queue and stops the one it has running.
+        A request of a session replaces the one that session has in the queue and stops the one it has running. Which
+        of a session's is the latest goes by when they arrived, `time.perf_counter()`; now if left out.
 
         Raises:
             RequestError: the request is not one this model can serve.
+            Superseded: a request of this session that arrived later was here before.
             Busy: the queue is full; a session that already has a place in it keeps it.
             ShuttingDown: the server is closing.
         """
+        if arrived is None:
+            arrived = time.perf_counter()
         job = Job(request, self.model.plan_pictures(request), finish, client, session, seen)
         with self._change:
             if self._closed:
                 raise ShuttingDown("the server is closing")
+            if session is not None and arrived < self._arrivals.get(session, arrived):
+                if self._watcher is not None:
+                    self._watcher.superseded()
+                raise _superseded()
             earlier = None if session is None else self._sessions.get(session)
             free = len(self._threads) - len(self._running)
             if earlier is None and self.waiting - free >= self._most_waiting:
                 raise Busy(self.waiting, self._wait())
             if session is not None:
                 self._sessions[session] = job
+                self._remember(session, arrived)
             self._queues.setdefault(client, deque()).append(job)
             self._wake()
         if earlier is not None:
-            self.stop(earlier, Superseded("a newer request of this session took its place"))
+            self.stop(earlier, _superseded())
         return job
 
     def stop(self, job: Job[Any], reason: Stopped) -> None:
@@ -234,9 +284,20 @@ class Runtime:
         with self._change:
             while self._idle:
                 self._wake()
+        self._batcher.close(max(0.1, deadline - time.perf_counter()))
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.perf_counter()))
-        self._batcher.close()
+
+    def _batch_ran(self, samples: int, seconds: float) -> None:
+        if self._watcher is not None and not self._warming:
+            self._watcher.batch(samples, seconds)
+
+    def _remember(self, session: str, arrived: float) -> None:
+        """Beyond the job's end: an older request may still be on its way here."""
+        self._arrivals[session] = arrived
+        self._arrivals.move_to_end(session)
+        if len(self._arrivals) > _SESSIONS:
+            self._arrivals.popitem(last=False)
 
     def _wake(self) -> None:
         if self._idle:
@@ -257,11 +318,11 @@ class Runtime:
         """The next job, waited for; None when the runtime is closed and nothing waits."""
         while True:
             with self._change:
-                if self.waiting:
+                if self.waiting and not self._warming:
                     job = self._next()
                     self._running.add(job)
                     return job
-                if self._closed:
+                if self._closed and not self.waiting:
                     return None
                 self._idle.append(turn)
             turn.wait()
@@ -288,8 +349,7 @@ class Runtime:
         try:
             last: Progress | None = None
             for progress in self.model.run(job.plan, seat):
-                if job.reason is not None:
-                    raise job.reason
+                job.check()
                 last = progress
                 if job.seen is not None and progress.jump.index + 1 < progress.steps:
                     job.seen(progress)
@@ -301,9 +361,9 @@ class Runtime:
             timings["queue"] = 1000 * (started - job.queued + seat.waited)
             timings["model"] = 1000 * seat.ran
             timings["recognise"] = 1000 * (time.perf_counter() - drawn)
-            answer = job.finish(Drawn(images, timings, seen))
-            if job.reason is not None:
-                raise job.reason
+            job.check()
+            answer = job.finish(Drawn(images, timings, seen, job.check))
+            job.check()
         except Closed as error:
             return None, ShuttingDown(str(error))
         except Exception as error:
@@ -330,6 +390,10 @@ class Runtime:
             return 1.0
         span = time.perf_counter() - self._recent[0]
         return min(30.0, max(0.05, span / len(self._recent) * self.waiting / 2))
+
+
+def _superseded() -> Superseded:
+    return Superseded("a newer request of this session took its place")
 
 
 def _nobody_looks(pixels: Any) -> Sequence[Seen]:

@@ -48,59 +48,81 @@ def read_keys(file: Path) -> tuple[str, ...]:
     return tuple(keys)
 
 
-class Guard:
-    """Lets requests pass that may, and answers the others with an error object.
+class Named:
+    """Lets requests pass that call this server by a name of its own, and no page from elsewhere that is not named.
 
     A page in a browser can send requests to this machine: its Origin must be named, and the Host must be one
     of the server's own, or a name that was made to point here (DNS rebinding) could speak for us.
 
     Args:
         app: what is guarded.
-        keys: hashes of API keys; none lets everybody in.
-        hosts: the server's names, without ports.
+        hosts: the server's names, without ports; none lets every name pass.
         origins: of pages that may call, such as https://example.org.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
+        self._app, self._hosts, self._origins = app, frozenset(hosts), frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            try:
+                self._check(_headers(scope))
+            except ApiError as error:
+                await _refuse(scope, receive, send, error)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: dict[str, str]) -> None:
+        named = headers.get("host", "")
+        try:
+            host = urlsplit(f"//{named}").hostname or ""
+        except ValueError:
+            raise ApiError(400, f"Host is no name: '{named}'", "host", "wrong_host") from None
+        if self._hosts and host not in self._hosts:
+            raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != named:
+            raise ApiError(403, f"pages from {origin} may not call: add it to --origins", "origin", "wrong_origin")
+
+
+class Keyed:
+    """Lets requests pass that have an API key and a body that is not too large; `state.client` says whose they are.
+
+    Args:
+        app: what is guarded.
+        keys: hashes of API keys; none lets everybody in, and clients are told apart by their addresses.
         most_bytes: of a body.
     """
 
-    def __init__(
-        self, app: ASGIApp, keys: Sequence[str], hosts: Sequence[str], origins: Sequence[str], most_bytes: int
-    ) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], most_bytes: int) -> None:
         self._app, self._keys, self._most = app, tuple(keys), most_bytes
-        self._hosts, self._origins = frozenset(hosts), frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        scope.setdefault("state", {})["client"] = self._client(scope)
         try:
-            self._check(scope, headers)
+            scope.setdefault("state", {})["client"] = self._check(scope, _headers(scope))
         except ApiError as error:
             await _refuse(scope, receive, send, error)
             return
         await self._app(scope, _Limited(receive, self._most), send)
 
-    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
-        origin = headers.get("origin")
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._hosts and host not in self._hosts:
-            raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != headers.get("host"):
-            raise ApiError(403, f"pages from {origin} may not call: add it to --origins", "origin", "wrong_origin")
+    def _check(self, scope: Scope, headers: dict[str, str]) -> str:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
-        if scope.get("method") == "OPTIONS" or not self._keys or scope["path"].startswith(OPEN):
-            return
+        if not self._keys or scope["path"].startswith(OPEN):
+            return str((scope.get("client") or ("",))[0])
         kind, _, key = headers.get("authorization", "").partition(" ")
         given = hashed(key.strip()) if kind.lower() == "bearer" else ""
         if not sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
             raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
-        scope["state"]["client"] = given[:16]
+        return given[:16]
 
-    def _client(self, scope: Scope) -> str:
-        return str((scope.get("client") or ("",))[0])
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 class _Limited:

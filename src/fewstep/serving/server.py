@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
+import time
+from types import FrameType
 
 import uvicorn
 
@@ -32,6 +35,20 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
+        self._hurries = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ctrl-C stops; once more ends the patience, so that everybody is still told; a third time cuts all."""
+        if sig == signal.SIGINT and self.should_exit and not self._hurries:
+            self._hurries = True
+            threading.Thread(target=self._hurry, daemon=True).start()
+        else:
+            super().handle_exit(sig, frame)
+
+    def _hurry(self) -> None:
+        self._service.runtime.close(0)
+        time.sleep(_GRACE)
+        self.force_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what is new and let the rest end, for the settings' patience."""

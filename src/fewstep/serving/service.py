@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from fewstep.evaluation.recognise import Recogniser
 from fewstep.generation import Model, Request
+from fewstep.generation.plan import Progress
 from fewstep.serving.metrics import Metrics
-from fewstep.serving.runtime import Runtime, Seen
+from fewstep.serving.runtime import Cancelled, Drawn, Job, Runtime, Seen
 from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.store import Store
 from fewstep.serving.tracing import Traces
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,12 +35,12 @@ class Service:
     settings: ServeSettings
     model: Model
     announce: Callable[[], None] = lambda: None
-    ready: bool = False
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)
     metrics: Metrics = field(init=False)
     traces: Traces = field(default_factory=Traces)
     keys: tuple[str, ...] = field(init=False)
+    _warm: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Read the keys and start the threads.
@@ -55,19 +59,53 @@ class Service:
         )
         self.metrics.watch(lambda: self.runtime.waiting, lambda: self.runtime.running)
 
+    @property
+    def state(self) -> Literal["starting", "ready", "closed"]:
+        """Whether it can draw: not yet, now, or no more."""
+        if self.runtime.closed:
+            return "closed"
+        return "ready" if self._warm else "starting"
+
     def warm_up(self) -> None:
-        """Draw at every batch size the network is built for, so that no client waits for what is loaded late."""
+        """Draw at every batch size the network is built for, so that no client gets what is loaded late.
+
+        Who asks meanwhile waits in the queue.
+
+        Raises:
+            ShuttingDown: it was stopped meanwhile.
+        """
         prompt = "warm-up" if self.model.spec.conditioning.text_length else ""
-        for size in getattr(self.model.network, "sizes", (1,)):
-            if size <= self.settings.batch:
-                request = Request(prompt, seed=0, images=size)
-                self.runtime.submit(request, lambda drawn: drawn.seen).future.result()
-        self.ready = True
+        sizes = getattr(self.model.network, "sizes", (1,))
+        self.runtime.warm_up(Request(prompt, seed=0, images=size) for size in sizes if size <= self.settings.batch)
+        self._warm = True
         self.announce()
+
+    async def submit(
+        self,
+        request: Request,
+        finish: Callable[[Drawn], T],
+        client: str,
+        session: str | None = None,
+        seen: Callable[[Progress], None] | None = None,
+        arrived: float | None = None,
+    ) -> Job[T]:
+        """`Runtime.submit`, off the event loop where a picture has to become data; who is cancelled leaves no job."""
+        submit = partial(self.runtime.submit, request, finish, client, session, seen, arrived)
+        if request.edit is None and request.control is None:
+            return submit()
+        submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+        try:
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(self._drop)
+            raise
+
+    def _drop(self, submitting: asyncio.Future[Job[Any]]) -> None:
+        if not submitting.cancelled() and submitting.exception() is None:
+            self.runtime.stop(submitting.result(), Cancelled("the client went away"))
 
     def stop(self) -> None:
         """Refuse new requests and give the others the settings' patience; what still runs then is told so."""
-        self.ready = False
         self.runtime.close(self.settings.patience)
 
     def close(self) -> None:

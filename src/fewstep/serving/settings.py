@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from fewstep.serving.security import read_keys
 
@@ -67,10 +75,15 @@ class ServeSettings(BaseSettings):
 
     file: Path | None = Field(None, description="A TOML file with any of these settings.")
 
-    @field_validator("origins", "hosts")
+    @field_validator("origins")
     @classmethod
-    def _no_slash(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(value.rstrip("/") for value in values)
+    def _pages(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_origin, values))
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_host, values))
 
     @field_validator("keys_file")
     @classmethod
@@ -119,9 +132,58 @@ class ServeSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
         _check_environment(settings_cls)
-        named: Any = {**env_settings(), **init_settings()}.get("file")
+        try:
+            variables = env_settings()
+        except SettingsError as error:
+            name = str(error).split('"')[1].upper()
+            raise ValueError(f'FEWSTEP_SERVE_{name}: must be a JSON list, such as ["a", "b"]') from None
+        named: Any = {**variables, **init_settings()}.get("file")
         file = (_file(settings_cls, Path(named)),) if named else ()
         return (init_settings, env_settings, *file)
+
+
+def _origin(value: str) -> str:
+    """A page's origin as browsers write it: without the scheme's own port."""
+    scheme, _, place = value.rstrip("/").lower().partition("://")
+    if scheme not in _PORTS or not _PLACE.fullmatch(place):
+        raise ValueError(f"must be like https://example.org, got '{value}'")
+    return f"{scheme}://{place.removesuffix(_PORTS[scheme])}"
+
+
+def _host(value: str) -> str:
+    """A name as it is compared: an address of IPv6 without brackets."""
+    name = value.lower()
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        if _NAME.fullmatch(name):
+            return name
+    raise ValueError(f"must be a name without scheme and port, such as images.example.org, got '{value}'")
+
+
+_PORTS = {"http": ":80", "https": ":443"}
+_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_PLACE = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII)
+
+
+def wrong_setting(error: ValidationError, arguments: Sequence[str] = ()) -> str:
+    """The first of pydantic's complaints on one line: the setting, by the name it was given by, and its value.
+
+    Args:
+        error: of `ServeSettings`.
+        arguments: of the command line.
+    """
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    if isinstance(first["input"], (str, int, float)) and "got" not in message:
+        message += f", got '{first['input']}'"
+    name = str(first["loc"][0])
+    flag, variable = f"--{name.replace('_', '-')}", f"{ServeSettings.model_config['env_prefix']}{name.upper()}"
+    if any(argument.partition("=")[0] == flag for argument in arguments):
+        return f"{flag}: {message}"
+    return f"{variable}: {message}" if variable in map(str.upper, os.environ) else f"{name} in the file: {message}"
 
 
 def _check_environment(settings: type[BaseSettings]) -> None:

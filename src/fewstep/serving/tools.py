@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from fewstep.generation.request import MAX_SIDE
+
+
+def _no_boolean(value: Any) -> Any:
+    """pydantic takes true for 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return value
+
 
 Prompt = Annotated[str, Field(description="What to draw, in a few plain words, such as 'a blue cat face'.")]
-Seed = Annotated[int | None, Field(ge=0, le=2**63 - 1, description="The same seed gives the same image.")]
-Steps = Annotated[int | None, Field(ge=1, le=64, description="Jumps; the model's own choice if left out.")]
-Size = Annotated[str | None, Field(description="WIDTHxHEIGHT in pixels; the model's own if left out.")]
+Seed = Annotated[
+    int | None,
+    BeforeValidator(_no_boolean),
+    Field(ge=0, le=2**63 - 1, description="The same seed gives the same image."),
+]
+Steps = Annotated[
+    int | None,
+    BeforeValidator(_no_boolean),
+    Field(ge=1, le=64, description="Jumps; the model's own choice if left out."),
+]
+Size = Annotated[
+    str | None,
+    Field(description=f"WIDTHxHEIGHT in pixels, each 8 to {MAX_SIDE}; the model's own if left out or auto."),
+]
 
 NAME = "draw_image"
 DESCRIPTION = "Draw an image from a short prompt; it takes milliseconds."

@@ -94,3 +94,21 @@ class Traces:
         """Send what is left."""
         if self._provider is not None:
             self._provider.shutdown()
+
+
+def answered(span: Span, method: str, route: str | None, status: int) -> None:
+    """Tell a request's span what came of it, by OpenTelemetry's names; an answer of 500 and above is an error.
+
+    Paths are no part of it: they hold the ids of images.
+    """
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("http.request.method", method)
+    if route is not None:
+        span.update_name(f"{method} {route}")
+        span.set_attribute("http.route", route)
+    if status:
+        span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(StatusCode.ERROR)
