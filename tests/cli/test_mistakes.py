@@ -32,7 +32,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "unknown option": ("generate x --model {model} --stesp 2", "--stesp"),
     "seed -1": ("generate x --model {model} --seed -1", "seed must be a whole number between 0 and"),
     "n 0": ("generate x --model {model} --n 0", "--n must be between 1 and 64, got 0"),
-    "size": ("generate x --model {model} --size large", "size must be like 64x64, got 'large'"),
+    "size": ("generate x --model {model} --size large", "size must be like 64x64, each side between 8 and 2048, got 'large'"),
     "background": ("generate x --model {model} --background mauve", "background must be transparent, white"),
     "transparent jpeg": (
         "generate x --model {model} --background transparent --out x.jpg",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageColor, ImageOps, PngImagePlugin
+from PIL import Image, ImageColor, ImageFile, ImageOps, PngImagePlugin
 
 from fewstep.provenance import a1111, xmp
 from fewstep.provenance.files import write_whole
@@ -170,7 +170,7 @@ def _sheet(size: tuple[int, int], background: str) -> Image.Image:
 def _found(image: Image.Image) -> str | None:
     """The record's JSON wherever this format keeps it."""
     if image.format == "PNG":
-        if _CHUNK not in image.info and _follows(image.fp):
+        if _CHUNK not in image.info and _follows(image):
             image.load()  # other tools move text behind the pixels
         found = image.info.get(_CHUNK)
         return found if isinstance(found, str) else None
@@ -180,10 +180,11 @@ def _found(image: Image.Image) -> str | None:
     return xmp.record_in_segments(data for marker, data in getattr(image, "applist", ()) if marker == "APP1")
 
 
-def _follows(file: IO[bytes] | None) -> bool:
-    """Whether the rest of a PNG names our chunk, in which case its pixels are worth decoding."""
-    assert file is not None
-    place = file.tell()
-    named = _CHUNK.encode() in file.read()
-    file.seek(place)
+def _follows(image: Image.Image) -> bool:
+    """Whether the rest of a PNG's file names our chunk, in which case its pixels are worth decoding."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None  # it was just opened
+    place = image.fp.tell()
+    named = _CHUNK.encode() in image.fp.read()
+    image.fp.seek(place)
     return named

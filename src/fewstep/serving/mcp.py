@@ -23,11 +23,10 @@ from pydantic import BaseModel, Field
 
 import fewstep
 from fewstep.generation import Edit, Request, RequestError
-from fewstep.generation.images import prompt_of
 from fewstep.generation.plan import Progress
 from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
-from fewstep.serving.drawing import check_limits, encoded_png
+from fewstep.serving.drawing import check_limits, encoded_png, shown_in
 from fewstep.serving.errors import ApiError
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
@@ -147,17 +146,15 @@ async def _picture(service: Service, image_id: str | None, image: str | None) ->
     """The picture to change, and what it is said to show."""
     if (image_id is None) == (image is None):
         raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
-    if image_id is not None:
-        kept = service.store.get(image_id)
-        if kept is None:
-            raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-        return kept.image, kept.image.record.prompt
+    kept = None if image_id is None else service.store.get(image_id)
+    if image_id is not None and kept is None:
+        raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
     try:
-        data = await uploads.from_url(image, "image", service.settings)
-        opened = await asyncio.to_thread(uploads.picture, data, "image", service.settings.most_pixels)
+        source = kept.data if kept is not None else await uploads.named(image or "", "image", service.settings)
+        opened = await asyncio.to_thread(service.pictures.open, source, "image")
     except ApiError as error:
         raise ToolError(error.message) from error
-    return opened, prompt_of(opened)
+    return opened, shown_in(opened, service.model)
 
 
 def _mask(picture: Image.Image, region: tuple[float, float, float, float]) -> Image.Image:
@@ -227,7 +224,7 @@ async def _draw(
 def _result(service: Service, drawn: Drawn, data: bytes) -> CallToolResult:
     (image,) = drawn.images
     record = image.record
-    handle = service.store.put(image, data, "image/png")
+    handle = service.store.put(data, "image/png")
     (seen,) = drawn.seen
     uri = f"fewstep://images/{handle}"
     picture = Picture(
