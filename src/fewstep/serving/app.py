@@ -91,7 +91,7 @@ def build_app(service: Service) -> FastAPI:
         if error.status_code == 404:
             said = f"there is nothing at {request.url.path[:200]}: /openapi.json says what there is"
         if error.status_code == 405:
-            said = f"{request.method} is none of the methods here: {(error.headers or {}).get('allow', '')}"
+            said = f"{request.method} is none of the methods here: {(error.headers or {}).get('Allow', '')}"
         return JSONResponse(ApiError(error.status_code, said).body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)

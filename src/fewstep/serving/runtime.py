@@ -258,6 +258,7 @@ class Runtime:
                 self._recent.append(time.perf_counter())
                 self._ended.notify_all()
             self._end(job, answer, error)
+            del job, answer, error  # a thread that rests holds no pictures
 
     def _take(self, turn: threading.Event) -> Job[Any] | None:
         """The next job, waited for; None when the runtime is closed and nothing waits."""

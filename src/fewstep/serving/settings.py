@@ -59,7 +59,7 @@ class ServeSettings(BaseSettings):
 
     most_bytes: int = Field(50_000_000, ge=1, description="Of a request's body.")
     most_pixels: int = Field(16_777_216, ge=64, description="Of an uploaded image.")
-    held_pixels: int = Field(268_435_456, ge=64, description="Of all uploaded images in memory at a time; then 429.")
+    held_pixels: int = Field(134_217_728, ge=64, description="Of all uploaded images in memory at a time; then 429.")
     most_images: int = Field(10, ge=1, le=64, description="Of one request.")
     most_steps: int = Field(64, ge=1, le=1000, description="Of one request.")
     most_prompt: int = Field(4_000, ge=1, le=32_000, description="Characters of a prompt.")
