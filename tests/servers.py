@@ -59,10 +59,12 @@ class Gate:
 
 
 @contextlib.contextmanager
-def running(tiny: TinyModels, through: Callable[[Any], Any] | None = None, **settings: Any) -> Iterator[Running]:
-    """A server in a thread, its network wrapped by `through`."""
+def running(
+    tiny: TinyModels, through: Callable[[Any], Any] | None = None, model: Model | None = None, **settings: Any
+) -> Iterator[Running]:
+    """A server of the student or another model in a thread, its network wrapped by `through`."""
     chosen = ServeSettings(**{"port": 0, "threads": 1, "patience": 1.0, **settings})
-    model = onnx(tiny.student)
+    model = model or onnx(tiny.student)
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)
     service = Service(chosen, model)

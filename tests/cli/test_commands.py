@@ -228,6 +228,9 @@ def test_json_to_a_file_leaves_stdout_to_people(run: Any, student: Path, tmp_pat
 def test_words_that_the_model_never_saw_and_those_it_did_not_read_are_said(run: Any, student: Path) -> None:
     ran = run("generate", "kitty", "--model", student)
     assert "'kitty': the model never saw kitty; nearest it knows: cat face (0." in ran.out
+    ran = run("generate", "q" * 5000, "--model", student)
+    assert len(ran.out + ran.err) < 600
+    assert f"'{'q' * 80}…': the model never saw" in ran.out
     ran = run("generate", "cat face " * 9, "--model", student)
     assert "too long, the model read its first 8 tokens" in ran.out
     assert "never saw" not in ran.out

@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "unknown option": ("generate x --model {model} --stesp 2", "--stesp"),
     "seed -1": ("generate x --model {model} --seed -1", "seed must be a whole number between 0 and"),
     "n 0": ("generate x --model {model} --n 0", "--n must be between 1 and 64, got 0"),
-    "size": ("generate x --model {model} --size large", "size must be like 64x64, got 'large'"),
+    "size": ("generate x --model {model} --size large", "size must be like 64x64, each side between 8 and 2048, got 'large'"),
     "background": ("generate x --model {model} --background mauve", "background must be transparent, white"),
     "transparent jpeg": (
         "generate x --model {model} --background transparent --out x.jpg",
@@ -87,6 +87,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "preview of an empty folder": ("data preview locked", "locked"),
     "record of no file": ("record no.png", "no.png"),
     "record of words": ("record notes.txt", "notes.txt"),
+    "record of an image whose record is none": ("record deep.png", "deep.png: the record"),
     "record of an image without one": ("record plain.png", "'plain.png' holds no record"),
     "demo in a missing directory": ("demo --out no/demo.png", "directory 'no' does not exist"),
     "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
@@ -132,7 +133,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with things to stumble over; `locked` refuses writing, for root too."""
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEWSTEP_TRACEBACK", raising=False)
@@ -141,6 +142,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "locked").mkdir()
     picture = Image.effect_noise((64, 64), 90)
     picture.save(tmp_path / "plain.png")
+    deep = PngImagePlugin.PngInfo()
+    deep.add_text("fewstep", '{"format_version":1,"prompt":' + "[" * 700 + "]" * 700 + "}")
+    picture.save(tmp_path / "deep.png", pnginfo=deep)
     (tmp_path / "half.png").write_bytes((tmp_path / "plain.png").read_bytes()[:900])
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))

@@ -16,7 +16,7 @@ from fewstep.core.jump import Jump
 from fewstep.core.levels import VP, Level, place
 from fewstep.core.parameterisations import Targets, UnsupportedTarget
 from fewstep.core.randomness import Noise
-from fewstep.samplers import SAMPLERS
+from fewstep.samplers import NEEDS, SAMPLERS
 from oracles import Constant, Gaussian, Mixture
 from subjects import PATHS, STEPS, angles, noisiest, normal, slope, tensor
 
@@ -50,6 +50,11 @@ GRIDS = {
     **{f"karras_on_{name}": lambda n, path=path: place(karras(n), path) for name, path in PATHS.items()},
     "trailing": lambda n: trailing(VP.scaled_linear(), n),
 }
+
+
+def test_what_a_sampler_needs_is_published() -> None:
+    assert {name.split(",")[0]: case.needs for name, case in TABLE.items()} == NEEDS
+    assert NEEDS.keys() == SAMPLERS.keys()
 
 
 def _sample(name: str, estimator: Any, levels: Level, x: Array, seeds: list[int]) -> list[Jump]:

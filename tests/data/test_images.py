@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fewstep.data.dataset import DataError
-from fewstep.data.images import MAX_PIXELS, BadImage, Frame, decode
+from fewstep.data.images import MAX_PIXELS, BadImage, Frame, _transform, decode
 from pictures import BAD, encoded, gradient, rng
 
 
@@ -168,6 +168,16 @@ def test_a_colour_profile_is_followed_to_srgb() -> None:
     half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
     mixed = framed(encoded(half, icc_profile=swapped), channels="RGBA")[:, 0, 0]
     assert mixed == pytest.approx([0, 0.5, 0, 0.5], abs=0.02)
+
+
+def test_a_large_colour_profile_is_followed_and_not_kept() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    usual, large = (encoded(Image.new("RGB", (8, 8)), icc_profile=srgb + bytes(extra)) for extra in (0, 100_000))
+    _transform.cache_clear()
+    decode(large)
+    assert _transform.cache_info().currsize == 0
+    decode(usual)
+    assert _transform.cache_info().currsize == 1
 
 
 def test_a_broken_colour_profile_is_not_followed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,37 @@ def test_an_edit_knows_its_parent(model: Model) -> None:
     drawn, given = model.generate("cat", seed=5), photo()
     assert edit(model, Edit(drawn)).record.parents == (drawn.record.id,)
     assert edit(model, Edit(given)).record.parents == (image_hash(given),)
+
+
+def test_several_images_of_an_edit_hash_their_parent_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr(
+        "fewstep.generation.model.image_hash", lambda image: hashed.append(image) or "sha256:12345678"
+    )
+    images = model.generate_all(Request("cat", images=3, edit=Edit(photo())))
+    assert [image.record.parents for image in images] == [("sha256:12345678",)] * 3
+    assert len(hashed) == 1
+
+
+def test_a_start_near_clean_says_that_it_made_one_jump(model: Model) -> None:
+    plan = model.plan(Request("cat", steps=4, edit=Edit(photo(), strength=0.2)))
+    (only,) = model.run(plan)
+    assert (only.steps, only.evaluations) == (1, 1)
+    record = edit(model, Edit(photo(), strength=0.2), steps=4).record
+    assert (record.steps, record.network_evaluations, len(record.levels)) == (1, 1, 2)
+    assert "gamma" not in record.sampler_settings
+
+
+def test_a_plan_keeps_the_picture_only_where_a_mask_keeps_some_of_it(model: Model) -> None:
+    def kept(mask: Image.Image | None) -> bool:
+        picture = photo()
+        gone = weakref.ref(picture)
+        plan = model.plan(Request("cat", edit=Edit(picture, mask)))
+        del picture
+        return plan is not None and gone() is not None
+
+    assert not kept(None)
+    assert kept(Image.new("L", (60, 40), 255))
 
 
 def test_images_of_a_request_differ_and_are_the_same_again(model: Model) -> None:

@@ -73,7 +73,7 @@ def test_pixels_do_not_depend_on_how_many_are_drawn(models: Loaded, kind: str, s
 def test_pixels_do_not_depend_on_companions_with_other_prompts(models: Loaded) -> None:
     model = models["student"]
     prompts = (PROMPT, "rocket", "")
-    plan = Plan(prompts, (3, 4, 5), 2, "consistency", model.spec.grid(2), 2.0, 1.0)
+    plan = Plan(prompts, (3, 4, 5), "consistency", model.spec.grid(2), 2.0, 1.0)
     *_, last = model.run(plan)
     batch = model.finish(Request(PROMPT), plan, last)
     for i, prompt in enumerate(prompts):
@@ -136,6 +136,9 @@ def test_network_evaluations_of_one_image_are_counted(
     [
         ("student", "sampler", {"sampler": "heun"}, r"'heun' needs .* 'same', .* 'clean'"),
         ("teacher", "sampler", {"sampler": "consistency"}, r"'consistency' needs .* 'clean', .* 'same'"),
+        ("student", "guidance", {"guidance": 100}, "between 1 and 4, got 100"),
+        ("teacher", "guidance", {"guidance": 21}, "between 1 and 20, got 21"),
+        ("teacher", "guidance", {"guidance": 10**400}, "between 1 and 20, got inf"),
         ("student", "sampler", {"sampler": "magic"}, "one of consistency, euler, heun, got 'magic'"),
         ("student", "guidance", {"guidance": 4.5}, "'tiny' must be between 1 and 4, got 4.5"),
         ("student", "negative_prompt", {"negative_prompt": "dog"}, "distilled in and takes no negative prompt"),
@@ -150,7 +153,7 @@ def test_what_a_model_cannot_do_is_a_request_error(
     models: Loaded, kind: str, field: str, choices: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(RequestError, match=complaint) as error:
-        models[kind].generate(PROMPT, **choices)
+        models[kind].plan(Request(PROMPT, **choices))
     assert error.value.field == field
 
 

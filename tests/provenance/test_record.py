@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -193,3 +194,19 @@ def test_installed_names_the_versions_it_finds_and_leaves_out_the_rest() -> None
     versions = installed("Pillow", "no-such-package-of-that-name")
     assert set(versions) == {"Pillow"}
     assert minimal(software=versions).software == versions
+
+
+@pytest.mark.parametrize("depth", [40, 300, 700, 980])
+@pytest.mark.parametrize("field", ["from_the_future", "prompt", "sampler_settings", "timings"])
+def test_a_record_nested_too_deeply_is_none(field: str, depth: int) -> None:
+    text = minimal().to_json()
+    for wrapped in ('{"a":' * depth + "1" + "}" * depth, "[" * depth + "]" * depth):
+        with pytest.raises(ProvenanceError):
+            Record.from_json(text[:-1] + f',"{field}":{wrapped}}}')
+
+
+def test_what_is_nested_within_reason_is_kept() -> None:
+    deep: Any = 1
+    for _ in range(30):
+        deep = [deep]
+    assert Record.from_json(minimal(extra={"deep": deep}).to_json()).extra["deep"] == deep

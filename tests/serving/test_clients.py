@@ -224,16 +224,16 @@ def test_the_later_of_a_session_wins_though_its_picture_is_read_first(
     serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve()
-    reading, go_on, read = threading.Event(), threading.Event(), uploads.picture
+    reading, go_on, read = threading.Event(), threading.Event(), uploads.Pictures.open
 
-    def picture(data: bytes, *args: Any) -> Image.Image:
-        opened = read(data, *args)
+    def slow(pictures: uploads.Pictures, source: bytes | str, param: str) -> Image.Image:
+        opened = read(pictures, source, param)
         if opened.width == 64:
             reading.set()
             assert go_on.wait(30)
         return opened
 
-    monkeypatch.setattr(uploads, "picture", picture)
+    monkeypatch.setattr(uploads.Pictures, "open", slow)
 
     def edit(side: int) -> Answer:
         images = [{"image_url": data_url(Image.new("RGB", (side, side), "red"))}]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.server
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from fewstep.serving import uploads
 from fewstep.serving.errors import ApiError
 from fewstep.serving.fetching import REDIRECTS, fetch, is_public
+from pictures import encoded, gradient
 from servers import Running, call
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "93.184.215.14", "172.15.0.1", "100.63.255.255", "2606:4700::1111", "::ffff:8.8.8.8")
@@ -236,3 +243,107 @@ def test_an_edit_by_url_is_refused_by_name(
     said = "must lead to a public address" if fetches else "this server fetches no URLs"
     assert said in answer.body["error"]["message"]
     assert site[1] == []
+
+
+class Drip:
+    """Answers `start`, then a byte every 50 ms, for as long as it may; it sends nothing at all to who wants TLS."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._drip, args=(self._socket.accept()[0],), daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            asked = connection.recv(1000)
+            connection.sendall(self._start if asked.startswith(b"GET") else b"")
+            for _ in range(200):
+                time.sleep(0.05)
+                connection.sendall(b"X" if asked.startswith(b"GET") else b"")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "start",
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n"],
+    ids=["in its headers", "in a body without an end", "in a body"],
+)
+def test_a_site_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, scheme: str, start: bytes) -> None:
+    monkeypatch.setattr("fewstep.serving.fetching.SECONDS", 0.5)
+    with contextlib.closing(Drip(start)) as site:
+        began = time.monotonic()
+        said = refused(f"{scheme}://127.0.0.1:{site.port}/", "invalid_url", may=only_127_0_0_1)
+    assert said == "image took more than 0.5 seconds to fetch"
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_slow_sites_do_not_hold_up_other_work(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "fetch", partial(fetch, may=only_127_0_0_1))
+    monkeypatch.setattr("fewstep.serving.fetching.SECONDS", 3.0)
+    server = serve(fetch_images=True)
+    with contextlib.closing(Drip(b"HTTP/1.1 200 OK\r\n")) as site:
+        slow = {"images": [{"image_url": f"http://127.0.0.1:{site.port}/"}], "prompt": "cat"}
+        threads = [threading.Thread(target=call, args=(server.url, "/v1/images/edits", slow)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        url = f"data:image/png;base64,{base64.b64encode(encoded(gradient())).decode()}"
+        body = {"images": [{"image_url": url}], "prompt": "cat"}
+        assert call(server.url, "/v1/images/edits", body).status == 200
+        assert time.monotonic() - began < 2
+        for thread in threads:
+            thread.join()
+
+
+def test_the_next_address_is_tried(site: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    port = int(site[0].rpartition(":")[2])
+
+    def found(host: str, port: int, **options: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("10.0.0.7", "127.0.0.1")]
+
+    def connected(address: tuple[str, int], timeout: float) -> socket.socket:
+        if address[0] == "10.0.0.7":
+            raise ConnectionRefusedError
+        raw = socket.socket()
+        raw.settimeout(timeout)
+        raw.connect(address)
+        return raw
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "create_connection", connected)
+    assert fetch(f"http://pictures.example:{port}/bytes", "image", 1000, lambda address: True) == bytes(range(200))
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://pictures.example/a", "pictures.example"),
+        ("https://pictures.example/a", "pictures.example"),
+        ("https://pictures.example:8443/a", "pictures.example:8443"),
+        ("https://pictures.example:80/a", "pictures.example:80"),
+    ],
+)
+def test_a_site_is_called_by_its_plain_name(monkeypatch: pytest.MonkeyPatch, url: str, host: str) -> None:
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [(0, 0, 0, "", ("8.8.8.8", 0))])
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: ours)
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda self, raw, server_hostname: raw)
+    theirs.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    assert fetch(url, "image", 1000) == b"ok"
+    with theirs:
+        assert f"\r\nHost: {host}\r\n".encode() in theirs.recv(1000)
+
+
+def test_what_an_error_quotes_need_not_be_text() -> None:
+    said = refused("http://\ud800\u2100.example/", "invalid_url")
+    assert said.encode()

@@ -105,7 +105,8 @@ def test_a_url_gives_the_same_file_and_cannot_be_guessed(client: OpenAI) -> None
     assert len(url.rsplit("/", 1)[1]) >= 20
     fetched = urllib.request.urlopen(url)
     assert fetched.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(fetched.read())).size == (SIDE, SIDE)
+    there = client.images.generate(prompt="cat", extra_body={"seed": 3}).data[0]
+    assert Image.open(io.BytesIO(fetched.read())).tobytes() == decoded(there.b64_json).tobytes()
 
 
 def test_urls_begin_where_a_proxy_is_reached(serve: Callable[..., Running]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fewstep.cli.output import image_paths, say, slug, write_json
+from fewstep.cli.output import image_paths, say, shortened, slug, write_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,7 +93,8 @@ def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> N
         if record.unknown_words:
             nearest = ", ".join(f"{caption} ({similarity:.2f})" for caption, similarity in record.nearest_captions)
             known = f"; nearest it knows: {nearest}" if nearest else ""
-            say(f"'{text}': the model never saw {', '.join(record.unknown_words)}{known}", json)
+            unknown = shortened(", ".join(record.unknown_words))
+            say(f"'{shortened(text)}': the model never saw {unknown}{known}", json)
         about = model.report(text)
         if about is not None and about.truncated:
             most = model.spec.conditioning.text_length

@@ -69,6 +69,11 @@ def slug(text: str, most: int = 40) -> str:
     return cleaned[:most].strip("-") or "image"
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """A text of any length for a line of ours."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def check_json(target: str | None) -> None:
     """Check a `--json FILE|-` before the work."""
     if target not in (None, "-"):

@@ -72,6 +72,7 @@ MAX_PIXELS = 89_478_485  # a quarter of a gigabyte as 24-bit pixels, Pillow's ow
 MAX_BYTES = 2**28  # of one file held in memory
 MAX_ASPECT = 16  # of what a random crop moves in; a longer strip is cut about its middle first
 
+_USUAL_PROFILE = 65_536  # bytes of a colour profile that is kept for the next image
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -251,7 +252,7 @@ def _srgb(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA") if transparent else None
     plain = image.convert("RGB") if rgba is not None else image
     try:
-        transform = _transform(profile, plain.mode)
+        transform = (_transform if len(profile) <= _USUAL_PROFILE else _transform.__wrapped__)(profile, plain.mode)
         converted = plain.convert("RGB") if transform is None else ImageCms.applyTransform(plain, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, ImportError):
         converted = None  # a broken profile, or Pillow without littleCMS

@@ -88,9 +88,32 @@ class Edit:
             return alpha.point(lambda value: 255 * (value < OPAQUE))
         return self.mask.convert("L").point(lambda grey: 255 * (grey >= OPAQUE))
 
-    def size(self, asked: tuple[int, int] | None, native: tuple[int, int]) -> tuple[int, int]:
-        """The answer's (width, height): the image's own where some of it is kept, else the model's."""
-        return asked or (native if self.mask is None else self.image.size)
+    @property
+    def own_size(self) -> tuple[int, int] | None:
+        """The answer's (width, height) where it is left open: the image's own where some of it is kept, else None."""
+        return None if self.mask is None else self.image.size
+
+    @property
+    def layout(self) -> Layout:
+        """What is needed of the pictures when the model's is there."""
+        if self.mask is None:
+            return Layout(self.image.size)
+        return Layout(self.image.size, self.image, self._open)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the model's picture is laid back onto an edited image.
+
+    Args:
+        shape: the image's (width, height).
+        image: of which the closed pixels are kept; None keeps nothing.
+        free: 255 where a pixel may change, 0 elsewhere, of the image's size; None without an image.
+    """
+
+    shape: tuple[int, int]
+    image: Image.Image | None = None
+    free: Image.Image | None = None
 
     def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
         """The model's picture at `size`, what the mask keeps taken from the image, exactly at the image's own size.
@@ -99,13 +122,13 @@ class Edit:
         """
         native = drawn.size
         if size != native:
-            drawn = drawn.resize(size, Image.Resampling.LANCZOS, box=fitted(self.image.size, native))
-        if self.mask is None:
+            drawn = drawn.resize(size, Image.Resampling.LANCZOS, box=fitted(self.shape, native))
+        if self.image is None or self.free is None:
             return drawn
-        place = fitted(self.image.size, size) if size == native else (0, 0, *size)
+        place = fitted(self.shape, size) if size == native else (0, 0, *size)
         within = (place[2] - place[0], place[3] - place[1])
-        kept, free = self.image.convert(drawn.mode), self._open
-        if within != self.image.size:
+        kept, free = self.image.convert(drawn.mode), self.free
+        if within != self.shape:
             kept = kept.resize(within, Image.Resampling.LANCZOS)
             free = free.resize(within, Image.Resampling.BOX).point(lambda share: 255 * (share > 0))
         whole = drawn.copy()

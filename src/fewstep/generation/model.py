@@ -14,20 +14,19 @@ import numpy as np
 from PIL import Image
 
 from fewstep.core.guidance import Guided
-from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget
+from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget, require_targets
 from fewstep.core.randomness import Noise
 from fewstep.editing import Constrained, Known, grid_from, level_of
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
-from fewstep.generation.edits import Edit
 from fewstep.generation.errors import RequestError
 from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
 from fewstep.generation.plan import Counted, Plan, Progress
-from fewstep.generation.request import Request
+from fewstep.generation.request import MAX_GUIDANCE, Request
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
-from fewstep.samplers import SAMPLERS
+from fewstep.samplers import NEEDS, SAMPLERS
 
 
 class Model:
@@ -118,6 +117,10 @@ class Model:
         sampler = request.sampler or spec.sampler
         if sampler not in SAMPLERS:
             raise RequestError("sampler", f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got '{sampler}'")
+        try:
+            require_targets(self.estimator(), NEEDS[sampler], sampler)
+        except UnsupportedTarget as error:
+            raise RequestError("sampler", str(error)) from None
         guidance = self._guidance(request)
         if request.label is not None and not 0 <= request.label < spec.conditioning.classes:
             classes = spec.conditioning.classes
@@ -136,7 +139,7 @@ class Model:
                 "guidance", f"the model '{self.name}' has no prompt or label for guidance to strengthen"
             )
         count = request.images
-        settings: dict[str, Any] = {"gamma": request.gamma} if sampler == "consistency" and steps > 1 else {}
+        settings: dict[str, Any] = {}
         levels, start, known = self._grid(steps), None, None
         if edit := request.edit:
             data, free = edit.data(spec), edit.free(spec)
@@ -145,12 +148,14 @@ class Model:
                 start, ratio = data, level_of(edit.chosen_strength, spec.sigma_max)
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
                 levels = grid_from(ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
-            settings |= {"edit": edit.name, "strength": edit.chosen_strength}
+            settings = {"edit": edit.name, "strength": edit.chosen_strength}
+        if sampler == "consistency" and len(levels) > 2:
+            settings = {"gamma": request.gamma, **settings}
+        transparent = spec.pixel_format == "rgba_premultiplied"
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
             prompts=(request.prompt,) * count,
             seeds=tuple(seed + i for i in range(count)),
-            steps=steps,
             sampler=sampler,
             levels=levels,
             guidance=guidance,
@@ -160,20 +165,25 @@ class Model:
             control=control,
             start=start,
             known=known,
+            size=request.size or (edit.own_size if edit else None),
+            background=(request.background or "transparent") if transparent else None,
+            parents=_parents(request),
+            layout=edit.layout if edit else None,
             settings=settings,
         )
 
     def _guidance(self, request: Request) -> float | None:
         distilled = self.spec.conditioning.guidance
         chosen = self.spec.guidance if request.guidance is None else float(request.guidance)
+        low, high = distilled or (1.0, MAX_GUIDANCE)
+        if chosen is None and distilled is not None:
+            chosen = low
+        if chosen is not None and not low <= chosen <= high:
+            raise RequestError(
+                "guidance",
+                f"guidance of the model '{self.name}' must be between {low:g} and {high:g}, got {chosen:g}",
+            )
         if distilled is not None:
-            low, high = distilled
-            chosen = low if chosen is None else chosen
-            if not low <= chosen <= high:
-                raise RequestError(
-                    "guidance",
-                    f"guidance of the model '{self.name}' must be between {low:g} and {high:g}, got {chosen:g}",
-                )
             if request.negative_prompt:
                 raise RequestError(
                     "negative_prompt",
@@ -189,9 +199,6 @@ class Model:
         Args:
             plan: what to draw.
             network: another way to the model's own network, such as one shared with other runs.
-
-        Raises:
-            RequestError: the sampler needs jumps that this model cannot make.
         """
         start = time.perf_counter()
         cond = self._condition(plan, plan.prompts)
@@ -209,16 +216,13 @@ class Model:
             x = x + np.float32(plan.levels.alpha[0]) * plan.start
         extra = {"noise": noise, "gamma": plan.gamma} if plan.sampler == "consistency" else {}
         away = 0.0  # what the reader of this stream spends between two jumps is not ours
-        try:
-            for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
-                total = time.perf_counter() - encoded - away
-                timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
-                evaluations = counted.samples // len(plan.prompts)
-                left = time.perf_counter()
-                yield Progress(jump, plan.steps, self.spec.conditioning.codec, evaluations, _milliseconds(timings))
-                away += time.perf_counter() - left
-        except UnsupportedTarget as error:
-            raise RequestError("sampler", str(error)) from None
+        for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
+            total = time.perf_counter() - encoded - away
+            timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
+            evaluations = counted.samples // len(plan.prompts)
+            left = time.perf_counter()
+            yield Progress(jump, plan.steps, self.spec.conditioning.codec, evaluations, _milliseconds(timings))
+            away += time.perf_counter() - left
 
     def _condition(self, plan: Plan, prompts: Sequence[str], unlabelled: bool = False) -> dict[str, Any]:
         count = len(prompts)
@@ -230,33 +234,26 @@ class Model:
             guidance=plan.guidance,
         )
 
-    def preview(self, request: Request, progress: Progress) -> Image.Image:
-        """What the model thinks of a request's first picture so far, as it will be delivered."""
-        return self._picture(progress.previews[0], request.edit, *self._delivered(request))
-
-    def _delivered(self, request: Request) -> tuple[tuple[int, int], str | None]:
-        """The (width, height) and the background that a request's pictures get."""
-        transparent = self.spec.pixel_format == "rgba_premultiplied"
-        size = request.edit.size(request.size, self.native_size) if request.edit else request.size or self.native_size
-        return size, (request.background or "transparent") if transparent else None
+    def preview(self, plan: Plan, progress: Progress) -> Image.Image:
+        """What the model thinks of a plan's first picture so far, as it will be delivered."""
+        return self._picture(progress.previews[0], plan)
 
     def finish(self, request: Request, plan: Plan, last: Progress) -> list[GeneratedImage]:
         """Decode the last jump into pictures with records."""
         start = time.perf_counter()
-        size, background = self._delivered(request)
-        pictures = [self._picture(image, request.edit, size, background) for image in last.pixels]
+        pictures = [self._picture(image, plan) for image in last.pixels]
         timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
         report = self.report(request.prompt)
         return [
-            GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i, size, background))
+            GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i))
             for i, picture in enumerate(pictures)
         ]
 
-    def _picture(self, pixels: Any, edit: Edit | None, size: tuple[int, int], background: str | None) -> Image.Image:
-        if edit is not None:
-            picture = edit.laid_back(to_image(pixels, self.spec.pixel_format), size)
-            return on_background(picture, background) if background else picture
-        picture = to_image(pixels, self.spec.pixel_format, background or "transparent")
+    def _picture(self, pixels: Any, plan: Plan) -> Image.Image:
+        size, background = plan.size or self.native_size, plan.background or "transparent"
+        if plan.layout is not None:
+            return on_background(plan.layout.laid_back(to_image(pixels, self.spec.pixel_format), size), background)
+        picture = to_image(pixels, self.spec.pixel_format, background)
         return picture if size == self.native_size else picture.resize(size, Image.Resampling.LANCZOS)
 
     def report(self, prompt: str) -> PromptReport | None:
@@ -272,8 +269,6 @@ class Model:
         timings: Mapping[str, float],
         report: PromptReport | None,
         index: int,
-        size: tuple[int, int],
-        background: str | None,
     ) -> Record:
         return Record(
             prompt=request.prompt,
@@ -289,11 +284,11 @@ class Model:
             model=self.name,
             model_hash=self.hash,
             recipe=self.spec.recipe.get("name"),
-            size=size,
+            size=plan.size or self.native_size,
             native_size=self.native_size,
-            background=background,
+            background=plan.background,
             index=index,
-            parents=_parents(request),
+            parents=plan.parents,
             unknown_words=report.unknown_words if report else (),
             nearest_captions=report.nearest if report else (),
             engine=self.engine,

@@ -14,6 +14,7 @@ from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Network
 from fewstep.editing import Known
+from fewstep.generation.edits import Layout
 
 
 @dataclass
@@ -34,9 +35,13 @@ class Counted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request with every choice made.
+    """A request with every choice made. Of a request's pictures it holds what is needed to its end and no more.
 
     Args:
+        size: (width, height) of the pictures, None for the model's own.
+        background: of the pictures, None where the model's are opaque.
+        parents: what the pictures are made from, for their records.
+        layout: how they are laid back onto an edited image, or None.
         start: data [1, ...] to go out from, where the levels begin below pure noise.
         known: what an edit keeps: data [1, ...] and Ω, or None.
         settings: what the sampler was told beside the levels.
@@ -44,7 +49,6 @@ class Plan:
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    steps: int
     sampler: str
     levels: Level
     guidance: float | None
@@ -54,7 +58,16 @@ class Plan:
     control: Any = None
     start: Any = None
     known: Known | None = None
+    size: tuple[int, int] | None = None
+    background: str | None = None
+    parents: tuple[str, ...] = ()
+    layout: Layout | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Jumps that are made: a start near clean needs one, whatever was asked for."""
+        return len(self.levels) - 1
 
 
 @dataclass(frozen=True)

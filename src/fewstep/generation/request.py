@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from fewstep.models.text import PromptError, check_prompt
 
 MAX_STEPS = 1000
 MAX_IMAGES = 64
-MAX_SIDE = 2048
+MIN_SIDE, MAX_SIDE = 8, 2048
+MAX_GUIDANCE = 20.0
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -35,7 +37,7 @@ class Request:
         steps: jumps, 1 … 1000.
         images: how many, 1 … 64.
         sampler: "consistency", "euler", "heun".
-        guidance: the guidance scale, 1 … 20.
+        guidance: the guidance scale, 1 … 20, or what the model was distilled for.
         gamma: the share of fresh noise between consistency steps, 0 … 1.
         size: (width, height) in pixels; other than native is resampled.
         background: "transparent", "white", "black" or "#rrggbb".
@@ -81,7 +83,7 @@ class Request:
             "seed": None if self.seed is None else _whole("seed", self.seed, 0, MAX_SEED),
             "steps": None if self.steps is None else _whole("steps", self.steps, 1, MAX_STEPS),
             "images": _whole("images", self.images, 1, MAX_IMAGES),
-            "guidance": None if self.guidance is None else _real("guidance", self.guidance, 1.0, 20.0),
+            "guidance": None if self.guidance is None else _real("guidance", self.guidance, 1.0),
             "gamma": _real("gamma", self.gamma, 0.0, 1.0),
             "size": None if self.size is None else _sides(self.size),
             "label": None if self.label is None else _label(self.label),
@@ -112,17 +114,24 @@ def _whole(field: str, value: Any, low: int, high: int) -> int:
     return number
 
 
-def _real(field: str, value: Any, low: float, high: float) -> float:
+def _real(field: str, value: Any, low: float, high: float = math.inf) -> float:
+    limits = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
-        raise RequestError(field, f"{field} must be between {low:g} and {high:g}, got {value}")
-    return float(value)
+        raise RequestError(field, f"{field} must be {limits}, got {value}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _sides(size: Any) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise RequestError("size", f"size must be a width and a height, got {size!r}")
-    width, height = (_whole("size", side, 8, MAX_SIDE) for side in size)
+    width, height = (_index(side) for side in size)
+    if width is None or height is None or not MIN_SIDE <= min(width, height) <= max(width, height) <= MAX_SIDE:
+        sides = f"whole numbers between {MIN_SIDE} and {MAX_SIDE}"
+        raise RequestError("size", f"width and height of size must be {sides}, got {size[0]}x{size[1]}")
     return width, height
 
 
@@ -148,7 +157,8 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         RequestError: it is neither.
     """
-    match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
+    match = re.fullmatch(r"(\d{1,20})(?:[xX×](\d{1,20}))?", text.strip())
     if match is None:
-        raise RequestError("size", f"size must be like 64x64, got '{text}'")
+        sides = f"each side between {MIN_SIDE} and {MAX_SIDE}"
+        raise RequestError("size", f"size must be like 64x64, {sides}, got '{text}'")
     return int(match[1]), int(match[2] or match[1])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageColor, ImageOps, PngImagePlugin
+from PIL import Image, ImageColor, ImageFile, ImageOps, PngImagePlugin
 
 from fewstep.provenance import a1111, xmp
 from fewstep.provenance.files import write_whole
@@ -25,7 +25,7 @@ _OURS = ("pnginfo", "exif", "xmp", "extra", "comment")
 _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 90},
+    "WEBP": {"lossless": True, "exact": True, "method": 0},  # a tenth larger than the slow methods, as fast as PNG
 }
 
 
@@ -63,6 +63,7 @@ def encode(
 
     JPEG has no transparency: there the image is laid on `background`, a colour such as 'white' or '#ffcc00',
     and the record says so.
+    WebP loses nothing unless a `quality` is given.
     `options` go to Pillow's encoder (quality, lossless, compress_level, …). Nothing from `image.info` is
     written, not even a colour profile: pass `icc_profile` to keep one.
     """
@@ -72,9 +73,10 @@ def encode(
     if kind == "JPEG" and record is not None and record.background == "transparent":
         record = replace(record, background=background)  # what the file shows
     metadata = {} if record is None else _metadata(kind, record)
+    defaults = {} if kind == "WEBP" and "quality" in options else _DEFAULTS[kind]
     buffer = io.BytesIO()
     # Pillow's own: an image of a derived class may save itself by this very function
-    Image.Image.save(_prepared(image, kind, background), buffer, kind, **{**_DEFAULTS[kind], **options, **metadata})
+    Image.Image.save(_prepared(image, kind, background), buffer, kind, **{**defaults, **options, **metadata})
     return buffer.getvalue()
 
 
@@ -168,7 +170,7 @@ def _sheet(size: tuple[int, int], background: str) -> Image.Image:
 def _found(image: Image.Image) -> str | None:
     """The record's JSON wherever this format keeps it."""
     if image.format == "PNG":
-        if _CHUNK not in image.info:
+        if _CHUNK not in image.info and _follows(image):
             image.load()  # other tools move text behind the pixels
         found = image.info.get(_CHUNK)
         return found if isinstance(found, str) else None
@@ -176,3 +178,13 @@ def _found(image: Image.Image) -> str | None:
         packet = image.info.get("xmp")
         return xmp.record_in_packet(packet) if isinstance(packet, bytes) else None
     return xmp.record_in_segments(data for marker, data in getattr(image, "applist", ()) if marker == "APP1")
+
+
+def _follows(image: Image.Image) -> bool:
+    """Whether the rest of a PNG's file names our chunk, in which case its pixels are worth decoding."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None  # it was just opened
+    place = image.fp.tell()
+    named = _CHUNK.encode() in image.fp.read()
+    image.fp.seek(place)
+    return named

@@ -19,6 +19,7 @@ _HASH = re.compile(r"(?:[a-z0-9]+:)?[0-9a-f]{8,128}")
 _PATH = re.compile(r"[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_LABEL = 200
+_DEEPEST = 32  # lists and mappings within each other; what reads and writes them recurses
 
 
 class ProvenanceError(ValueError):
@@ -138,6 +139,16 @@ def mapping(check: Check) -> Check:
 
 def anything(string: Check) -> Check:
     """Any JSON value, copied into plain types; every string in it must pass `string`."""
+    return _nested(string, _DEEPEST)
+
+
+def _nested(string: Check, room: int) -> Check:
+    """`anything`, of at most `room` lists and mappings within each other."""
+
+    def inner(name: str, value: object) -> Json:
+        if room == 0:
+            raise ProvenanceError(f"{name[:80]}… must be nested at most {_DEEPEST} deep")
+        return _nested(string, room - 1)(name, value)
 
     def checked(name: str, value: object) -> Json:
         if value is None or isinstance(value, bool) or type(value) is int:
@@ -147,9 +158,9 @@ def anything(string: Check) -> Check:
         if isinstance(value, str):
             return string(name, value)
         if isinstance(value, Mapping):
-            return mapping(checked)(name, value)
+            return mapping(inner)(name, value)
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-            return [checked(f"{name}[{i}]", item) for i, item in enumerate(value)]
+            return [inner(f"{name}[{i}]", item) for i, item in enumerate(value)]
         if isinstance(value, SupportsIndex):
             return operator.index(value)
         if isinstance(value, SupportsFloat):

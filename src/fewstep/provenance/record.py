@@ -101,13 +101,15 @@ class Record:
         """The record in this JSON text. Raises ProvenanceError saying what is wrong with it."""
         try:
             values = json.loads(source, parse_constant=_refuse_constant)
-        except RecursionError as error:
+            if not isinstance(values, dict):
+                raise ProvenanceError(f"the record must be a JSON object, got a {type(values).__name__}")
+            return cls.from_dict(values)
+        except RecursionError as error:  # also of a complaint that shows a value
             raise ProvenanceError("the record is not JSON that can be read: nested too deeply") from error
+        except ProvenanceError:
+            raise
         except ValueError as error:
             raise ProvenanceError(f"the record is not JSON that can be read: {error}") from error
-        if not isinstance(values, dict):
-            raise ProvenanceError(f"the record must be a JSON object, got a {type(values).__name__}")
-        return cls.from_dict(values)
 
 
 def installed(*packages: str) -> dict[str, str]:

@@ -138,7 +138,6 @@ def sample_points(model: Model, steps: int, count: int) -> Any:
     plan = Plan(
         prompts=("",) * count,
         seeds=tuple(range(count)),
-        steps=steps,
         sampler=model.spec.sampler,
         levels=model.spec.grid(steps),
         guidance=None,

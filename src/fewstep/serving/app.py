@@ -18,10 +18,11 @@ from starlette.types import ASGIApp
 
 import fewstep
 from fewstep.generation import RequestError
+from fewstep.serving.bodies import from_validation
 from fewstep.serving.errors import ApiError
 from fewstep.serving.mcp import mcp_server
 from fewstep.serving.metrics import CONTENT_TYPE
-from fewstep.serving.openai_images import from_validation, images_router
+from fewstep.serving.openai_images import images_router
 from fewstep.serving.requests import Identified
 from fewstep.serving.runtime import ShuttingDown
 from fewstep.serving.security import Keyed, Named
@@ -92,7 +93,12 @@ def build_app(service: Service) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return JSONResponse(ApiError(error.status_code, str(error.detail)).body, error.status_code, error.headers)
+        said = str(error.detail)
+        if error.status_code == 404:
+            said = f"there is nothing at {request.url.path[:200]}: /openapi.json says what there is"
+        if error.status_code == 405:
+            said = f"{request.method} is none of the methods here: {(error.headers or {}).get('Allow', '')}"
+        return JSONResponse(ApiError(error.status_code, said).body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from fewstep import provenance
-from fewstep.generation import Edit, GeneratedImage, Request, RequestError
+from fewstep.generation import Edit, GeneratedImage, Model, Request, RequestError
+from fewstep.generation.images import prompt_of
+from fewstep.generation.plan import Plan
 from fewstep.generation.request import parse_size
 from fewstep.models.text import table
 from fewstep.provenance import Record
@@ -22,11 +23,9 @@ from fewstep.serving.settings import ServeSettings
 if TYPE_CHECKING:
     from fewstep.serving.service import Service
 
-_PIL: dict[Format, dict[str, Any]] = {
-    "png": {"compress_level": 1},  # a quarter of the usual 6's time for a fifth more bytes, at 512 × 512
-    "jpeg": {},
-    "webp": {},
-}
+_PNG: dict[str, Any] = {"compress_level": 1}  # a quarter of the usual 6's time for a fifth more bytes, at 512 × 512
+_SIDES: dict[Format, int] = {"webp": 16_383, "jpeg": 65_500}
+"""The most pixels a side that a format has; png has no such bound."""
 MIME: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
@@ -38,24 +37,31 @@ class Upload:
         image: to go out from, or None.
         mask: what may change.
         control: a sketch to follow.
-        prompt: what the image's own record says that it shows.
     """
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
     control: Image.Image | None = None
-    prompt: str = ""
 
 
-def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request:
+def request_of(asked: Asked, service: Service, upload: Upload, again: bool = False) -> Request:
     """What to draw.
+
+    Args:
+        asked: the fields.
+        service: whose limits hold.
+        upload: the pictures.
+        again: where the prompt is left out, it is what the image's record says.
 
     Raises:
         RequestError: a field is out of range.
     """
+    settings = service.settings
     prompt = asked.prompt if isinstance(asked, (Generation, EditFields)) else ""
-    if asked.n > settings.most_images:  # before the request calls it by its own name
-        raise RequestError("n", f"n must be at most {settings.most_images}, got {asked.n}")
+    if again and "prompt" not in asked.model_fields_set and upload.image is not None:
+        prompt = shown_in(upload.image, service.model)
+    _check_at_most("n", asked.n, settings.most_images)  # before the request calls it by its own name
+    _check_at_most("steps", asked.steps, settings.most_steps)
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
     edit = Edit(upload.image, upload.mask, getattr(asked, "strength", None)) if upload.image is not None else None
@@ -74,7 +80,28 @@ def request_of(asked: Asked, settings: ServeSettings, upload: Upload) -> Request
         sampler=asked.sampler,
     )
     check_limits(request, settings)
+    side, most = max(request.size or (edit and edit.own_size) or (0,)), _SIDES.get(asked.output_format, 0)
+    if 0 < most < side:
+        wrong = f"a {asked.output_format} has at most {most} pixels a side, got {side}: ask for png or another size"
+        raise RequestError("output_format", wrong)
     return request
+
+
+def shown_in(picture: Image.Image, model: Model) -> str:
+    """What a picture's record says that it shows, for a model that takes a prompt; else nothing."""
+    return prompt_of(picture) if model.spec.conditioning.text_length else ""
+
+
+def planned(request: Request, model: Model) -> tuple[Request, Plan]:
+    """A request with its plan, and without its pictures: the plan holds what is needed of them.
+
+    Raises:
+        RequestError: the model cannot serve it.
+    """
+    plan = model.plan_pictures(request)
+    if request.edit is None and request.control is None:
+        return request, plan
+    return replace(request, edit=None, control=None), plan
 
 
 def check_limits(request: Request, settings: ServeSettings) -> None:
@@ -82,16 +109,19 @@ def check_limits(request: Request, settings: ServeSettings) -> None:
     if len(request.prompt) > settings.most_prompt:
         long = len(request.prompt)
         raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {long}")
-    if request.steps is not None and request.steps > settings.most_steps:
-        raise RequestError("steps", f"steps must be at most {settings.most_steps}, got {request.steps}")
-    kept = request.edit is not None and request.edit.mask is not None
-    width, height = request.size or (request.edit.image.size if request.edit and kept else (0, 0))
+    _check_at_most("steps", request.steps, settings.most_steps)
+    width, height = request.size or (request.edit and request.edit.own_size) or (0, 0)
     if width * height * request.images > settings.most_pixels:
         raise RequestError(
             "size",
             f"all images of a request must have at most {settings.most_pixels} pixels together, "
             f"got {request.images} of {width}x{height}",
         )
+
+
+def _check_at_most(field: str, value: int | None, most: int) -> None:
+    if value is not None and value > most:
+        raise RequestError(field, f"{field} must be between 1 and {most}, got {value}")
 
 
 def _background(asked: Asked) -> str | None:
@@ -102,26 +132,28 @@ def _background(asked: Asked) -> str | None:
 
 def encoded(image: GeneratedImage, asked: Asked) -> bytes:
     """An image as a file, its record in it."""
-    if asked.output_format == "png":
-        return encoded_png(image)
-    buffer = io.BytesIO()
-    provenance.save(image, buffer, image.record, asked.output_format, quality=max(1, asked.output_compression))
-    return buffer.getvalue()
+    return provenance.encode(image, asked.output_format, image.record, **_options(asked))
 
 
 def encoded_png(image: GeneratedImage) -> bytes:
     """An image as PNG, its record in it."""
-    buffer = io.BytesIO()
-    provenance.save(image, buffer, image.record, "png", **_PIL["png"])
-    return buffer.getvalue()
+    return provenance.encode(image, "png", image.record, **_PNG)
+
+
+def _options(asked: Asked) -> dict[str, Any]:
+    """For Pillow's encoder. A webp without a quality loses nothing."""
+    if asked.output_format == "png":
+        return _PNG
+    if asked.output_format == "webp" and asked.output_compression == 100:
+        return {}
+    return {"quality": max(1, asked.output_compression)}
 
 
 def partial_image(picture: Image.Image, asked: Asked) -> dict[str, Any]:
     """What an event tells of an intermediate picture."""
-    buffer = io.BytesIO()
-    Image.Image.save(picture, buffer, asked.output_format, **_PIL[asked.output_format])
+    file = provenance.encode(picture, asked.output_format, **_options(asked))
     return {
-        "b64_json": base64.b64encode(buffer.getvalue()).decode(),
+        "b64_json": base64.b64encode(file).decode(),
         "created_at": int(time.time()),
         "size": f"{picture.width}x{picture.height}",
         "quality": "auto",
@@ -142,12 +174,12 @@ def answer_of(service: Service, asked: Asked, drawn: Drawn, base: str) -> Images
     timings = {**drawn.timings, "encode_image": encoding}
     drawn.check()  # nothing is kept for nobody
     service.metrics.stage("encode_image", encoding / 1000)
-    model, first = service.runtime.model, drawn.images[0].record
+    model, first = service.model, drawn.images[0].record
     native = first.native_size or first.size
     data = []
     for image, file, look in zip(drawn.images, files, drawn.seen, strict=True):
         record = image.record
-        handle = service.store.put(image, file, MIME[asked.output_format])
+        handle = service.store.put(file, MIME[asked.output_format])
         as_url = asked.response_format == "url" and not asked.stream
         data.append(
             ImageInfo(
@@ -180,7 +212,7 @@ def answer_of(service: Service, asked: Asked, drawn: Drawn, base: str) -> Images
 
 def usage_of(service: Service, record: Record, images: int) -> Usage:
     """Tokens as this model counts them: of the prompt what its table makes of it, of an image its positions."""
-    spec = service.runtime.model.spec
+    spec = service.model.spec
     words = len(table().tokens(record.prompt)) if spec.conditioning.text_length else 0
     shape = spec.conditioning.codec.shape(spec.pixels)
     drawn = images * shape[-1] * shape[-2]

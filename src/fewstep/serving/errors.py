@@ -24,6 +24,7 @@ class ApiError(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode()  # what it quotes may be no text
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = headers or {}
@@ -33,6 +34,12 @@ class ApiError(Exception):
         """The JSON of the answer."""
         kind = "server_error" if self.status >= 500 else _KINDS.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def busy(message: str, retry_after: float) -> ApiError:
+    """Too much is going on: come back after `retry_after` seconds."""
+    wait = {"retry-after-ms": str(int(1000 * retry_after)), "retry-after": str(-int(-retry_after // 1))}
+    return ApiError(429, message, None, "queue_full", wait)
 
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 499: "request_cancelled"}

@@ -6,12 +6,14 @@ at, the connection is made to the very address that was looked at, and every red
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
 
 from fewstep.serving.errors import ApiError
@@ -53,8 +55,12 @@ def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
                 raise ValueError("it must be an http or https URL without a user")
             target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-            connection = _connected(parts.hostname, port or (443 if secure else 80), secure, param, may, until)
-            try:
+            connection = _connected(parts.hostname, port or (443 if secure else 80), param, may, until)
+            with _cut_at(until, connection):
+                if secure:
+                    connection.default_port = 443
+                    context = ssl.create_default_context()
+                    connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
                 connection.request("GET", target, headers={"accept": "image/*", "user-agent": "fewstep"})
                 answer = connection.getresponse()
                 if answer.status in (301, 302, 303, 307, 308):
@@ -62,42 +68,63 @@ def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is
                     continue
                 if answer.status != 200:
                     raise ApiError(400, f"{param}: the URL answered {answer.status}", param, "invalid_url")
-                return _read(answer, param, most_bytes, until)
-            finally:
-                connection.close()
+                data = _read(answer, param, most_bytes)
+            if time.monotonic() < until:  # an answer of unknown length is whole when it ends, if it was not cut
+                return data
+            raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
-            said = str(error) or type(error).__name__
-            raise ApiError(400, f"{param} could not be fetched: {said}", param, "invalid_url") from None
+            said = f"could not be fetched: {str(error) or type(error).__name__}"
+            if time.monotonic() >= until:
+                said = f"took more than {SECONDS:g} seconds to fetch"
+            raise ApiError(400, f"{param} {said}", param, "invalid_url") from None
     raise ApiError(400, f"{param} redirects more than {REDIRECTS} times", param, "invalid_url")
 
 
+@contextlib.contextmanager
+def _cut_at(until: float, connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Close a connection in the end, and cut it at `until`, whoever waits for it: a site that sends a byte now and
+    then would never be too slow for a time-out."""
+    twin = connection.sock.dup()  # TLS takes the socket itself away
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):  # it is over already
+            twin.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        twin.close()
+        connection.close()
+
+
 def _connected(
-    host: str, port: int, secure: bool, param: str, may: Callable[[str], bool], until: float
+    host: str, port: int, param: str, may: Callable[[str], bool], until: float
 ) -> http.client.HTTPConnection:
-    """A connection to an address of the host's that may be connected to: all of them must."""
+    """A connection to the first address of the host's that answers; all of them must be allowed."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if not addresses or not all(map(may, addresses)):
         raise ApiError(400, f"{param} must lead to a public address", param, "forbidden_url")
-    left = max(0.1, until - time.monotonic())
-    raw = socket.create_connection((addresses[0], port), timeout=left)
-    connection = http.client.HTTPConnection(host, port, timeout=left)
-    try:
-        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
-    except OSError:
-        raw.close()
-        raise
-    return connection
+    connection = http.client.HTTPConnection(host, port)
+    for address in addresses:
+        try:
+            connection.sock = socket.create_connection((address, port), max(0.1, until - time.monotonic()))
+            return connection
+        except OSError as error:
+            failed = error
+    raise failed
 
 
-def _read(answer: http.client.HTTPResponse, param: str, most: int, until: float) -> bytes:
-    data = b""
+def _read(answer: http.client.HTTPResponse, param: str, most: int) -> bytes:
+    data = bytearray()
     while part := answer.read1(65536):
         data += part
         if len(data) > most:
             raise ApiError(400, f"{param} must have at most {most} bytes", param, "too_large")
-        if time.monotonic() > until:
-            raise ApiError(400, f"{param} took more than {SECONDS:g} seconds to fetch", param, "invalid_url")
     if answer.length:  # `read1` does not mind
-        raise http.client.IncompleteRead(data, answer.length)
-    return data
+        raise http.client.IncompleteRead(bytes(data), answer.length)
+    return bytes(data)

@@ -22,16 +22,16 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 import fewstep
-from fewstep.generation import Edit, Request, RequestError
-from fewstep.generation.images import prompt_of
+from fewstep.generation import Edit, GeneratedImage, Request, RequestError
 from fewstep.generation.plan import Progress
 from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
-from fewstep.serving.drawing import check_limits, encoded_png
+from fewstep.serving.bodies import from_validation
+from fewstep.serving.drawing import check_limits, encoded_png, shown_in
 from fewstep.serving.errors import ApiError
-from fewstep.serving.openai_images import from_validation
 from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
+from fewstep.serving.store import Kept
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -150,9 +150,16 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         kept = service.store.get(image_id)
         if kept is None:
             raise ResourceNotFoundError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-        return kept.data if kept.mime == "image/png" else await asyncio.to_thread(encoded_png, kept.image)
+        return kept.data if kept.mime == "image/png" else await asyncio.to_thread(_as_png, service, kept)
 
     return server
+
+
+def _as_png(service: Service, kept: Kept) -> bytes:
+    image = service.pictures.open(kept.data, "image_id")
+    if not isinstance(image, GeneratedImage):
+        raise TypeError(f"a kept {kept.mime} lost its record")
+    return encoded_png(image)
 
 
 def _instructions(service: Service) -> str:
@@ -169,17 +176,15 @@ async def _picture(service: Service, image_id: str | None, image: str | None) ->
     """The picture to change, and what it is said to show."""
     if (image_id is None) == (image is None):
         raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
-    if image_id is not None:
-        kept = service.store.get(image_id.removeprefix(_IMAGES))
-        if kept is None:
-            raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-        return kept.image, kept.image.record.prompt
+    kept = None if image_id is None else service.store.get(image_id.removeprefix(_IMAGES))
+    if image_id is not None and kept is None:
+        raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
     try:
-        data = await uploads.from_url(image, "image", service.settings)
-        opened = await asyncio.to_thread(uploads.picture, data, "image", service.settings.most_pixels)
+        source = kept.data if kept is not None else await uploads.named(image or "", "image", service.settings)
+        opened = await asyncio.to_thread(service.pictures.open, source, "image")
     except ApiError as error:
         raise ToolError(error.message) from error
-    return opened, prompt_of(opened)
+    return opened, shown_in(opened, service.model)
 
 
 def _mask(picture: Image.Image, region: Sequence[float]) -> Image.Image:
@@ -256,7 +261,7 @@ def _client(ctx: Context) -> str:
 def _result(service: Service, drawn: Drawn, data: bytes) -> CallToolResult:
     (image,) = drawn.images
     record = image.record
-    handle = service.store.put(image, data, "image/png")
+    handle = service.store.put(data, "image/png")
     (seen,) = drawn.seen
     uri = f"{_IMAGES}{handle}"
     picture = Picture(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from fewstep.serving.drawing import MIME
-from fewstep.serving.schemas import EditFields, ErrorBody, Generation
+from fewstep.serving.schemas import EditBody, EditFields, ErrorBody, Generation
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
@@ -13,7 +15,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorBody, "description": "The server has another name, or a page from elsewhere asks."},
     404: {"model": ErrorBody, "description": "There is no such model or image."},
     413: {"model": ErrorBody, "description": "The body is too large."},
-    429: {"model": ErrorBody, "description": "The queue is full; `retry-after-ms` says when to come back."},
+    429: {
+        "model": ErrorBody,
+        "description": "The queue, or the room for pictures, is full; `retry-after-ms` says when to come back.",
+    },
     499: {"model": ErrorBody, "description": "A newer request of the same session took this one's place."},
     503: {"model": ErrorBody, "description": "The server is closing."},
     "default": {"model": ErrorBody, "description": "Any other error."},
@@ -30,44 +35,42 @@ FILE: dict[int | str, dict[str, Any]] = {
         "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in MIME.values()},
     }
 }
+
+
+def _published(kind: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema in one piece: what may be left out may be null."""
+    schema = kind.model_json_schema()
+    for name, property in schema["properties"].items():
+        if name not in schema.get("required", ()):
+            schema["properties"][name] = {"anyOf": [property, {"type": "null"}]}
+    return cast(dict[str, Any], _whole(schema, schema.pop("$defs", {})))
+
+
+def _whole(value: Any, parts: dict[str, Any]) -> Any:
+    """Without references."""
+    if isinstance(value, list):
+        return [_whole(each, parts) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _whole(parts[value["$ref"].rpartition("/")[2]], parts)
+    return {name: _whole(each, parts) for name, each in value.items()}
+
+
 JSON: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": Generation.model_json_schema()}},
-    }
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _published(Generation)}}}
 }
-_EDIT: dict[str, Any] = EditFields.model_json_schema()["properties"]
-_SOURCE: dict[str, Any] = {
-    "type": "object",
-    "description": "Either a URL, or the id of an image of an earlier answer.",
-    "properties": {"image_url": {"type": "string"}, "file_id": {"type": "string"}},
-    "minProperties": 1,
-    "maxProperties": 1,
-}
+_FILE = {"type": "string", "format": "binary"}
 FILES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {
-                        "images": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1},
-                        "mask": {"anyOf": [_SOURCE, {"type": "null"}]},
-                        **_EDIT,
-                    },
-                }
-            },
+            "application/json": {"schema": _published(EditBody)},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["image"],
-                    "properties": {
-                        "image": {"type": "string", "format": "binary"},
-                        "mask": {"type": "string", "format": "binary"},
-                        **_EDIT,
-                    },
+                    "properties": {**EditFields.model_json_schema()["properties"], "image": _FILE, "mask": _FILE},
                 }
             },
         },

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from fewstep.generation import GeneratedImage, Model, Request
@@ -224,8 +224,9 @@ class Runtime:
         session: str | None = None,
         seen: Callable[[Progress], None] | None = None,
         arrived: float | None = None,
+        plan: Plan | None = None,
     ) -> Job[T]:
-        """Queue a request; `job.future` gets what `finish` makes of its images.
+        """Queue a request; `job.future` gets what `finish` makes of its images. It is planned here, unless it is.
 
         A request of a session replaces the one that session has in the queue and stops the one it has running. Which
         of a session's is the latest goes by when they arrived, `time.perf_counter()`; now if left out.
@@ -238,18 +239,14 @@ class Runtime:
         """
         if arrived is None:
             arrived = time.perf_counter()
-        job = Job(request, self.model.plan_pictures(request), finish, client, session, seen)
+        job = Job(request, plan or self.model.plan_pictures(request), finish, client, session, seen)
         with self._change:
-            if self._closed:
-                raise ShuttingDown("the server is closing")
+            self.check_room(session)
             if session is not None and arrived < self._arrivals.get(session, arrived):
                 if self._watcher is not None:
                     self._watcher.superseded()
                 raise _superseded()
             earlier = None if session is None else self._sessions.get(session)
-            free = len(self._threads) - len(self._running)
-            if earlier is None and self.waiting - free >= self._most_waiting:
-                raise Busy(self.waiting, self._wait())
             if session is not None:
                 self._sessions[session] = job
                 self._remember(session, arrived)
@@ -258,6 +255,15 @@ class Runtime:
         if earlier is not None:
             self.stop(earlier, _superseded())
         return job
+
+    def check_room(self, session: str | None = None) -> None:
+        """Raise Busy or ShuttingDown where `submit` would: before anything large is made ready for it."""
+        with self._change:
+            if self._closed:
+                raise ShuttingDown("the server is closing")
+            free = len(self._threads) - len(self._running)
+            if session not in self._sessions and self.waiting - free >= self._most_waiting:
+                raise Busy(self.waiting, self._wait())
 
     def stop(self, job: Job[Any], reason: Stopped) -> None:
         """Take a job from the queue, or end it at its next jump; nothing if it is over."""
@@ -313,6 +319,7 @@ class Runtime:
                 self._recent.append(time.perf_counter())
                 self._ended.notify_all()
             self._end(job, answer, error)
+            del job, answer, error  # a thread that rests holds no pictures
 
     def _take(self, turn: threading.Event) -> Job[Any] | None:
         """The next job, waited for; None when the runtime is closed and nothing waits."""
@@ -354,12 +361,12 @@ class Runtime:
                 if job.seen is not None and progress.jump.index + 1 < progress.steps:
                     job.seen(progress)
             assert last is not None  # a plan has at least one step
+            own = {"queue": 1000 * (started - job.queued + seat.waited), "model": 1000 * seat.ran}
+            last = replace(last, timings={**last.timings, **own})
             images = self.model.finish(job.request, job.plan, last)
             drawn = time.perf_counter()
             seen = self._look(last.pixels)
             timings = {**images[0].record.timings}
-            timings["queue"] = 1000 * (started - job.queued + seat.waited)
-            timings["model"] = 1000 * seat.ran
             timings["recognise"] = 1000 * (time.perf_counter() - drawn)
             job.check()
             answer = job.finish(Drawn(images, timings, seen, job.check))

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
 Format = Literal["png", "jpeg", "webp"]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 
 
 class Asked(BaseModel):
     """The fields that every request for images has. Fields of OpenAI's that mean nothing here are taken and ignored;
-    unknown ones are ignored too, as OpenAI's own server does, so that newer clients work."""
+    unknown ones are ignored too, as OpenAI's own server does, so that newer clients work. Null is as if left out."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _told(cls, values: Any) -> Any:
+        """Without what is null."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
     model: str | None = Field(None, max_length=200)
-    n: int = Field(1, ge=1)
+    n: Whole = Field(1, ge=1)
     size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT, or auto for the model's own.")
     background: str | None = Field(None, max_length=20, description="transparent, opaque, auto, white, #rrggbb")
     output_format: Format = "png"
-    output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp.")
+    output_compression: Whole = Field(100, ge=0, le=100, description="Quality; a webp of 100 loses nothing.")
     response_format: Literal["b64_json", "url"] = "b64_json"
     stream: bool = False
-    partial_images: int = Field(0, ge=0, le=3)
+    partial_images: Whole = Field(0, ge=0, le=3)
     user: str | None = Field(None, max_length=1000)
 
     seed: Seed | None = None
-    steps: int | None = Field(None, ge=1)
-    guidance: float | None = None
+    steps: Whole | None = Field(None, ge=1)
+    guidance: Number | None = None
     negative_prompt: str = ""
-    label: int | None = None
+    label: Whole | None = None
     sampler: str | None = Field(None, max_length=50)
+    control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
     session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
 
 
@@ -40,14 +57,33 @@ class Generation(Asked):
     """`POST /v1/images/generations`."""
 
     prompt: str
-    control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
 
 
 class EditFields(Asked):
     """`POST /v1/images/edits` and `/variations`, beside their files."""
 
     prompt: str = ""
-    strength: float | None = Field(None, gt=0, le=1)
+    strength: Number | None = Field(None, gt=0, le=1)
+
+
+class Source(BaseModel):
+    """Either a URL, or the id of an image of an earlier answer."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if (self.image_url is None) == (self.file_id is None):
+            raise PydanticCustomError("source", "must be an object with either image_url or file_id")
+        return self
+
+
+class EditBody(EditFields):
+    """`POST /v1/images/edits` and `/variations` as JSON."""
+
+    images: list[Source] = Field(min_length=1, max_length=1)
+    mask: Source | None = None
 
 
 class ErrorInfo(BaseModel):

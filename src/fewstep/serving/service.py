@@ -1,4 +1,4 @@
-"""What every surface of one server shares: the runtime, the kept images, the judge."""
+"""What every surface of one server shares: the runtime, the kept images, the uploads, the judge."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.store import Store
 from fewstep.serving.tracing import Traces
+from fewstep.serving.uploads import Pictures
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class Service:
     announce: Callable[[], None] = lambda: None
     runtime: Runtime = field(init=False)
     store: Store = field(init=False)
+    pictures: Pictures = field(init=False)
     metrics: Metrics = field(init=False)
     traces: Traces = field(default_factory=Traces)
     keys: tuple[str, ...] = field(init=False)
@@ -50,7 +52,8 @@ class Service:
         """
         chosen = self.settings
         self.keys = () if chosen.keys_file is None else read_keys(chosen.keys_file)
-        self.store = Store(chosen.keep_images, chosen.keep_seconds)
+        self.store = Store(chosen.keep_images, chosen.keep_bytes, chosen.keep_seconds)
+        self.pictures = Pictures(chosen.most_pixels, chosen.held_pixels)
         self.metrics = Metrics()
         file = self.model.saved.recogniser
         look = partial(_recognised, Recogniser(file)) if file.is_file() else None

@@ -62,10 +62,12 @@ class ServeSettings(BaseSettings):
     batch: int = Field(32, ge=1, le=1024, description="Samples in one network call.")
     keep_seconds: float = Field(3600, gt=0, description="How long images stay at their URL or handle.")
     keep_images: int = Field(1000, ge=1, description="How many stay at most.")
+    keep_bytes: int = Field(1_000_000_000, ge=1, description="How many bytes of them stay at most.")
     patience: float = Field(30, ge=0, description="Seconds that running requests get when the server is stopped.")
 
     most_bytes: int = Field(50_000_000, ge=1, description="Of a request's body.")
     most_pixels: int = Field(16_777_216, ge=64, description="Of an uploaded image.")
+    held_pixels: int = Field(134_217_728, ge=64, description="Of all uploaded images in memory at a time; then 429.")
     most_images: int = Field(10, ge=1, le=64, description="Of one request.")
     most_steps: int = Field(64, ge=1, le=1000, description="Of one request.")
     most_prompt: int = Field(4_000, ge=1, le=32_000, description="Characters of a prompt.")

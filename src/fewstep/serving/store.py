@@ -9,21 +9,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fewstep.generation import GeneratedImage
-
 
 @dataclass(frozen=True)
 class Kept:
     """One image.
 
     Args:
-        image: with its record.
-        data: as a file of `mime`.
+        data: a file of `mime`, its record in it.
         mime: such as image/png.
         until: when it goes, by the store's clock.
     """
 
-    image: GeneratedImage
     data: bytes
     mime: str
     until: float
@@ -34,12 +30,16 @@ class Store:
 
     Args:
         most: images; the oldest go first.
+        most_bytes: of all of them; the oldest go first, the newest is always kept.
         seconds: that each is kept.
         clock: gives the time in seconds.
     """
 
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
+    def __init__(
+        self, most: int, most_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._most_bytes, self._seconds, self._clock = most, most_bytes, seconds, clock
+        self._bytes = 0
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -48,14 +48,15 @@ class Store:
             self._expire()
             return len(self._kept)
 
-    def put(self, image: GeneratedImage, data: bytes, mime: str) -> str:
-        """Keep an image: its id."""
+    def put(self, data: bytes, mime: str) -> str:
+        """Keep an image's file: its id."""
         handle = secrets.token_urlsafe(18)
         with self._lock:
             self._expire()
-            self._kept[handle] = Kept(image, data, mime, self._clock() + self._seconds)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            self._kept[handle] = Kept(data, mime, self._clock() + self._seconds)
+            self._bytes += len(data)
+            while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+                self._drop()
         return handle
 
     def get(self, handle: str) -> Kept | None:
@@ -66,8 +67,10 @@ class Store:
 
     def _expire(self) -> None:
         now = self._clock()
-        while self._kept:
-            handle, oldest = next(iter(self._kept.items()))
-            if oldest.until > now:
-                return
-            del self._kept[handle]
+        while self._kept and next(iter(self._kept.values())).until <= now:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Forget the oldest."""
+        _, oldest = self._kept.popitem(last=False)
+        self._bytes -= len(oldest.data)

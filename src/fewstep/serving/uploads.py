@@ -6,62 +6,107 @@ import asyncio
 import base64
 import binascii
 import io
-import re
-from typing import Any
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from fewstep.data.images import BadImage, decode
 from fewstep.generation.images import with_record
-from fewstep.serving.errors import ApiError
+from fewstep.serving.errors import ApiError, busy
 from fewstep.serving.fetching import SECONDS, fetch
 from fewstep.serving.settings import ServeSettings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-_DATA_URL = re.compile(r"data:(?:image/[\w.+-]+)?;base64,", re.IGNORECASE)
+_FETCHERS = ThreadPoolExecutor(8, "fewstep-fetch")
+"""Slow sites hold up each other alone."""
 
 
-def picture(data: bytes, param: str, most_pixels: int) -> Image.Image:
-    """An upload as an upright RGB or RGBA picture, with its record if it has one.
+class Pictures:
+    """Decodes pictures, and bounds how many pixels of them are in memory at a time.
 
-    Raises:
-        ApiError: 400 with `param`: it is none, or too large.
+    Args:
+        most_each: pixels of one.
+        most: pixels of all that live; one alone is taken in any case.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            width, height = opened.size
-    except Exception:
-        width = height = 0  # `decode` says why
-    if width * height > most_pixels:
-        raise ApiError(400, f"{param} must have at most {most_pixels} pixels, got {width}x{height}", param)
-    try:
-        return with_record(decode(data), data)
-    except BadImage as error:
-        raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
 
+    def __init__(self, most_each: int, most: int) -> None:
+        self._most_each, self._most, self._held = most_each, most, 0
+        self._lock = threading.RLock()  # a picture may go, and call `_give`, at any moment, in `_take` too
 
-async def from_url(url: Any, param: str, settings: ServeSettings) -> bytes:
-    """The file that a URL stands for: in a data URL, or, where the settings allow it, fetched.
+    @property
+    def held(self) -> int:
+        """Pixels in memory."""
+        return self._held
 
-    Raises:
-        ApiError: 400: the URL is none, may not be fetched, or gives no file.
-    """
-    if not isinstance(url, str):
-        raise ApiError(400, f"{param} must be a URL, got {url!r:.80}", param, "invalid_url")
-    prefix = _DATA_URL.match(url)
-    if prefix is None and url[:5].lower() != "data:" and settings.fetch_images:
+    def open(self, source: bytes | str, param: str) -> Image.Image:
+        """A file, or the one in a data URL, as an upright RGB or RGBA picture, with its record if it has one.
+
+        Raises:
+            ApiError: 400 with `param`: it is none, or too large; 429: too many pixels are in memory already.
+        """
+        data = _in_data_url(source, param) if isinstance(source, str) else source
         try:
-            async with asyncio.timeout(
-                SECONDS + 1
-            ):  # `fetch` looks at the time between reads, and a read can be slow
-                return await asyncio.to_thread(fetch, url, param, settings.most_bytes)
-        except TimeoutError:
-            slow = f"{param} took more than {SECONDS:g} seconds to fetch"
-            raise ApiError(400, slow, param, "invalid_url") from None
-    if prefix is None:
-        why = "" if settings.fetch_images else "; this server fetches no URLs"
-        raise ApiError(400, f"{param} must be a data URL (data:image/png;base64,…){why}", param, "invalid_url")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                width, height = opened.size
+        except Exception:
+            width = height = 0  # `decode` says why
+        pixels = width * height
+        if pixels > self._most_each:
+            raise ApiError(400, f"{param} must have at most {self._most_each} pixels, got {width}x{height}", param)
+        self._take(pixels)
+        try:
+            picture = with_record(decode(data), data)
+        except BaseException as error:
+            self._give(pixels)
+            if not isinstance(error, BadImage):
+                raise
+            raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
+        weakref.finalize(picture, self._give, pixels)
+        return picture
+
+    def _take(self, pixels: int) -> None:
+        with self._lock:
+            if self._held and self._held + pixels > self._most:
+                raise busy("the images of other requests take all the room there is: try again in 1 s", 1.0)
+            self._held += pixels
+
+    def _give(self, pixels: int) -> None:
+        with self._lock:
+            self._held -= pixels
+
+
+async def named(url: str, param: str, settings: ServeSettings) -> bytes | str:
+    """What a URL stands for: a data URL itself, or, where the settings allow it, the file behind it.
+
+    Raises:
+        ApiError: 400: the URL may not be fetched, or gives no file.
+    """
+    if url[:5].lower() == "data:":
+        return url
+    if not settings.fetch_images:
+        wanted = f"{param} must be a data URL (data:image/png;base64,…); this server fetches no URLs"
+        raise ApiError(400, wanted, param, "invalid_url")
     try:
-        return base64.b64decode(url[prefix.end() :], validate=True)
+        async with asyncio.timeout(SECONDS + 1):  # looking a name up can take longer than `fetch` would
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(_FETCHERS, fetch, url, param, settings.most_bytes)
+    except TimeoutError:
+        slow = f"{param} took more than {SECONDS:g} seconds to fetch"
+        raise ApiError(400, slow, param, "invalid_url") from None
+
+
+def _in_data_url(url: str, param: str) -> bytes:
+    """The file in a data URL."""
+    head, comma, text = url.partition(",")
+    kind, *options = head[5:].lower().split(";")
+    if not comma or "base64" not in options:
+        said = f"{param} must be a data URL in base64 (data:image/png;base64,…), got {url[:60]!r}"
+        raise ApiError(400, said, param, "invalid_url")
+    if kind and not kind.startswith("image/"):
+        raise ApiError(400, f"{param} must be a data URL of an image, got {kind[:60]!r}", param, "invalid_url")
+    try:
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{param} holds no valid base64", param, "invalid_url") from None
