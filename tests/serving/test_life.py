@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fewstep.generation import Model, Request
 from fewstep.serving.app import build_app
-from fewstep.serving.runtime import Busy
+from fewstep.serving.jobs import Busy
 from fewstep.serving.security import new_key
 from fewstep.serving.service import Service
 from fewstep.serving.settings import ServeSettings

@@ -21,7 +21,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from PIL import Image
 
-from fewstep.serving.runtime import Seen
+from fewstep.serving.jobs import Seen
 from fewstep.serving.security import hashed, new_key
 from servers import Running, call, draw, environment
 from tiny_models import SIDE, TinyModels, onnx

@@ -13,8 +13,9 @@ import pytest
 
 from fewstep.generation import Model, Request, RequestError
 from fewstep.serving.batching import Closed
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, Seen, ShuttingDown, Superseded
 from fewstep.serving.metrics import Metrics
-from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, Runtime, Seen, ShuttingDown, Superseded
+from fewstep.serving.runtime import Runtime
 from servers import until
 from tiny_models import TinyModels, onnx
 

@@ -20,11 +20,11 @@ import fewstep
 from fewstep.generation import RequestError
 from fewstep.serving.bodies import from_validation
 from fewstep.serving.errors import ApiError
+from fewstep.serving.jobs import ShuttingDown
 from fewstep.serving.mcp import mcp_server
 from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import images_router
 from fewstep.serving.requests import Identified
-from fewstep.serving.runtime import ShuttingDown
 from fewstep.serving.security import Keyed, Named
 from fewstep.serving.service import Service
 

@@ -16,7 +16,7 @@ from fewstep.generation.plan import Plan
 from fewstep.generation.request import parse_size
 from fewstep.models.text import table
 from fewstep.provenance import Record
-from fewstep.serving.runtime import Drawn
+from fewstep.serving.jobs import Drawn
 from fewstep.serving.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
 from fewstep.serving.settings import ServeSettings
 

@@ -29,7 +29,7 @@ from fewstep.serving import uploads
 from fewstep.serving.bodies import from_validation
 from fewstep.serving.drawing import check_limits, encoded_png, shown_in
 from fewstep.serving.errors import ApiError
-from fewstep.serving.runtime import Busy, Cancelled, Drawn, Stopped
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.service import Service
 from fewstep.serving.store import Kept
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps

@@ -20,8 +20,8 @@ from fewstep.serving import bodies
 from fewstep.serving.bodies import Sent
 from fewstep.serving.drawing import answer_of, partial_image, planned, request_of
 from fewstep.serving.errors import ApiError, busy
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
 from fewstep.serving.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
-from fewstep.serving.runtime import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
 from fewstep.serving.schemas import Asked, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.service import Service
 

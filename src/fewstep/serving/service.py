@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 from fewstep.evaluation.recognise import Recogniser
 from fewstep.generation import Model, Request
 from fewstep.generation.plan import Progress
+from fewstep.serving.jobs import Cancelled, Drawn, Job, Seen
 from fewstep.serving.metrics import Metrics
-from fewstep.serving.runtime import Cancelled, Drawn, Job, Runtime, Seen
+from fewstep.serving.runtime import Runtime
 from fewstep.serving.security import read_keys
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.store import Store
