@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Rng
+from fewstep.core.densities import Rng, TwoTimes
 from fewstep.core.distances import Squared
 from fewstep.core.levels import Path
 from fewstep.core.parameterisations import Estimator, Targets
@@ -19,12 +19,18 @@ from fewstep.objectives import (
     Batch,
     ConsistencyDistillation,
     ConsistencyTraining,
+    ContinuousConsistency,
     Diffusion,
     EasyConsistency,
+    FlowMapDistillation,
     FlowMatching,
     Loss,
+    MeanFlow,
     Objective,
+    Shortcut,
+    TruncatedConsistency,
 )
+from fewstep.objectives.derivatives import Derivative
 from oracles import Gaussian
 from students import step_rng
 
@@ -50,13 +56,16 @@ class World:
 
     Args:
         teacher: for those that need one.
+        first: the consistency function that a second stage goes on from.
         low, high: the σ/α that it visits, both ends included.
         levels: of its grid, or how fine the gap between the two levels of a pair is.
         path: the scale of x, None for its own.
-        distance: {"distance": Squared()} where the exact solution must be stationary.
+        distance: {"distance": Squared()} where the exact solution must be stationary: without adaptive weights and
+            normalised tangents then.
     """
 
     teacher: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.SAME))
+    first: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.CLEAN))
     low: float = 0.01
     high: float = 20.0
     levels: int = 6
@@ -76,6 +85,14 @@ class World:
         """r = t·(1 − 1/levels)."""
         return EctGap(q=self.levels, stages=1, k=0.0)
 
+    @property
+    def times(self) -> TwoTimes:
+        return TwoTimes(self.density, 0.5)
+
+    @property
+    def plain(self) -> bool:
+        return bool(self.distance)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -86,12 +103,16 @@ class Case:
         stationary: where the expected gradient at the exact solution vanishes: at any gap, or as it closes.
         paths: whether it is told the scale of x.
         target: whether its loss looks at the target network.
+        calls: of the network in one loss.
+        flow_map: whether it learns jumps to any level.
     """
 
     make: Callable[[World], Objective]
     stationary: str = "as the gap closes"
     paths: bool = True
     target: bool = True
+    calls: int = 2
+    flow_map: bool = False
 
 
 def distilled(w: World, **settings: Any) -> Objective:
@@ -102,9 +123,32 @@ def trained(w: World, **settings: Any) -> Objective:
     return ConsistencyTraining(levels=lambda clock: w.levels, path=w.path, **w.grid, **w.distance, **settings)
 
 
+def continuous(w: World, **settings: Any) -> Objective:
+    loose: dict[str, Any] = {"floor": None, "weight": None} if w.plain else {}
+    return ContinuousConsistency(density=w.density, **{"warmup": 0, "derivative": STEPS, **loose, **settings})
+
+
+def mean_flow(w: World, **settings: Any) -> Objective:
+    loose: dict[str, Any] = {"power": 0.0} if w.plain else {}
+    return MeanFlow(w.times, **{"derivative": STEPS, **loose, **settings})
+
+
+def aligned(w: World, **settings: Any) -> Objective:
+    loose: dict[str, Any] = {"floor": None} if w.plain else {}
+    return FlowMapDistillation(w.teacher, times=w.times, **{"warmup": 0, "derivative": STEPS, **loose, **settings})
+
+
+def truncated(w: World) -> Objective:
+    return TruncatedConsistency(w.first, 1.0, w.density, gap=w.gap, path=w.path, **w.distance)
+
+
+STEPS = Derivative("differences", 1e-4)
+FORWARD = Derivative()
+JVP: dict[str, Any] = {"paths": False, "flow_map": True}
+
 TABLE = {
-    "diffusion": Case(lambda w: Diffusion(w.density, path=w.path), "always", target=False),
-    "flow matching": Case(lambda w: FlowMatching(w.density), "always", paths=False, target=False),
+    "diffusion": Case(lambda w: Diffusion(w.density, path=w.path), "always", target=False, calls=1),
+    "flow matching": Case(lambda w: FlowMatching(w.density), "always", paths=False, target=False, calls=1),
     "CD, Heun": Case(lambda w: distilled(w)),
     "CD, Euler": Case(lambda w: distilled(w, solver="euler")),
     "CD, EMA target": Case(lambda w: distilled(w, decay=0.9)),
@@ -112,6 +156,23 @@ TABLE = {
     "iCT": Case(lambda w: trained(w)),
     "ECT": Case(lambda w: EasyConsistency(w.density, w.gap, path=w.path, **w.distance)),
     "ECT, EDM weight": Case(lambda w: EasyConsistency(w.density, w.gap, weight="edm", path=w.path, **w.distance)),
+    "TCM": Case(truncated),
+    "sCT": Case(lambda w: continuous(w), "always", paths=False, calls=4),
+    "sCT, forward": Case(lambda w: continuous(w, derivative=FORWARD), "always", paths=False),
+    "sCT, warming up": Case(lambda w: continuous(w, warmup=10), "no", paths=False, calls=4),
+    "sCD": Case(lambda w: continuous(w, teacher=w.teacher), "always", paths=False, calls=4),
+    "MeanFlow": Case(lambda w: mean_flow(w), "always", calls=4, **JVP),
+    "MeanFlow, forward": Case(lambda w: mean_flow(w, derivative=FORWARD), "always", **JVP),
+    "MeanFlow, improved": Case(lambda w: mean_flow(w, improved=True), "always", calls=5, **JVP),
+    "MeanFlow, distilled": Case(lambda w: mean_flow(w, teacher=w.teacher), "always", calls=4, **JVP),
+    "AYF, Eulerian": Case(lambda w: aligned(w), "always", calls=4, **JVP),
+    "AYF, Lagrangian": Case(lambda w: aligned(w, end="lagrangian"), "always", calls=4, **JVP),
+    "shortcut": Case(lambda w: Shortcut(w.times), "always", paths=False, calls=3, flow_map=True),
+    "SoFlow": Case(
+        lambda w: Shortcut.soflow(times=w.times, gap=lambda clock: 1 / w.levels, power=0.0 if w.plain else 1.0),
+        paths=False,
+        flow_map=True,
+    ),
 }
 PAIRS = [name for name, case in TABLE.items() if case.target]
 ON_PATHS = [name for name, case in TABLE.items() if case.paths]

@@ -54,7 +54,7 @@ class WithError(nn.Module):
         self.targets, self.epsilon = exact.targets, exact.epsilon
 
     def forward(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
-        exact: Tensor = self.exact(x, at, to, cond).detach()
+        exact: Tensor = self.exact(x, at, to, cond)
         return exact + self.error(x, at)
 
     def error(self, x: Tensor, at: Level) -> Tensor:

@@ -24,7 +24,7 @@ from fewstep.core.densities import Rng
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.objectives import Batch, ConsistencyTraining, Loss, Objective
+from fewstep.objectives import Batch, ConsistencyTraining, ContinuousConsistency, Loss, Objective
 from fewstep.training import checkpoints, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
@@ -106,6 +106,15 @@ def run_mlp(out: Path, config: TrainingConfig, seed: int = 0) -> None:
     """A perceptron with everything; only the first process writes."""
     average = loop.train(small_mlp(seed), Edm(), everything(seed), Rows((2,)), config, out)
     if int(os.environ.get("RANK", "0")) == 0:
+        save_file(dict(average.state_dict()), out / "result.safetensors")
+
+
+def run_differentiating(out: Path, config: TrainingConfig, rank: int = 0) -> None:
+    """A perceptron that learns by the derivative of itself, with dropout and a learned weight."""
+    torch.manual_seed(rank)
+    objective = ContinuousConsistency(warmup=4, dropout=True)
+    average = loop.train(small_mlp(rank), Edm(), objective, Rows((2,)), config, out)
+    if rank == 0:
         save_file(dict(average.state_dict()), out / "result.safetensors")
 
 

@@ -27,7 +27,7 @@ from fewstep.objectives import (
     Objective,
 )
 from objective_cases import ORACLE, PLAIN, TABLE, LogUniform, World, loss_of, points
-from oracles import Mixture
+from oracles import Gaussian, Mixture
 from students import WithError, step_rng
 
 
@@ -62,20 +62,24 @@ def _gradients(objective: Objective, student: WithError, data: Callable[[int], T
 
 
 def _significance(gradients: Tensor) -> float:
-    """The largest |mean| in standard errors."""
-    error = gradients.std(dim=0) / len(gradients) ** 0.5
+    """The largest |mean| in standard errors; 1e-8 is nothing: with a teacher every sample's own gradient vanishes, but
+    for what central differences leave."""
+    error = gradients.std(dim=0) / len(gradients) ** 0.5 + 1e-8
     return float((gradients.mean(dim=0) / error).abs().max())
 
 
 @pytest.mark.parametrize("name", ALWAYS)
 def test_the_expected_gradient_vanishes_at_the_exact_solution(name: str) -> None:
-    mixture = Mixture.ring(targets=Targets.SAME)
-    objective = TABLE[name].make(World(low=0.05))
-    points = [torch.from_numpy(mixture.sample(np.random.default_rng(i), 1024)) for i in range(40)]
-    exact = _gradients(objective, WithError(mixture), points.__getitem__, 40)
-    assert _significance(exact) < 4.0
-    wrong = WithError(mixture, [0.05, -0.05, 0.05, 0.05])
-    assert _significance(_gradients(objective, wrong, points.__getitem__, 40)) > 8.0
+    # a flow map's exact solution is closed for a Gaussian, a denoiser's for a mixture too
+    oracle: Mixture | Gaussian = Mixture.ring()
+    data = [torch.from_numpy(oracle.sample(np.random.default_rng(i), 1024)) for i in range(40)]
+    if TABLE[name].target:
+        oracle, data = ORACLE, [points(1024, seed) for seed in range(40)]
+    objective = TABLE[name].make(World(replace(oracle, targets=Targets.SAME), low=0.05, distance=PLAIN))
+    solution = replace(oracle, targets=objective.targets)
+    assert _significance(_gradients(objective, WithError(solution), data.__getitem__, 40)) < 4.0
+    wrong = WithError(solution, [0.05, -0.05, 0.05, 0.05])
+    assert _significance(_gradients(objective, wrong, data.__getitem__, 40)) > 8.0
 
 
 def _fixed_point(objective: Objective, size: int = 2**15) -> Tensor:
@@ -96,11 +100,12 @@ def _fixed_point(objective: Objective, size: int = 2**15) -> Tensor:
 @pytest.mark.parametrize("name", IN_THE_LIMIT)
 def test_the_fixed_point_tends_to_the_exact_solution_as_the_gap_closes(name: str) -> None:
     def distance(levels: int) -> float:
-        world = World(replace(ORACLE, targets=Targets.SAME), low=0.01, high=10.0, levels=levels, distance=PLAIN)
+        teacher, first = (replace(ORACLE, targets=targets) for targets in (Targets.SAME, Targets.CLEAN))
+        world = World(teacher, first, low=0.01, high=10.0, levels=levels, distance=PLAIN)
         return float(_fixed_point(TABLE[name].make(world)).norm())
 
     wide, middle, close = distance(4), distance(16), distance(64)
-    sampling_error = 0.012
+    sampling_error = 0.015
     assert middle < 0.5 * wide
     assert close < max(0.6 * middle, sampling_error)
     assert close < 0.05

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import fewstep.objectives
 from fewstep.core.arrays import Array, Condition
+from fewstep.core.densities import LogNormal, TwoTimes
 from fewstep.core.grids import karras
 from fewstep.core.levels import CLEAN, Level, Linear, Path, Trig
 from fewstep.core.parameterisations import Targets
@@ -30,7 +31,7 @@ from subjects import PATHS
 
 def test_every_objective_is_in_the_table() -> None:
     made = {type(case.make(World())).__name__ for case in TABLE.values()}
-    known = set(fewstep.objectives.__all__) - {"Batch", "Loss", "Objective"}
+    known = set(fewstep.objectives.__all__) - {"Batch", "LearnedGuidance", "Loss", "Objective"}
     assert made == known, "register each objective in TABLE"
 
 
@@ -119,19 +120,27 @@ def test_the_result_does_not_depend_on_how_many_processes_share_the_batch(name: 
 
 
 def _without_forced_ends(objective: Any) -> Any:
-    return replace(objective, density=fewstep.core.densities.LogNormal())
+    if hasattr(objective, "times"):
+        return replace(objective, times=TwoTimes(LogNormal(), 0.5))
+    return replace(objective, density=LogNormal())
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_half_precision_networks_give_a_loss_near_float32s(name: str) -> None:
+def test_half_precision_networks_learn_nearly_what_float32_learns(name: str) -> None:
     objective, batch = TABLE[name].make(World(low=0.1, levels=3)), Batch(points(64).float())
-    single, half = (
-        loss_of(objective, student_of(AtPrecision(perceptron(), CPU, precision), objective.targets), batch)
-        for precision in ("float32", "bf16")
-    )
-    assert half.per_sample.dtype == torch.float32
-    assert not torch.equal(half.per_sample, single.per_sample)
-    torch.testing.assert_close(half.terms["student"], single.terms["student"], rtol=0.03, atol=0)
+    gradients = []
+    for precision in ("float32", "bf16"):
+        network, frozen = perceptron(), perceptron()
+        student = student_of(AtPrecision(network, CPU, precision), objective.targets)
+        # the training loop gives a target in float32 to those that differentiate it
+        exact = AtPrecision(frozen, CPU, "float32" if objective.differentiates else precision)
+        loss = loss_of(objective, student, batch, student_of(exact, objective.targets))
+        assert loss.per_sample.dtype == torch.float32
+        loss.terms["student"].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    single, half = gradients
+    assert not torch.equal(half, single)
+    assert float((half - single).norm() / single.norm()) < 0.05
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -155,7 +164,7 @@ def test_only_the_student_gets_a_gradient(name: str) -> None:
     torch.testing.assert_close(again, apart)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [name for name in PAIRS if TABLE[name].paths])
 def test_the_target_is_asked_for_clean_data_at_a_lower_level(name: str) -> None:
     objective = TABLE[name].make(World())
     calls: dict[str, tuple[Level, Level, bool]] = {}
@@ -192,7 +201,7 @@ def test_dropout_drops_the_same_in_both_branches_and_only_where_asked(name: str)
         seen.clear()
         objective = replace(made, dropout=dropout)  # type: ignore[type-var]
         loss_of(objective, student_of(network, made.targets), Batch(points(32).float()))
-        assert len(seen) == (2 if TABLE[name].target else 1)
+        assert len(seen) == TABLE[name].calls
         if dropout:
             assert seen[0].dtype == torch.int64
             assert len(set(seen[0].tolist())) == 32
@@ -203,7 +212,7 @@ def test_dropout_drops_the_same_in_both_branches_and_only_where_asked(name: str)
 
 def test_the_target_decay_says_whether_there_is_a_target_network() -> None:
     decays = {name: case.make(World()).target_decay(START) for name, case in TABLE.items()}
-    assert {name for name, decay in decays.items() if decay is not None} == {"CD, EMA target", "CT"}
+    assert {name for name, decay in decays.items() if decay is not None} == {"CD, EMA target", "CT", "shortcut"}
     assert decays["CD, EMA target"] == 0.9
     assert all(decay is None or 0 < decay < 1 for decay in decays.values())
 

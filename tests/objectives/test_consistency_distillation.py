@@ -13,7 +13,7 @@ from fewstep.core.curricula import Clock
 from fewstep.core.distances import PseudoHuber, Squared
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Targets
-from fewstep.objectives import Batch, ConsistencyDistillation
+from fewstep.objectives import Batch, ConsistencyDistillation, LearnedGuidance
 from students import Dictated, student_of
 
 SD, N = 0.5, 8
@@ -128,7 +128,7 @@ def test_guidance_folds_into_the_teacher_and_its_scale_becomes_an_input_of_the_s
     label = torch.arange(32, dtype=torch.float64) % 3
     null = {"label": torch.full((1,), 5.0, dtype=torch.float64)}
     objective = ConsistencyDistillation(
-        labelled("teacher", Targets.SAME), N, "euler", Squared(), guidance=(1.5, 4.0), null=null
+        labelled("teacher", Targets.SAME), N, "euler", Squared(), guidance=LearnedGuidance(1.5, 4.0, null)
     )
     student, target = labelled("student", Targets.CLEAN), labelled("target", Targets.CLEAN)
     loss = objective(student, target, Batch(data, {"label": label}), CLOCK, Dictated([noise], [u, v]))
@@ -164,7 +164,7 @@ def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
         ConsistencyDistillation(teacher, levels=1)
     with pytest.raises(ValueError, match="guidance needs `null`"):
-        ConsistencyDistillation(teacher, guidance=(1.0, 4.0))
+        LearnedGuidance(1.0, 4.0, {})
 
 
 def test_a_teacher_of_another_path_can_be_distilled() -> None:

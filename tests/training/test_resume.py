@@ -25,6 +25,7 @@ from training_runs import (
     everything,
     in_a_step,
     removing_an_old_one,
+    run_differentiating,
     run_mlp,
     run_unet,
     small_mlp,
@@ -100,6 +101,29 @@ def test_two_processes_give_the_result_of_one_with_the_double_batch(processes: P
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=2e-5)
     results = [load_file(run / "result.safetensors")["head.weight"] for run in (shared, alone)]
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=2e-5)
+
+
+def test_what_learns_by_its_own_derivative_shares_gradients_too(processes: Processes, tmp_path: Path) -> None:
+    """The derivative is taken of the bare network: two processes must still learn what one does."""
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    assert processes.run_together(2, run_differentiating, shared, replace(EXACT, images=48, batch=3)) == [0, 0]
+    assert processes.run(run_differentiating, alone, replace(EXACT, images=48, batch=6)) == 0
+    for file in ("student", "average", "weight"):
+        ours, theirs = (
+            load_file(run / "checkpoints" / "step-00000008" / f"{file}.safetensors") for run in (shared, alone)
+        )
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+    moved = load_file(alone / "result.safetensors")["head.weight"]
+    assert float(moved.abs().max()) > 1e-3
+
+
+def test_what_learns_by_its_own_derivative_resumes_bit_for_bit(processes: Processes, tmp_path: Path) -> None:
+    undisturbed, killed, half = tmp_path / "undisturbed", tmp_path / "killed", replace(EXACT, precision="bf16")
+    assert processes.run(run_differentiating, undisturbed, half) == 0
+    assert processes.run(run_differentiating, killed, half, death=Death(in_a_step, 6)) == -signal.SIGKILL
+    assert processes.run(run_differentiating, killed, half) == 0
+    assert (killed / "result.safetensors").read_bytes() == (undisturbed / "result.safetensors").read_bytes()
 
 
 def test_two_micro_batches_give_the_result_of_one_of_the_double_size(tmp_path: Path) -> None:

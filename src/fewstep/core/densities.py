@@ -69,6 +69,102 @@ class UniformAngle:
         return self.sigma_data * namespace(u).tan(theta)
 
 
+@dataclass(frozen=True)
+class LogStudentT:
+    """ln(σ/α) by Student's t-distribution between two bounds (TCM, 2410.14895 §4): mass at both ends of the range.
+
+    Args:
+        loc, scale, freedom: of the distribution; 0, 0.2 and 0.01 on CIFAR-10.
+        low, high: bounds of σ/α.
+    """
+
+    loc: float = 0.0
+    scale: float = 0.2
+    freedom: float = 0.01
+    low: float = 1.0
+    high: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < float("inf"):
+            raise ValueError(f"need 0 < low < high < ∞, got {self.low} and {self.high}")
+
+    def sample(self, rng: Rng, size: int) -> Array:
+        edges = np.linspace(math.log(self.low), math.log(self.high), 4097)
+        middle = ((edges[1:] + edges[:-1]) / 2 - self.loc) / self.scale
+        weights = (1 + middle**2 / self.freedom) ** (-(self.freedom + 1) / 2)
+        u, v = rng.uniform((size,)), rng.uniform((size,))
+        begin, width = like(edges, u), float(edges[1] - edges[0])
+        return namespace(u).exp(begin[choose(weights, u)] + width * v)
+
+
+class Pairs(Protocol):
+    """A distribution of pairs of times t ≥ r on the linear path, for flow maps."""
+
+    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+        """Draw t and r [size], float64, 0 < r ≤ t ≤ 1 or r = 0; where r = t the pair stands for the denoiser."""
+        ...
+
+
+@dataclass(frozen=True)
+class TwoTimes:
+    """Both times from one density, the later first; r = t but for a share of the pairs (MeanFlow 2505.13447 §4.3).
+
+    Args:
+        density: of σ/α = t/(1 − t).
+        apart: the share with r < t: 0.25 on ImageNet's latents, 0.75 on CIFAR-10.
+    """
+
+    density: Density = LogitNormal()
+    apart: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_share(self.apart)
+
+    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+        one, other = (_linear_time(self.density.sample(rng, size)) for _ in range(2))
+        xp = namespace(one)
+        t, r = xp.maximum(one, other), xp.minimum(one, other)
+        return t, xp.where(rng.uniform((size,)) < self.apart, r, t)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Steps of length 1, 1/2, 1/4 … that divide [0, 1] evenly (shortcut models, 2410.12557 §3.2).
+
+    Args:
+        finest: M, the finest division; r = t stands at its times.
+        apart: the share with r < t.
+    """
+
+    finest: int = 128
+    apart: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_share(self.apart)
+        if self.finest < 2 or self.finest & (self.finest - 1):
+            raise ValueError(f"finest must be a power of 2 above 1, got {self.finest}")
+
+    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+        length, place, share = (rng.uniform((size,)) for _ in range(3))
+        xp = namespace(length)
+        parts = 2.0 ** xp.floor(xp.astype(length, xp.float64) * math.log2(self.finest))
+        apart = share < self.apart
+        parts = xp.where(apart, parts, xp.full_like(parts, self.finest))
+        t = 1.0 - xp.floor(xp.astype(place, xp.float64) * parts) / parts
+        return t, xp.where(apart, t - 1.0 / parts, t)
+
+
+def check_share(share: float) -> None:
+    """Raise ValueError unless `share` is a share of a batch."""
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"a share must be between 0 and 1, got {share}")
+
+
+def _linear_time(ratio: Array) -> Array:
+    ratio = namespace(ratio).astype(ratio, namespace(ratio).float64)
+    return ratio / (1 + ratio)
+
+
 def choose(weights: Array, u: Array) -> Array:
     """Pick indices by their weights: the inverse of the cumulative sum at u ∈ [0, 1), int64 of u's shape."""
     xp = namespace(u)

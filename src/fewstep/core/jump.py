@@ -58,6 +58,16 @@ def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
     return per_sample(shrink, x) * x + per_sample(to.alpha - at.alpha * shrink, x) * estimate
 
 
+def connecting_estimate(x: Array, at: Level, to: Level, x_to: Array) -> Array:
+    """The constant estimate whose jump brings x to x_to: (σ·x' − σ'·x)/(α'·σ − α·σ'); 0 where both levels are one.
+
+    Along a trajectory it is the average of the denoiser over κ between both levels.
+    """
+    gap = to.alpha * at.sigma - at.alpha * to.sigma
+    inverse = divide(gap * 0 + 1, gap)
+    return per_sample(at.sigma * inverse, x) * x_to - per_sample(to.sigma * inverse, x) * x
+
+
 def check_leaves_noise(at: Level, to: Level) -> None:
     """Raise ValueError if a sample leaves σ = 0 for another level: nothing there says where to go.
 

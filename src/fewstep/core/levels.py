@@ -197,8 +197,8 @@ class Trig:
     def level(self, time: Array) -> Level:
         time = _as_time(time)
         xp = namespace(time)
-        # cos(π/2) is 6e-17 in floating point; the end of the path is pure noise, exactly
-        alpha = xp.where(time >= self.noisiest, xp.zeros_like(time), xp.cos(time))
+        # cos(t) as sin(π/2 − t): 0 at the end of the path, where cos(π/2) is 6e-17, and smooth there
+        alpha = xp.sin(xp.clip(self.noisiest - time, 0.0, np.pi / 2))
         return Level(alpha, self.sigma_data * xp.sin(time))
 
     def time(self, level: Level) -> Array:

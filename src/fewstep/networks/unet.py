@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fewstep.core.arrays import Condition
 from fewstep.core.randomness import shared_dropout
 from fewstep.networks.conditioning import Embedding, TextEncoder, attend, zero
+from fewstep.networks.norms import GroupNorm
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class UNet(nn.Module):
                 following = config.widths[level + 1]
                 self.shrink.append(nn.Conv2d(width, following, 3, stride=2, padding=1))
                 self.grow.append(nn.Conv2d(following, width, 1))
-        self.norm = nn.GroupNorm(_groups(config.widths[0]), config.widths[0])
+        self.norm = GroupNorm(_groups(config.widths[0]), config.widths[0])
         self.head = zero(nn.Conv2d(config.widths[0], config.channels, 3, padding=1))
 
     def forward(
@@ -209,10 +210,10 @@ class Block(nn.Module):
         tokens: int,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(_groups(inputs), inputs)
+        self.norm1 = GroupNorm(_groups(inputs), inputs)
         self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
         self.modulate = nn.Linear(embedding, 2 * width)
-        self.norm2 = nn.GroupNorm(_groups(width), width)
+        self.norm2 = GroupNorm(_groups(width), width)
         self.conv2 = zero(nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Conv2d(inputs, width, 1) if inputs != width else nn.Identity()
         self.attention = Attention(width, tokens) if attention else None
@@ -240,7 +241,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, tokens: int, head: int = 32) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(_groups(width), width)
+        self.norm = GroupNorm(_groups(width), width)
         self.qkv = nn.Linear(width, 3 * width)
         self.read = nn.Linear(tokens, 2 * width) if tokens else None
         self.out = zero(nn.Linear(width, width))

@@ -2,18 +2,30 @@
 
 from fewstep.objectives.consistency_distillation import ConsistencyDistillation
 from fewstep.objectives.consistency_training import ConsistencyTraining
+from fewstep.objectives.continuous_consistency import ContinuousConsistency
 from fewstep.objectives.diffusion import Diffusion
 from fewstep.objectives.easy_consistency import EasyConsistency
+from fewstep.objectives.flow_map_distillation import FlowMapDistillation
 from fewstep.objectives.flow_matching import FlowMatching
+from fewstep.objectives.guidance import LearnedGuidance
+from fewstep.objectives.mean_flow import MeanFlow
 from fewstep.objectives.objective import Batch, Loss, Objective
+from fewstep.objectives.shortcut import Shortcut
+from fewstep.objectives.truncated_consistency import TruncatedConsistency
 
 __all__ = [
     "Batch",
     "ConsistencyDistillation",
     "ConsistencyTraining",
+    "ContinuousConsistency",
     "Diffusion",
     "EasyConsistency",
+    "FlowMapDistillation",
     "FlowMatching",
+    "LearnedGuidance",
     "Loss",
+    "MeanFlow",
     "Objective",
+    "Shortcut",
+    "TruncatedConsistency",
 ]

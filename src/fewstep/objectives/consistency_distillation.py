@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fewstep.core.arrays import Condition, like
+from fewstep.core.arrays import like
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng, choose, uniform_weights
 from fewstep.core.distances import Distance, PseudoHuber
 from fewstep.core.grids import karras
-from fewstep.core.guidance import Guided
-from fewstep.core.jump import euler_step, heun_step
+from fewstep.core.jump import StepVariable, euler_step, heun_step
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
 
 
@@ -36,13 +37,13 @@ class ConsistencyDistillation(Objective):
         solver: the teacher's step; `heun` costs two evaluations, `euler` one.
         distance: d.
         weight: λ of the level t [b]; 1 if None.
-        guidance: draw the guidance scale evenly from this range; None leaves the teacher unguided.
-        null: the teacher's unconditional condition, needed for guidance.
+        guidance: the teacher's, which becomes the student's input; None for none.
         decay: of the moving average that is the target; None takes the student itself (2310.14189).
         sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the
             student, or at clean if it has none.
         path: the scale on which x is shown; None is VE.
         dropout: whether to drop activations, with one mask for both branches.
+        variable: what Heun's step integrates over: the paper's is `ratio`, σ/α; `angle` also starts at pure noise.
     """
 
     teacher: Estimator
@@ -50,21 +51,19 @@ class ConsistencyDistillation(Objective):
     solver: Literal["heun", "euler"] = "heun"
     distance: Distance = field(default_factory=PseudoHuber)
     weight: Callable[[Tensor], Tensor] | None = None
-    guidance: tuple[float, float] | None = None
-    null: Condition | None = None
+    guidance: LearnedGuidance | None = None
     decay: float | None = None
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
     path: Path | None = None
     dropout: bool = False
+    variable: StepVariable = "angle"
     targets: Targets = Targets.CLEAN
 
     def __post_init__(self) -> None:
         if self.levels < 2:
             raise ValueError(f"levels must be at least 2, got {self.levels}")
-        if self.guidance is not None and self.null is None:
-            raise ValueError("guidance needs `null`, the teacher's unconditional condition")
 
     def target_decay(self, clock: Clock) -> float | None:
         return self.decay
@@ -80,22 +79,14 @@ class ConsistencyDistillation(Objective):
         interval = choose(uniform_weights(ratios), rng.uniform((size,)))
         x_t, t, _ = noised(batch.data, ratios[interval + 1], rng, self.path)
         r = on_path(from_ratio(ratios[interval]), self.path)
-        teacher, cond = self._guided(batch.cond, size, rng)
+        cond = drawn(self.guidance, batch.cond, rng, size)
         student_cond = with_dropout(cond, rng, size) if self.dropout else cond
         with torch.no_grad():
-            step = heun_step if self.solver == "heun" else euler_step
-            x_r, _ = step(teacher, x_t, t, r, batch.cond)
+            step = partial(heun_step, variable=self.variable) if self.solver == "heun" else euler_step
+            x_r, _ = step(taught(self.guidance, self.teacher, cond), x_t, t, r, cond)
             answer = target(x_r, r, CLEAN.like(t.sigma).batch(size), student_cond)
         estimate = student(x_t, t, CLEAN.like(t.sigma).batch(size), student_cond)
         per_sample = self.distance(estimate, answer)
         if self.weight is not None:
             per_sample = per_sample * self.weight(t.ratio).to(per_sample.dtype)
         return mean_loss(per_sample, t)
-
-    def _guided(self, cond: Condition, size: int, rng: Rng) -> tuple[Estimator, Condition]:
-        if self.guidance is None or self.null is None:
-            return self.teacher, cond
-        low, high = self.guidance
-        scale = low + (high - low) * rng.uniform((size,))
-        null = {name: like(values, scale) for name, values in self.null.items()}
-        return Guided(self.teacher, null, scale), {**cond, "guidance": scale}

@@ -47,10 +47,12 @@ class Objective(Protocol):
     """A training objective: a function of the student, the data, the clock and random numbers.
 
     `targets` says which jumps the trained network can make. `modules` are further networks it trains, by
-    optimiser role.
+    optimiser role. `differentiates` says that it takes derivatives of the target, which then runs in float32 whatever
+    the training's precision.
     """
 
     targets: Targets
+    differentiates: bool = False
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

@@ -26,7 +26,7 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, find, read
 from fewstep.networks.registry import describe, load_weights
-from fewstep.objectives import ConsistencyDistillation
+from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
 from fewstep.training.ema import EmaConfig
@@ -169,8 +169,7 @@ class Distillation:
             sigma_max=SIGMA_MAX,
             decay=self.target_decay,
             solver="euler",
-            guidance=conditioning.guidance,
-            null=None if conditioning.guidance is None else null_condition(conditioning),
+            guidance=conditioning.guidance and LearnedGuidance(*conditioning.guidance, null_condition(conditioning)),
         )
 
 
@@ -215,8 +214,8 @@ class Preview:
             levels = self.grid(steps)
             noise = Noise(range(count), shape, torch.zeros(0, device=device))
             x = noise(0) * float(levels.sigma[0])
-            extra = {"noise": noise} if self.sampler == "consistency" else {}
-            for jump in SAMPLERS[self.sampler](estimator, x, levels, cond, **extra):
+            extra = {} if SAMPLERS[self.sampler].gamma is None else {"noise": noise}
+            for jump in SAMPLERS[self.sampler].run(estimator, x, levels, cond, **extra):
                 x = jump.x
             rows.append(self.conditioning.codec.decode(x).float().cpu().numpy())
         return {self.name: self._sheet(rows)}

@@ -96,8 +96,9 @@ class Moment:
     device: torch.device
 
 
-Observer = Callable[[Moment], "dict[str, Image.Image]"]
-"""Called every `preview_every` steps and at the end; the pictures it returns are saved and logged by name."""
+Observer = Callable[[Moment], "Mapping[str, Image.Image | float]"]
+"""Called every `preview_every` steps and at the end; pictures that it returns are saved and logged by name, numbers
+logged."""
 
 
 def accelerator() -> Accelerator:
@@ -202,11 +203,14 @@ class _Run:
             for role, module in {"student": self.network, **self.roles}.items()
         }
         self.student = self._estimator(self.wrapped)
-        self.target = self.student if self.follower is None else self._estimator(self.follower)
+        # nothing learns through the target, so it goes around the wrapper that shares gradients
+        exact = "float32" if objective.differentiates else config.precision
+        self.target = self._estimator(self.network if self.follower is None else self.follower, exact)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
+        self.unreported: list[Loss] = []
 
-    def _estimator(self, network: nn.Module) -> Estimator:
-        called = AtPrecision(network, self.device, self.config.precision)
+    def _estimator(self, network: nn.Module, precision: str | None = None) -> Estimator:
+        called = AtPrecision(network, self.device, precision or self.config.precision)
         return Parameterised(called, self.parameterisation, self.objective.targets)
 
     @property
@@ -235,13 +239,15 @@ class _Run:
                 clock = Clock(step, total, step * per_step)
                 loss, norm = self._step(clock, batches)
                 self.pending.append((step, loss.per_sample.mean(), norm, loss))
+                self.unreported = [*self.unreported, loss][-_REPORTED:]
                 done = step + 1
                 # a GPU would wait at every look; a CPU has its numbers at once
                 due = self.device.type == "cpu" or done == total or _due(done, config.log_every or 50)
                 if due or _due(done, config.checkpoint_every):
                     self._check_finite()
                 if _due(done, config.log_every) or done == total:
-                    reporter.log(done, loss, norm, self.optimizers["student"][0].param_groups[0]["lr"])
+                    reporter.log(done, self.unreported, norm, self.optimizers["student"][0].param_groups[0]["lr"])
+                    self.unreported.clear()
                 if _due(done, config.checkpoint_every) or done == total:
                     self._checkpoint(done)
                 if _due(done, config.preview_every) or done == total:
@@ -334,8 +340,9 @@ class _Run:
         start = time.perf_counter()
         with torch.no_grad():
             for observer in self.observers:
-                for name, picture in observer(moment).items():
-                    reporter.picture(name, picture, clock.step)
+                for name, seen in observer(moment).items():
+                    tell = reporter.picture if isinstance(seen, Image.Image) else reporter.scalar
+                    tell(name, seen, clock.step)  # type: ignore[arg-type]
         reporter.pause(time.perf_counter() - start)
 
 
@@ -374,5 +381,8 @@ def identity(part: Any) -> Any:
         return {"kind": kind, "name": part.name, "examples": len(part), "shape": identity(part.shape)}
     return kind
 
+
+_REPORTED = 200
+"""Steps of which a report averages losses by level, at most."""
 
 _MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}

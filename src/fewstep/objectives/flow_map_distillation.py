@@ -1,0 +1,81 @@
+"""Align Your Flow (2506.14603): a flow map from a teacher's flow, by either end of its jump.
+
+With the jump x_r = f(x, t, r) = x − (t − r)·u, the map is right if f does not change as its start moves along the
+trajectory (Eulerian: u = v(x, t) − (t − r)·du/dt), and if its end moves as the flow does (Lagrangian:
+u = v(x_r, r) + (t − r)·∂u/∂r), v the teacher's velocity. The loss is ‖u_θ − sg(u + g)‖², g what is missing to the
+right side, normalised. MeanFlow with a teacher is the Eulerian one without normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from fewstep.core.arrays import per_sample
+from fewstep.core.curricula import Clock, linear_warmup
+from fewstep.core.densities import LogitNormal, Pairs, Rng, TwoTimes
+from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.derivatives import Derivative, Direction
+from fewstep.objectives.flow_maps import LINEAR, normalised, velocity, velocity_along
+from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, with_dropout
+
+
+@dataclass(frozen=True)
+class FlowMapDistillation(Objective):
+    """A flow map distilled in continuous time.
+
+    Args:
+        teacher: the frozen denoiser.
+        end: which end of the jump is moved: `eulerian` the start (AYF-EMD), `lagrangian` the end (AYF-LMD).
+        times: of t and r.
+        warmup: steps in which the derivative's share rises to 1.
+        floor: c of g/(‖g‖ + c), the norm the root mean square; None leaves g as it is.
+        guidance: the teacher's, which becomes the student's input; None for none.
+        derivative: how the derivative is taken.
+        dropout: whether to drop activations, with one mask for u and its derivative.
+    """
+
+    teacher: Estimator
+    end: Literal["eulerian", "lagrangian"] = "eulerian"
+    times: Pairs = field(default_factory=lambda: TwoTimes(LogitNormal(-0.8, 1.0), 1.0))
+    warmup: int = 10_000
+    floor: float | None = 0.1
+    guidance: LearnedGuidance | None = None
+    derivative: Derivative = field(default_factory=Derivative)
+    dropout: bool = False
+    targets: Targets = Targets.ANY
+    differentiates: bool = True
+
+    def __post_init__(self) -> None:
+        if self.end not in ("eulerian", "lagrangian"):
+            raise ValueError(f"end must be 'eulerian' or 'lagrangian', got {self.end!r}")
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        size = batch.data.shape[0]
+        t, r = self.times.sample(rng, size)
+        at, to = LINEAR.level(t), LINEAR.level(r)
+        x = at.mix(batch.data, rng.normal(batch.data.shape).to(batch.data.dtype))
+        seen = drawn(self.guidance, batch.cond, rng, size)
+        teacher = taught(self.guidance, self.teacher, seen)
+        cond = with_dropout(seen, rng, size) if self.dropout else seen
+        length = per_sample(t - r, x)
+        with torch.no_grad():
+            if self.end == "eulerian":
+                flow = velocity(x, t, teacher(x, at, at, seen))
+                u, rate = velocity_along(self.derivative, target, x, t, r, cond, Direction(flow))
+                rate = -rate
+            else:
+                still = Direction(torch.zeros_like(x), at=0.0, to=1.0)
+                u, rate = velocity_along(self.derivative, target, x, t, r, cond, still)
+                x_r = x - length * u
+                flow = velocity(x_r, r, teacher(x_r, to, to, seen))
+            raw = flow - u + linear_warmup(clock, self.warmup) * length * rate
+            tangent = normalised(raw, self.floor)
+        learned = velocity(x, t, student(x, at, to, cond))
+        moved = learned - learned.detach() - tangent
+        per_sample_loss = moved.square().flatten(1).sum(dim=1) / math.prod(x.shape[1:])
+        return mean_loss(per_sample_loss, at, tangent=raw.square().mean().sqrt())

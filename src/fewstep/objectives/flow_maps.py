@@ -1,0 +1,42 @@
+"""What objectives of flow maps share. All stand on the linear path, x = (1 − t)·data + t·noise, where the average
+velocity from t to r is u = (x − D(x, t, r))/t and the jump x_r = x − (t − r)·u."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fewstep.core.arrays import Condition, divide, per_sample
+from fewstep.core.levels import Linear
+from fewstep.core.parameterisations import Estimator
+from fewstep.objectives.derivatives import Derivative, Direction
+
+LINEAR = Linear()
+
+
+def velocity(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
+    """(x − D)/t: at r = t the velocity of the flow, else its average from t to r; 0 where t = 0."""
+    u: Tensor = per_sample(divide(t * 0 + 1, t), x) * (x - estimate)
+    return u
+
+
+def velocity_along(
+    derivative: Derivative, target: Estimator, x: Tensor, t: Tensor, r: Tensor, cond: Condition, along: Direction
+) -> tuple[Tensor, Tensor]:
+    """The average velocity u of the target from t to r, and its rate in a direction: du = (dx − dD − u·dt)/t."""
+    estimate, rate = derivative(target, LINEAR, x, t, r, cond, along)
+    u = velocity(x, t, estimate)
+    return u, velocity(along.x - along.at * u, t, rate)
+
+
+def adaptive(per_sample_loss: Tensor, power: float, floor: float) -> Tensor:
+    """ℓ/sg(ℓ + floor)^power (2505.13447 §4.3): between the squared distance (power 0) and its logarithm (power 1)."""
+    return per_sample_loss / (per_sample_loss.detach() + floor) ** power
+
+
+def normalised(tangent: Tensor, floor: float | None) -> Tensor:
+    """g/(‖g‖ + floor) with the root mean square over a sample as norm (2410.11081 §4.1); g itself for None."""
+    if floor is None:
+        return tangent
+    norm = tangent.flatten(1).square().mean(dim=1).sqrt()
+    unit: Tensor = tangent * per_sample(1 / (norm + floor), tangent)
+    return unit

@@ -1,0 +1,90 @@
+"""Guidance that a student learns: the scale is drawn for each sample and named in the student's condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewstep.core.arrays import Condition, like
+from fewstep.core.densities import Rng, check_share
+from fewstep.core.guidance import Guided
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator, Targets
+
+
+@dataclass(frozen=True)
+class LearnedGuidance:
+    """Classifier-free guidance folded into what a student learns (2210.03142 §3, 2310.04378 §4.2).
+
+    Args:
+        low, high: the scale is drawn evenly between them; equal for one fixed scale.
+        null: the condition of the unguided estimate, arrays [1, …].
+        unconditional: the share of samples that learn without condition, at scale 1.
+    """
+
+    low: float
+    high: float
+    null: Condition
+    unconditional: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"guidance must not fall from low to high, got {self.low} and {self.high}")
+        if not self.null:
+            raise ValueError("guidance needs `null`, the condition of the unguided estimate")
+        check_share(self.unconditional)
+
+    def draw(self, cond: Condition, rng: Rng, size: int) -> Condition:
+        """The student's condition, with its `guidance` [size]."""
+        scale = self.low + (self.high - self.low) * rng.uniform((size,))
+        if not self.unconditional:
+            return {**cond, "guidance": scale}
+        kept = rng.uniform((size,)) >= self.unconditional
+        none = self.without(cond)
+        mixed = {name: torch.where(_column(kept, values), values, none[name]) for name, values in cond.items()}
+        return {**mixed, "guidance": torch.where(kept, scale, torch.ones_like(scale))}
+
+    def without(self, cond: Condition) -> Condition:
+        """The null condition for each sample, whatever null does not name kept; at scale 1 where a scale is named."""
+        null = {name: like(values, cond[name]).expand_as(cond[name]) for name, values in self.null.items()}
+        scale = {"guidance": torch.ones_like(cond["guidance"])} if "guidance" in cond else {}
+        return {**cond, **null, **scale}
+
+
+def drawn(guidance: LearnedGuidance | None, cond: Condition, rng: Rng, size: int) -> Condition:
+    """The student's condition: `cond`, and the guidance drawn for it if there is any."""
+    return cond if guidance is None else guidance.draw(cond, rng, size)
+
+
+def taught(guidance: LearnedGuidance | None, teacher: Estimator, cond: Condition) -> Estimator:
+    """The teacher as it guides a student of this condition, called with the same condition."""
+    return teacher if guidance is None else _Guiding(teacher, guidance.null, cond["guidance"])
+
+
+@dataclass(frozen=True)
+class _Guiding:
+    """A guided teacher that itself has no scale as input."""
+
+    teacher: Estimator
+    null: Condition
+    scale: Tensor
+
+    @property
+    def targets(self) -> Targets:
+        return self.teacher.targets
+
+    @property
+    def epsilon(self) -> float:
+        return self.teacher.epsilon
+
+    def __call__(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+        own = {name: values for name, values in cond.items() if name != "guidance"}
+        null = {name: like(values, x) for name, values in self.null.items()}
+        estimate: Tensor = Guided(self.teacher, null, self.scale)(x, at, to, own)
+        return estimate
+
+
+def _column(values: Tensor, reference: Tensor) -> Tensor:
+    return values.reshape((-1,) + (1,) * (reference.ndim - 1))

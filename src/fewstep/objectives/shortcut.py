@@ -1,0 +1,90 @@
+"""Shortcut models (2410.12557) and SoFlow (2512.15657): a flow map from its own composition, without derivatives.
+
+A jump from t to r must equal one to m and one from there. Shortcut models stop half way, m = (t + r)/2, and make both
+jumps themselves; SoFlow stops close by, and makes the first one with the data's velocity. The target is the one jump
+that reaches where the two did, and the data where r = t, without which every map that agrees with itself would do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from fewstep.core.arrays import like, per_sample
+from fewstep.core.curricula import Clock
+from fewstep.core.densities import Halves, LogitNormal, Pairs, Rng, TwoTimes
+from fewstep.core.distances import Squared
+from fewstep.core.jump import connecting_estimate, jump
+from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.flow_maps import LINEAR, adaptive
+from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, with_dropout
+
+
+def soflow_gap(clock: Clock, start: float = 0.1, end: float = 0.002) -> float:
+    """(t − m)/(t − r), falling exponentially over training (2512.15657 §3.3)."""
+    return float(start * (end / start) ** clock.fraction)
+
+
+def half_way(clock: Clock) -> float:
+    """(t − m)/(t − r) = 1/2, always."""
+    return 0.5
+
+
+@dataclass(frozen=True)
+class Shortcut(Objective):
+    """A flow map that agrees with two shorter jumps of its own.
+
+    Args:
+        times: of t and r; every batch needs pairs with r = t.
+        gap: (t − m)/(t − r) at a step, in (0, 1).
+        first: who makes the jump from t to m: the `model`, or the `data` of the sample.
+        decay: of the moving average that makes the target's jumps; None takes the student itself.
+        power, floor: of the adaptive weight ℓ/(ℓ + c)^p: p = 0 in shortcut models, 1 in SoFlow with c = 0.01.
+        dropout: whether to drop activations, with one mask for all jumps.
+    """
+
+    times: Pairs = field(default_factory=Halves)
+    gap: Callable[[Clock], float] = half_way
+    first: Literal["model", "data"] = "model"
+    decay: float | None = 0.999
+    power: float = 0.0
+    floor: float = 0.01
+    dropout: bool = False
+    targets: Targets = Targets.ANY
+
+    def __post_init__(self) -> None:
+        if self.first not in ("model", "data"):
+            raise ValueError(f"first must be 'model' or 'data', got {self.first!r}")
+
+    @classmethod
+    def soflow(cls, **settings: Any) -> Shortcut:
+        """SoFlow's settings; its loss is that of the shorter jump, (t − r)/(t − m) times as large."""
+        chosen: dict[str, Any] = {"times": TwoTimes(LogitNormal(-0.2, 1.0), 0.25), "gap": soflow_gap, "first": "data"}
+        return cls(**{**chosen, "decay": None, "power": 1.0, **settings})
+
+    def target_decay(self, clock: Clock) -> float | None:
+        return self.decay
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        size = batch.data.shape[0]
+        t, r = self.times.sample(rng, size)
+        gap = self.gap(clock)
+        at, middle, to = (LINEAR.level(time) for time in (t, t - gap * (t - r), r))
+        noise = rng.normal(batch.data.shape).to(batch.data.dtype)
+        x = at.mix(batch.data, noise)
+        cond = with_dropout(batch.cond, rng, size) if self.dropout else batch.cond
+        with torch.no_grad():
+            estimate = batch.data if self.first == "data" else target(x, at, middle, cond)
+            half = jump(x, at, middle, estimate)
+            reached = jump(half, middle, to, target(half, middle, to, cond))
+            apart = per_sample(like(r < t, x), x) != 0
+            goal = torch.where(apart, connecting_estimate(x, at, to, reached), batch.data)
+        # the squared distance of velocities, u = (x − D)/t; with data's first jump that of what both jumps' ends are
+        # apart for their distance in time, weighted so that its gradient in u does not grow as the gap closes
+        near = torch.where(r < t, gap, 1.0).to(x.dtype) if self.first == "data" else torch.ones_like(t).to(x.dtype)
+        squared = Squared()(student(x, at, to, cond), goal) / (t * near).square() / math.prod(x.shape[1:])
+        return mean_loss((near * adaptive(squared, self.power, self.floor)).to(x.dtype), at)

@@ -1,0 +1,74 @@
+"""Truncated consistency models (2410.14895): the second stage, which need not denoise.
+
+A consistency function of the first stage, frozen, answers below the level t'; the student learns only above it, from
+its own answers there and, at the boundary, from the first stage's. The loss is that of Easy Consistency Tuning in
+two parts: consistency above t', and the boundary, without which any constant would do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from fewstep.core.curricula import Clock, EctGap
+from fewstep.core.densities import Density, LogStudentT, Rng, check_share
+from fewstep.core.distances import Distance, PseudoHuber
+from fewstep.core.levels import CLEAN, Path, from_ratio
+from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+
+
+@dataclass(frozen=True)
+class TruncatedConsistency(Objective):
+    """A consistency function for noise levels above t' alone, which then can be better there.
+
+    Args:
+        first: the frozen consistency function of the first stage; the student should start as its copy.
+        boundary: t', in σ/α; 1 in the paper.
+        density: of σ/α above t'.
+        share: of samples at t' itself; 0.25.
+        weight: of their part of the loss; 0.1.
+        gap: how far below t the target stands; the paper goes on with the last stage of the first training.
+        distance: between the two answers.
+        path: the scale on which x is shown; None is VE.
+        dropout: whether to drop activations, with one mask for both answers of the student.
+    """
+
+    first: Estimator
+    boundary: float = 1.0
+    density: Density = field(default_factory=LogStudentT)
+    share: float = 0.25
+    weight: float = 0.1
+    gap: EctGap = field(default_factory=lambda: EctGap(first=7, stages=1))
+    distance: Distance = field(default_factory=PseudoHuber)
+    path: Path | None = None
+    dropout: bool = False
+    targets: Targets = Targets.CLEAN
+
+    def __post_init__(self) -> None:
+        if not 0 < self.boundary < float("inf"):
+            raise ValueError(f"boundary must be above 0 and finite, got {self.boundary}")
+        check_share(self.share)
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be between 0 and 1: both parts of the loss are needed, got {self.share}")
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        size = batch.data.shape[0]
+        edge = rng.uniform((size,)) < self.share
+        drawn = self.density.sample(rng, size).double().clamp(min=self.boundary)
+        ratio_t = torch.where(edge, self.boundary, drawn)
+        ratio_r = self.gap.lower(ratio_t, clock)
+        x_t, t, noise = noised(batch.data, ratio_t, rng, self.path)
+        r = on_path(from_ratio(ratio_r), self.path)
+        x_r, clean = r.mix(batch.data, noise), CLEAN.like(t.sigma).batch(size)
+        cond = with_dropout(batch.cond, rng, size) if self.dropout else batch.cond
+        below = ratio_r < self.boundary
+        with torch.no_grad():
+            answer = target(x_r, r, clean, cond)
+            earlier = {name: values[below] for name, values in batch.cond.items()}
+            answer[below] = self.first(x_r[below], r[below], clean[below], earlier)
+        per_sample = self.distance(student(x_t, t, clean, cond), answer)
+        part = torch.where(edge, self.weight / self.share, 1 / (1 - self.share))
+        per_sample = per_sample * (part / (ratio_t - ratio_r)).to(per_sample.dtype)
+        return mean_loss(per_sample, t, edge=per_sample.detach()[edge].sum() / size)
