@@ -47,7 +47,7 @@ def edited(sampler: str, targets: Targets, steps: int) -> Any:
     noise = Noise(range(SIZE), (2,))
     levels = grids.karras(steps, 0.05, 80.0)
     extra = {"noise": noise} if sampler == "consistency" else {}
-    *_, last = SAMPLERS[sampler](estimator, noise(0).astype(np.float64) * levels.sigma[0], levels, {}, **extra)
+    *_, last = SAMPLERS[sampler].run(estimator, noise(0).astype(np.float64) * levels.sigma[0], levels, {}, **extra)
     assert np.array_equal(last.x[:, 0], np.full(SIZE, KNOWN))
     return last.x[:, 1]
 

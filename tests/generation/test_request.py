@@ -140,7 +140,7 @@ def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict
         return
     assert request.seed is None or 0 <= request.seed <= MAX_SEED
     assert 1 <= request.images <= MAX_IMAGES
-    assert 0 <= request.gamma <= 1
+    assert request.gamma is None or 0 <= request.gamma <= 1
 
 
 @settings(deadline=None)

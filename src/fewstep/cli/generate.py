@@ -35,7 +35,7 @@ def generate(
     guidance: float | None = None,
     negative_prompt: str = "",
     sampler: str | None = None,
-    gamma: float = 1.0,
+    gamma: float | None = None,
     size: str | None = None,
     background: str | None = None,
     label: int | None = None,
@@ -59,8 +59,8 @@ def generate(
         n: Images for each prompt.
         guidance: How strongly the prompt steers, 1 to 20; models with distilled guidance have a smaller range.
         negative_prompt: What to steer away from; only for models whose guidance is not distilled.
-        sampler: consistency, euler or heun; the model's own choice if left out.
-        gamma: Share of fresh noise between consistency steps, 0 to 1.
+        sampler: consistency, ddim, dpm_solver, euler, flow_map or heun; the model's own choice if left out.
+        gamma: Share of fresh noise between steps, 0 to 1; if left out 1 for consistency, 0 for flow_map.
         size: WIDTHxHEIGHT; other than the model's own is resampled.
         background: transparent, white, black or #rrggbb; a JPEG has no transparency and is white if left out.
         label: A class, for models with classes.

@@ -26,7 +26,7 @@ from fewstep.generation.request import MAX_GUIDANCE, Request
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
-from fewstep.samplers import NEEDS, SAMPLERS
+from fewstep.samplers import SAMPLERS
 
 
 class Model:
@@ -115,12 +115,7 @@ class Model:
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         steps = request.steps or spec.steps
         sampler = request.sampler or spec.sampler
-        if sampler not in SAMPLERS:
-            raise RequestError("sampler", f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got '{sampler}'")
-        try:
-            require_targets(self.estimator(), NEEDS[sampler], sampler)
-        except UnsupportedTarget as error:
-            raise RequestError("sampler", str(error)) from None
+        gamma = self._gamma(sampler, request.gamma)
         guidance = self._guidance(request)
         if request.label is not None and not 0 <= request.label < spec.conditioning.classes:
             classes = spec.conditioning.classes
@@ -149,8 +144,8 @@ class Model:
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
                 levels = grid_from(ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
             settings = {"edit": edit.name, "strength": edit.chosen_strength}
-        if sampler == "consistency" and len(levels) > 2:
-            settings = {"gamma": request.gamma, **settings}
+        if gamma is not None and len(levels) > 2:
+            settings = {"gamma": gamma, **settings}
         transparent = spec.pixel_format == "rgba_premultiplied"
         control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
@@ -159,7 +154,7 @@ class Model:
             sampler=sampler,
             levels=levels,
             guidance=guidance,
-            gamma=request.gamma,
+            gamma=gamma,
             negative_prompt=request.negative_prompt,
             labels=(request.label,) * count if spec.conditioning.classes else None,
             control=control,
@@ -171,6 +166,19 @@ class Model:
             layout=edit.layout if edit else None,
             settings=settings,
         )
+
+    def _gamma(self, sampler: str, asked: float | None) -> float | None:
+        """The share of fresh noise between the steps of this sampler; None for one that takes none."""
+        if sampler not in SAMPLERS:
+            raise RequestError("sampler", f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got '{sampler}'")
+        chosen = SAMPLERS[sampler]
+        try:
+            require_targets(self.estimator(), chosen.needs, sampler)
+        except UnsupportedTarget as error:
+            raise RequestError("sampler", str(error)) from None
+        if asked is not None and chosen.gamma is None:
+            raise RequestError("gamma", f"the sampler '{sampler}' takes no fresh noise: leave gamma out")
+        return chosen.gamma if asked is None else asked
 
     def _guidance(self, request: Request) -> float | None:
         distilled = self.spec.conditioning.guidance
@@ -214,9 +222,9 @@ class Model:
         x = noise(0) * np.float32(plan.levels.sigma[0])
         if plan.start is not None:
             x = x + np.float32(plan.levels.alpha[0]) * plan.start
-        extra = {"noise": noise, "gamma": plan.gamma} if plan.sampler == "consistency" else {}
+        extra = {} if plan.gamma is None else {"noise": noise, "gamma": plan.gamma}
         away = 0.0  # what the reader of this stream spends between two jumps is not ours
-        for jump in SAMPLERS[plan.sampler](estimator, x, plan.levels, cond, **extra):
+        for jump in SAMPLERS[plan.sampler].run(estimator, x, plan.levels, cond, **extra):
             total = time.perf_counter() - encoded - away
             timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
             evaluations = counted.samples // len(plan.prompts)

@@ -38,6 +38,7 @@ class Plan:
     """A request with every choice made. Of a request's pictures it holds what is needed to its end and no more.
 
     Args:
+        gamma: the share of fresh noise between steps, None for a sampler that takes none.
         size: (width, height) of the pictures, None for the model's own.
         background: of the pictures, None where the model's are opaque.
         parents: what the pictures are made from, for their records.
@@ -52,7 +53,7 @@ class Plan:
     sampler: str
     levels: Level
     guidance: float | None
-    gamma: float
+    gamma: float | None
     negative_prompt: str = ""
     labels: tuple[int | None, ...] | None = None
     control: Any = None

@@ -36,9 +36,10 @@ class Request:
         seed: the first image's seed, 0 … 2⁶³ − 1; image i has seed + i. None draws one at random.
         steps: jumps, 1 … 1000.
         images: how many, 1 … 64.
-        sampler: "consistency", "euler", "heun".
+        sampler: "consistency", "ddim", "dpm_solver", "euler", "flow_map", "heun", if it fits the model.
         guidance: the guidance scale, 1 … 20, or what the model was distilled for.
-        gamma: the share of fresh noise between consistency steps, 0 … 1.
+        gamma: the share of fresh noise between steps, 0 … 1, for samplers that take it; None is the sampler's own: 1
+            for `consistency`, 0 for `flow_map`.
         size: (width, height) in pixels; other than native is resampled.
         background: "transparent", "white", "black" or "#rrggbb".
         label: a class, for models with classes.
@@ -54,7 +55,7 @@ class Request:
     images: int = 1
     sampler: str | None = None
     guidance: float | None = None
-    gamma: float = 1.0
+    gamma: float | None = None
     size: tuple[int, int] | None = None
     background: str | None = None
     label: int | None = None
@@ -84,7 +85,7 @@ class Request:
             "steps": None if self.steps is None else _whole("steps", self.steps, 1, MAX_STEPS),
             "images": _whole("images", self.images, 1, MAX_IMAGES),
             "guidance": None if self.guidance is None else _real("guidance", self.guidance, 1.0),
-            "gamma": _real("gamma", self.gamma, 0.0, 1.0),
+            "gamma": None if self.gamma is None else _real("gamma", self.gamma, 0.0, 1.0),
             "size": None if self.size is None else _sides(self.size),
             "label": None if self.label is None else _label(self.label),
         }

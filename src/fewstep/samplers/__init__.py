@@ -1,14 +1,39 @@
-"""Samplers: generators of jumps, one file each. `SAMPLERS` names them, `NEEDS` what each needs of a model."""
+"""Samplers: generators of jumps, one file each. `SAMPLERS` names them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from fewstep.core.jump import Jump
 from fewstep.core.parameterisations import Targets
 from fewstep.samplers.consistency import consistency
+from fewstep.samplers.dpm_solver import dpm_solver
 from fewstep.samplers.euler import euler
+from fewstep.samplers.flow_map import flow_map
 from fewstep.samplers.heun import heun
 
-SAMPLERS: dict[str, Callable[..., Iterator[Jump]]] = {"consistency": consistency, "euler": euler, "heun": heun}
-NEEDS: dict[str, Targets] = {"consistency": Targets.CLEAN, "euler": Targets.SAME, "heun": Targets.SAME}
 
-__all__ = ["NEEDS", "SAMPLERS", "consistency", "euler", "heun"]
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler and what is to be known before it runs.
+
+    Args:
+        run: the generator, called with an estimator, x, levels and conditions.
+        needs: the jumps it asks a model for.
+        gamma: the share of fresh noise that it uses if not told otherwise; None for one that takes no fresh noise.
+    """
+
+    run: Callable[..., Iterator[Jump]]
+    needs: Targets
+    gamma: float | None = None
+
+
+SAMPLERS: Mapping[str, Sampler] = {
+    "consistency": Sampler(consistency, Targets.CLEAN, gamma=1.0),
+    "ddim": Sampler(euler, Targets.SAME),  # the same loop: 2010.02502 with η = 0
+    "dpm_solver": Sampler(dpm_solver, Targets.SAME),
+    "euler": Sampler(euler, Targets.SAME),
+    "flow_map": Sampler(flow_map, Targets.ANY, gamma=0.0),
+    "heun": Sampler(heun, Targets.SAME),
+}
+
+__all__ = ["SAMPLERS", "Sampler", "consistency", "dpm_solver", "euler", "flow_map", "heun"]
