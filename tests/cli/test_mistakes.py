@@ -16,7 +16,7 @@ from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
-    "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits",
+    "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
     "edit vary", "edit stroke", "edit inpaint",
 ]  # fmt: skip
 

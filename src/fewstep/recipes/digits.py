@@ -66,9 +66,9 @@ class DigitsRecipe:
 
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out` and save both models in `out/models`."""
-        teacher = self._train(self._network(), out / "teacher")
+        teacher = self._train(self.network(), out / "teacher")
         parent = self.save(teacher, out / "models" / "digits-teacher")
-        student = self._network()
+        student = self.network()
         initialise(student, teacher)
         student = self._train(student, out / "student", parent)
         return self.save(student, out / "models" / "digits", parent)
@@ -81,7 +81,7 @@ class DigitsRecipe:
     def conditioning(self) -> Conditioning:
         return Conditioning(SpaceToDepth(2, (0.305,), (0.376,), SIGMA_DATA), classes=10)
 
-    def _network(self) -> UNet:
+    def network(self) -> UNet:
         torch.manual_seed(0)
         return UNet(
             UNetConfig(

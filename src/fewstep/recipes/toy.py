@@ -7,6 +7,7 @@ distance between two samples of the data itself.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from fewstep.networks.registry import describe
 from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
 from fewstep.recipes.common import initialise, lineage, resolved, save_model
+from fewstep.recipes.diagnostics import DistanceToTeacher
+from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import TrainingConfig, accelerator, train
+from fewstep.training.loop import Observer, TrainingConfig, accelerator, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -44,6 +47,7 @@ def _training(seed: int, lr: float) -> TrainingConfig:
         seed=seed,
         optimizer=OptimizerConfig(kind="adamw", lr=lr, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),
+        preview_every=500,
         log_every=200,
     )
 
@@ -77,7 +81,8 @@ class ToyRecipe:
         teacher = teacher.to(accelerator().device)
         frozen = Parameterised(teacher.eval().requires_grad_(False), Edm(SIGMA_DATA))
         objective = ConsistencyDistillation(frozen, levels=self.levels, solver="heun")
-        student = self._train(objective, student, self.student, out / "student", parent)
+        watched = [DistanceToTeacher(frozen, Conditioning(Identity()), (2,))]
+        student = self._train(objective, student, self.student, out / "student", parent, watched)
         saved = self.save(student, out / "models" / "toy", parent)
         if accelerator().is_main_process:
             self.measure(out)
@@ -94,10 +99,11 @@ class ToyRecipe:
         config: TrainingConfig,
         out: Path,
         parent: SavedModel | None = None,
+        observers: Sequence[Observer] = (),
     ) -> MLP:
         source = DatasetBatches(ring(), Conditioning(Identity()), config.seed, drop=0.0)
         facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, facts=facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
         assert isinstance(average, MLP)
         return average
 
@@ -141,7 +147,7 @@ def sample_points(model: Model, steps: int, count: int) -> Any:
         sampler=model.spec.sampler,
         levels=model.spec.grid(steps),
         guidance=None,
-        gamma=1.0,
+        gamma=SAMPLERS[model.spec.sampler].gamma,
     )
     *_, last = model.run(plan)
     return last.jump.x

@@ -1,0 +1,238 @@
+"""Quality against evaluations: methods trained alike are sampled in every way they allow, and measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fewstep.core import grids
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Targets
+from fewstep.core.randomness import derive
+from fewstep.evaluation.level_search import best_levels
+from fewstep.recipes.methods import METHODS, Trained, train_method
+from fewstep.recipes.worlds import WORLDS, Plane, World
+from fewstep.samplers import SAMPLERS
+
+SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
+
+BUDGETS = {"mixture": 20_000_000, "digits": 1_000_000, "emoji": 300_000}
+"""Network evaluations of one training, by data."""
+
+SHORT = {"mixture": 300_000, "digits": 10_000}
+"""The same for a look at all of them in five minutes on two cores, with `SHORT_SAMPLES` samples."""
+
+SHORT_SAMPLES = 500
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method, sampled in one way.
+
+    Args:
+        method, data, sampler: which.
+        steps, evaluations: of sampling, for one sample.
+        levels: the σ/α visited, those of the first seed.
+        error: mean over seeds of how far the samples are from the data; `measure` says in what.
+        spread: its standard deviation over seeds; 0 of one.
+        to_flow: mean root mean square distance to where the exact flow takes the noise, for deterministic ways where
+            it is known.
+        images: the method was trained on.
+        training: network evaluations spent on it, its teacher's within its training included.
+        training_with_start: and those that trained the network it started from.
+    """
+
+    method: str
+    data: str
+    sampler: str
+    steps: int
+    evaluations: int
+    levels: tuple[float, ...]
+    error: float
+    spread: float
+    to_flow: float | None
+    measure: str
+    images: int
+    training: int
+    training_with_start: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of sampling.
+
+    Args:
+        sampler: its name.
+        steps: of it.
+    """
+
+    sampler: str
+    steps: int
+
+    @property
+    def evaluations(self) -> int:
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    @property
+    def is_deterministic(self) -> bool:
+        return self.steps == 1 or not SAMPLERS[self.sampler].gamma
+
+
+def ways_of(method: str, targets: Targets) -> list[Way]:
+    """How a method's network is sampled: solvers at some 8, 20 and 40 evaluations, consistency and flow maps at 1, 2
+    and 4."""
+    if targets is Targets.SAME:
+        if method == "flow_matching":
+            return [Way("euler", steps) for steps in (8, 20, 40)]
+        return [Way(name, steps) for name, all_steps in SOLVERS.items() for steps in all_steps]
+    consistency = [Way("consistency", steps) for steps in (1, 2, 4)]
+    return consistency + ([Way("flow_map", steps) for steps in (2, 4)] if targets is Targets.ANY else [])
+
+
+SOLVERS = {"heun": (4, 10, 20), "dpm_solver": (8, 20, 40)}
+
+
+@torch.no_grad()
+def sampled(
+    trained: Trained, world: World, way: Way, levels: Level, samples: int, seed: int, chunk: int = 10_000
+) -> tuple[Tensor, Tensor]:
+    """The noise that was begun with and the samples made of it, both [samples, …] on the CPU."""
+    device = next(trained.network.parameters()).device
+    cond = world.conditions(samples)
+
+    def fresh(draw: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive("bench", seed, draw))
+        return torch.randn((samples, *world.shape), generator=generator)
+
+    ends = []
+    for begin in range(0, samples, chunk):
+        rows = slice(begin, begin + chunk)
+        here = {name: values[rows].to(device) for name, values in cond.items()}
+        x = fresh(0)[rows].to(device) * float(levels.sigma[0])
+        extra = {"noise": partial(_rows, fresh, rows)} if SAMPLERS[way.sampler].gamma is not None else {}
+        *_, last = SAMPLERS[way.sampler].run(trained.estimator, x, levels.like(x), here, **extra)
+        ends.append(last.x.cpu())
+    return fresh(0), torch.cat(ends)
+
+
+def _rows(fresh: Callable[[int], Tensor], rows: slice, draw: int) -> Tensor:
+    return fresh(draw)[rows]
+
+
+def levels_for(trained: Trained, world: World, way: Way, samples: int) -> Level:
+    """The levels of a way: a Karras grid for solvers, else the best ones for this network, searched with noise of its
+    own."""
+    if trained.targets is Targets.SAME:
+        return grids.karras(way.steps, SIGMA_MIN, SIGMA_MAX)
+
+    def score(ratios: tuple[float, ...]) -> float:
+        return world.error(sampled(trained, world, way, grids.from_ratios(ratios), samples, seed=-1)[1])
+
+    return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=4, rounds=2)[0])
+
+
+def compare(
+    data: Sequence[str],
+    methods: Sequence[str],
+    budget: int,
+    seeds: int,
+    device: torch.device,
+    samples: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    worlds: Mapping[str, World] = WORLDS,
+) -> list[MethodRow]:
+    """Train and sample each method on each data, for each seed.
+
+    Args:
+        data: names of `WORLDS`.
+        methods: names of `METHODS`; what they start from is trained too.
+        budget: network evaluations of the training of each, on each data and seed.
+        seeds: how many.
+        device: where.
+        samples: to measure with; None for each world's own number.
+        say: told what happens.
+        worlds: the data by name.
+
+    Raises:
+        ValueError: an unknown name, or nothing to do.
+    """
+    for kind, names, known in (("data", data, worlds), ("method", methods, METHODS)):
+        if not names or not set(names) <= set(known):
+            raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
+    rows = []
+    for name in data:
+        results: dict[tuple[str, Way], list[Measured]] = {}
+        for seed in range(seeds):
+            for key, measured in _seed(worlds[name], methods, budget, seed, device, samples, say):
+                results.setdefault(key, []).append(measured)
+        rows += [_row(worlds[name], *key, measured) for key, measured in results.items()]
+    return rows
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way of sampling one trained network."""
+
+    trained: Trained
+    levels: tuple[float, ...]
+    error: float
+    to_flow: float | None
+
+
+def _seed(
+    world: World,
+    methods: Sequence[str],
+    budget: int,
+    seed: int,
+    device: torch.device,
+    samples: int | None,
+    say: Callable[[str], None],
+) -> Iterator[tuple[tuple[str, Way], Measured]]:
+    done: dict[str, Trained] = {}
+    count = samples or world.samples
+    for name in METHODS:
+        if name not in _needed(methods):
+            continue
+        method = METHODS[name]
+        done[name] = trained = train_method(method, world, budget, seed, done.get(method.start), device)
+        for way in ways_of(name, trained.targets) if name in methods else ():
+            levels = levels_for(trained, world, way, max(count // 10, 2))
+            noise, drawn = sampled(trained, world, way, levels, count, seed)
+            flow = world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None
+            error = world.error(drawn)
+            say(f"{world.name}, seed {seed}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
+            yield (name, way), Measured(trained, tuple(levels.ratio[:-1].tolist()), error, flow)
+
+
+def _needed(methods: Sequence[str]) -> set[str]:
+    """These methods and all that they start from."""
+    needed = set(methods)
+    while more := {METHODS[name].start for name in needed} - needed - {""}:
+        needed |= more
+    return needed
+
+
+def _row(world: World, method: str, way: Way, measured: Sequence[Measured]) -> MethodRow:
+    errors = [each.error for each in measured]
+    flows = [each.to_flow for each in measured if each.to_flow is not None]
+    trained = measured[0].trained
+    return MethodRow(
+        method=method,
+        data=world.name,
+        sampler=way.sampler,
+        steps=way.steps,
+        evaluations=way.evaluations,
+        levels=measured[0].levels,
+        error=statistics.fmean(errors),
+        spread=statistics.stdev(errors) if len(errors) > 1 else 0.0,
+        to_flow=statistics.fmean(flows) if flows else None,
+        measure=world.error_name,
+        images=trained.images,
+        training=trained.evaluations,
+        training_with_start=trained.evaluations + trained.before,
+    )

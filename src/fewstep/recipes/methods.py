@@ -1,0 +1,199 @@
+"""Every objective side by side: the same data, network, seeds and budget, counted in evaluations of the network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from fewstep.core.arrays import Condition
+from fewstep.core.curricula import Clock, EctGap
+from fewstep.core.densities import Density, Halves, LogStudentT, TwoTimes
+from fewstep.core.distances import PseudoHuber
+from fewstep.core.parameterisations import Edm, Estimator, Network, Parameterised, Targets
+from fewstep.objectives import (
+    ConsistencyDistillation,
+    ConsistencyTraining,
+    ContinuousConsistency,
+    Diffusion,
+    EasyConsistency,
+    FlowMapDistillation,
+    FlowMatching,
+    MeanFlow,
+    Objective,
+    Shortcut,
+    TruncatedConsistency,
+)
+from fewstep.recipes.common import initialise
+from fewstep.recipes.worlds import SIGMA_DATA, World
+from fewstep.training.loop import train
+from fewstep.training.randomness import StepRng
+
+SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an objective is made from.
+
+    Args:
+        density: of noise levels.
+        steps: of training.
+        start: the trained network that this one starts from, as an estimator; None from scratch.
+    """
+
+    density: Density
+    steps: int
+    start: Estimator | None
+
+    @property
+    def teacher(self) -> Estimator:
+        if self.start is None:
+            raise ValueError("this method starts from another one")
+        return self.start
+
+    def pairs(self, apart: float) -> TwoTimes:
+        return TwoTimes(self.density, apart)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train.
+
+    Args:
+        objective: made for its stage.
+        start: the method whose network it starts from, "" for a fresh one.
+    """
+
+    objective: Callable[[Stage], Objective]
+    start: str = ""
+
+
+METHODS: dict[str, Method] = {
+    "diffusion": Method(lambda s: Diffusion(s.density)),
+    "flow_matching": Method(lambda s: FlowMatching(s.density)),
+    "consistency_distillation": Method(lambda s: ConsistencyDistillation(s.teacher), "diffusion"),
+    "consistency_training": Method(lambda s: ConsistencyTraining()),
+    "easy_consistency": Method(
+        lambda s: EasyConsistency(s.density, EctGap(4.0, 4), PseudoHuber(0.03), dropout=False), "diffusion"
+    ),
+    "truncated_consistency": Method(
+        lambda s: TruncatedConsistency(s.teacher, density=LogStudentT(), gap=EctGap(4.0, 1, first=3)),
+        "easy_consistency",
+    ),
+    "continuous_training": Method(
+        lambda s: ContinuousConsistency(density=s.density, warmup=s.steps // 5), "diffusion"
+    ),
+    "continuous_distillation": Method(
+        lambda s: ContinuousConsistency(s.teacher, s.density, warmup=s.steps // 5), "diffusion"
+    ),
+    "mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5))),
+    "improved_mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5), improved=True)),
+    "mean_flow_distillation": Method(lambda s: MeanFlow(s.pairs(0.75), s.teacher), "diffusion"),
+    "shortcut": Method(lambda s: Shortcut(Halves())),
+    "soflow": Method(lambda s: Shortcut.soflow(times=s.pairs(0.5))),
+    "eulerian_flow_map": Method(
+        lambda s: FlowMapDistillation(s.teacher, "eulerian", s.pairs(1.0), s.steps // 5), "diffusion"
+    ),
+    "lagrangian_flow_map": Method(
+        lambda s: FlowMapDistillation(s.teacher, "lagrangian", s.pairs(1.0), s.steps // 5), "diffusion"
+    ),
+}
+"""Each method after what it starts from."""
+
+
+@dataclass
+class Counted:
+    """A network that counts its evaluations of samples.
+
+    A pass counts 1, one with a derivative in forward mode 2, one that is learned from 3: the way back costs two.
+    """
+
+    network: Network
+    evaluations: int = 0
+
+    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+        output: Tensor = self.network(x, time_at, time_to, cond)
+        derived = forward_ad.unpack_dual(output).tangent is not None  # type: ignore[no-untyped-call]
+        self.evaluations += int(x.shape[0]) * (3 if output.requires_grad else 2 if derived else 1)
+        return output
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method's network.
+
+    Args:
+        network: frozen.
+        targets: which jumps it makes.
+        images: it was trained on.
+        evaluations: spent on it, those of its teacher in training it included.
+        before: spent on the network it started from.
+    """
+
+    network: nn.Module
+    targets: Targets
+    images: int
+    evaluations: int
+    before: int
+
+    @property
+    def estimator(self) -> Estimator:
+        return Parameterised(self.network, Edm(SIGMA_DATA), self.targets)
+
+
+def cost_of(objective: Objective, world: World, device: torch.device, samples: int = 64) -> float:
+    """Evaluations of one image in one step, the teacher's included: by counting some."""
+    counted = Counted(world.network().to(device))
+    student = Parameterised(counted, Edm(SIGMA_DATA), objective.targets)
+    teachers = [Counted(part.network) for part in _teachers(objective)]
+    (batch,) = world.batches(0).stream(0, 1, samples, 0, 1)
+    watched = _watched(objective, teachers)
+    watched(student, student, batch, Clock(0, 2), StepRng(0, 0, device))
+    return (counted.evaluations + sum(teacher.evaluations for teacher in teachers)) / samples
+
+
+def _teachers(objective: Objective) -> list[Parameterised]:
+    parts = (getattr(objective, name, None) for name in ("teacher", "first"))
+    return [part for part in parts if isinstance(part, Parameterised)]
+
+
+def _watched(objective: Objective, teachers: Sequence[Counted]) -> Objective:
+    names = [name for name in ("teacher", "first") if isinstance(getattr(objective, name, None), Parameterised)]
+    changed = {
+        name: replace(getattr(objective, name), network=teacher)
+        for name, teacher in zip(names, teachers, strict=True)
+    }
+    return replace(objective, **changed) if changed else objective  # type: ignore[type-var]
+
+
+def train_method(
+    method: Method, world: World, budget: int, seed: int, start: Trained | None, device: torch.device
+) -> Trained:
+    """Train one method for a budget of network evaluations.
+
+    Args:
+        method: how.
+        world: on what.
+        budget: evaluations, those of a teacher in training included.
+        seed: of data and noise.
+        start: what it starts from, None for a fresh network.
+        device: where.
+    """
+    network = world.network()
+    if start is not None:
+        initialise(network, start.network)
+    stage = Stage(world.density, 1, None if start is None else start.estimator)
+    cost = cost_of(method.objective(stage), world, device)
+    config = world.training(max(1, round(budget / cost)), seed)
+    objective = method.objective(replace(stage, steps=config.steps(1)))
+    with tempfile.TemporaryDirectory() as folder:
+        average = train(network, Edm(SIGMA_DATA), objective, world.batches(seed), config, Path(folder))
+    images = config.steps(1) * config.batch
+    before = 0 if start is None else start.evaluations + start.before
+    return Trained(average.eval().requires_grad_(False), objective.targets, images, round(images * cost), before)
