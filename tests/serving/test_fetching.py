@@ -250,6 +250,7 @@ class Drip:
 
     def __init__(self, start: bytes) -> None:
         self._start = start
+        self._ended = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -263,11 +264,12 @@ class Drip:
         with connection, contextlib.suppress(OSError):
             asked = connection.recv(1000)
             connection.sendall(self._start if asked.startswith(b"GET") else b"")
-            for _ in range(200):
-                time.sleep(0.05)
+            while not self._ended.wait(0.05):
                 connection.sendall(b"X" if asked.startswith(b"GET") else b"")
 
     def close(self) -> None:
+        """Nothing is sent any more: who still waits was not cut."""
+        self._ended.set()
         self._socket.close()
 
 
@@ -280,15 +282,12 @@ class Drip:
 def test_a_site_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, scheme: str, start: bytes) -> None:
     monkeypatch.setattr("fewstep.serving.fetching.SECONDS", 0.5)
     with contextlib.closing(Drip(start)) as site:
-        began = time.monotonic()
         said = refused(f"{scheme}://127.0.0.1:{site.port}/", "invalid_url", may=only_127_0_0_1)
     assert said == "image took more than 0.5 seconds to fetch"
-    assert 0.4 < time.monotonic() - began < 3
 
 
 def test_slow_sites_do_not_hold_up_other_work(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "fetch", partial(fetch, may=only_127_0_0_1))
-    monkeypatch.setattr("fewstep.serving.fetching.SECONDS", 3.0)
     server = serve(fetch_images=True)
     with contextlib.closing(Drip(b"HTTP/1.1 200 OK\r\n")) as site:
         slow = {"images": [{"image_url": f"http://127.0.0.1:{site.port}/"}], "prompt": "cat"}
@@ -296,11 +295,11 @@ def test_slow_sites_do_not_hold_up_other_work(serve: Callable[..., Running], mon
         for thread in threads:
             thread.start()
         time.sleep(0.5)
-        began = time.monotonic()
         url = f"data:image/png;base64,{base64.b64encode(encoded(gradient())).decode()}"
         body = {"images": [{"image_url": url}], "prompt": "cat"}
         assert call(server.url, "/v1/images/edits", body).status == 200
-        assert time.monotonic() - began < 2
+        assert any(thread.is_alive() for thread in threads), "the slow sites are still at it"
+        site.close()
         for thread in threads:
             thread.join()
 
