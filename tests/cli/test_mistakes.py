@@ -234,3 +234,21 @@ def test_ctrl_c_is_one_word(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_that_reports_takes_json(run: Any) -> None:
     with_json = [name for name in COMMANDS if "--json" in run(*name.split(), "--help").out]
     assert sorted(with_json) == sorted(COMMANDS_WITH_JSON)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--data", "mixture,sand"), "data must be of"),
+        (("--data", "emoji", "--short"), "data of the short form"),
+        (("--data", "mixture", "--methods", "magic"), "methods must be of"),
+        (("--evaluations", "0"), "evaluations must be at least 1"),
+        (("--data", ""), "got nothing"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_before_any_training(
+    run: Any, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = run("bench", "methods", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err

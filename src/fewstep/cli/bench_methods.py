@@ -9,7 +9,7 @@ from fewstep.cli.output import check_json, check_writable, say, say_table, write
 
 
 def methods(
-    data: str = "mixture,digits,emoji",
+    data: str | None = None,
     methods: str = "all",
     evaluations: int | None = None,
     seeds: int | None = None,
@@ -25,7 +25,7 @@ def methods(
     are searched for each network.
 
     Args:
-        data: Of mixture, digits, emoji, like mixture,digits.
+        data: Of mixture, digits, emoji, like mixture,digits; all of them if left out.
         methods: Names like diffusion,mean_flow, or all.
         evaluations: The budget of each training; if left out, one for each kind of data.
         seeds: Of data and noise; 3 if left out.
@@ -40,18 +40,20 @@ def methods(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     try:
-        from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, compare
+        from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
         from fewstep.recipes.methods import METHODS
         from fewstep.training.loop import accelerator
     except ImportError as error:
         raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
 
     budgets = SHORT if short else BUDGETS
-    names = [name for name in _listed(data) if not short or name in SHORT]
+    names = list(budgets) if data is None else _listed(data)
     chosen = list(METHODS) if methods == "all" else _listed(methods)
+    check_names("data of the short form" if short else "data", names, budgets)  # before any training
+    check_names("methods", chosen, METHODS)
     rows = []
     for name in names:
-        budget = evaluations or budgets.get(name, 1)
+        budget = evaluations or budgets[name]
         rows += compare(
             [name],
             chosen,

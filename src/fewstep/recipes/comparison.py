@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -161,9 +161,8 @@ def compare(
     Raises:
         ValueError: an unknown name, or nothing to do.
     """
-    for kind, names, known in (("data", data, worlds), ("method", methods, METHODS)):
-        if not names or not set(names) <= set(known):
-            raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
+    check_names("data", data, worlds)
+    check_names("methods", methods, METHODS)
     rows = []
     for name in data:
         results: dict[tuple[str, Way], list[Measured]] = {}
@@ -172,6 +171,12 @@ def compare(
                 results.setdefault(key, []).append(measured)
         rows += [_row(worlds[name], *key, measured) for key, measured in results.items()]
     return rows
+
+
+def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
+    """Raise ValueError unless there are names, all of them known."""
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
 
 
 @dataclass(frozen=True)

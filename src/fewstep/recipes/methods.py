@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from fewstep.core.densities import Density, Halves, LogStudentT, TwoTimes
 from fewstep.core.distances import PseudoHuber
 from fewstep.core.parameterisations import Edm, Estimator, Network, Parameterised, Targets
 from fewstep.objectives import (
+    Batch,
     ConsistencyDistillation,
     ConsistencyTraining,
     ContinuousConsistency,
@@ -149,27 +151,18 @@ class Trained:
 
 def cost_of(objective: Objective, world: World, device: torch.device, samples: int = 64) -> float:
     """Evaluations of one image in one step, the teacher's included: by counting some."""
-    counted = Counted(world.network().to(device))
-    student = Parameterised(counted, Edm(SIGMA_DATA), objective.targets)
-    teachers = [Counted(part.network) for part in _teachers(objective)]
+    counted = [Counted(world.network().to(device))]
+    student = Parameterised(counted[0], Edm(SIGMA_DATA), objective.targets)
+    watched: Any = objective
+    for name in ("teacher", "first"):
+        part = getattr(objective, name, None)
+        if isinstance(part, Parameterised):
+            counted.append(Counted(part.network))
+            watched = replace(watched, **{name: replace(part, network=counted[-1])})
     (batch,) = world.batches(0).stream(0, 1, samples, 0, 1)
-    watched = _watched(objective, teachers)
-    watched(student, student, batch, Clock(0, 2), StepRng(0, 0, device))
-    return (counted.evaluations + sum(teacher.evaluations for teacher in teachers)) / samples
-
-
-def _teachers(objective: Objective) -> list[Parameterised]:
-    parts = (getattr(objective, name, None) for name in ("teacher", "first"))
-    return [part for part in parts if isinstance(part, Parameterised)]
-
-
-def _watched(objective: Objective, teachers: Sequence[Counted]) -> Objective:
-    names = [name for name in ("teacher", "first") if isinstance(getattr(objective, name, None), Parameterised)]
-    changed = {
-        name: replace(getattr(objective, name), network=teacher)
-        for name, teacher in zip(names, teachers, strict=True)
-    }
-    return replace(objective, **changed) if changed else objective  # type: ignore[type-var]
+    moved = Batch(batch.data.to(device), {name: values.to(device) for name, values in batch.cond.items()})
+    watched(student, student, moved, Clock(0, 2), StepRng(0, 0, device))
+    return sum(each.evaluations for each in counted) / samples
 
 
 def train_method(
