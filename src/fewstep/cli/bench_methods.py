@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fewstep.cli.output import check_json, check_writable, say, say_table, write_json
+from fewstep.cli.output import check_json, check_picture, say, say_table, write_json
+
+if TYPE_CHECKING:
+    from fewstep.recipes.comparison import MethodRow
 
 
 def methods(
@@ -14,6 +18,7 @@ def methods(
     evaluations: int | None = None,
     seeds: int | None = None,
     short: bool = False,
+    read: tuple[Path, ...] = (),
     plot: Path | None = None,
     json: str | None = None,
 ) -> int:
@@ -30,56 +35,30 @@ def methods(
         evaluations: The budget of each training; if left out, one for each kind of data.
         seeds: Of data and noise; 3 if left out.
         short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
+        read: Train nothing and show the rows of these files, which --json wrote.
         plot: Write a picture of error against evaluations to this PNG file.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     check_json(json)
     if plot is not None:
-        check_writable(plot)
+        check_picture(plot)
     for name, value in (("evaluations", evaluations), ("seeds", seeds)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     try:
-        from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
-        from fewstep.recipes.methods import METHODS
-        from fewstep.training.loop import accelerator
+        from fewstep.recipes import comparison
     except ImportError as error:
         raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
 
-    budgets = SHORT if short else BUDGETS
-    names = list(budgets) if data is None else _listed(data)
-    chosen = list(METHODS) if methods == "all" else _listed(methods)
-    check_names("data of the short form" if short else "data", names, budgets)  # before any training
-    check_names("methods", chosen, METHODS)
-    rows = []
-    for name in names:
-        budget = evaluations or budgets[name]
-        rows += compare(
-            [name],
-            chosen,
-            budget,
-            seeds or (1 if short else 3),
-            accelerator().device,
-            SHORT_SAMPLES if short else None,
-            lambda text: say(text, json),
-        )
-    say_table(
-        [
-            {
-                "data": row.data,
-                "method": row.method,
-                "sampler": row.sampler,
-                "evaluations": row.evaluations,
-                "error": f"{row.error:.4f}",
-                "spread": f"{row.spread:.4f}",
-                "to flow": "" if row.to_flow is None else f"{row.to_flow:.4f}",
-                "trained": f"{row.training:.2g}",
-                "with start": f"{row.training_with_start:.2g}",
-            }
-            for row in rows
-        ],
-        json,
-    )
+    if read:
+        if data or methods != "all" or evaluations or seeds or short:
+            raise ValueError("--read shows rows that are there: leave out what says how to train")
+        rows = comparison.read_rows(read)
+    else:
+        rows = _trained(data, methods, evaluations, seeds, short, json)
+    say_table([_told(row) for row in rows], json)
+    for line in comparison.summary(rows):
+        say(line, json)
     if plot is not None:
         from fewstep.evaluation import tradeoff
         from fewstep.evaluation.plane import save, style
@@ -89,6 +68,46 @@ def methods(
         say(str(plot), json)
     write_json(json, [asdict(row) for row in rows])
     return 0
+
+
+def _trained(
+    data: str | None, methods: str, evaluations: int | None, seeds: int | None, short: bool, json: str | None
+) -> list[MethodRow]:
+    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
+    from fewstep.recipes.methods import METHODS
+    from fewstep.training.loop import accelerator
+
+    budgets = SHORT if short else BUDGETS
+    names = list(budgets) if data is None else _listed(data)
+    chosen = list(METHODS) if methods == "all" else _listed(methods)
+    check_names("data of the short form" if short else "data", names, budgets)  # before any training
+    check_names("methods", chosen, METHODS)
+    rows = []
+    for name in names:
+        rows += compare(
+            [name],
+            chosen,
+            evaluations or budgets[name],
+            seeds or (1 if short else 3),
+            accelerator().device,
+            SHORT_SAMPLES if short else None,
+            lambda text: say(text, json),
+        )
+    return rows
+
+
+def _told(row: MethodRow) -> dict[str, object]:
+    return {
+        "data": row.data,
+        "method": row.method,
+        "sampler": row.sampler,
+        "evaluations": row.evaluations,
+        "error": f"{row.error:.4f}",
+        "spread": f"{row.spread:.4f}",
+        "to flow": "" if row.to_flow is None else f"{row.to_flow:.4f}",
+        "trained": f"{row.training:.2g}",
+        "with start": f"{row.training_with_start:.2g}",
+    }
 
 
 def _listed(text: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,6 +62,42 @@ class MethodRow:
     images: int
     training: int
     training_with_start: int
+
+
+def read_rows(files: Sequence[Path]) -> list[MethodRow]:
+    """The rows of JSON files that hold lists of them.
+
+    Raises:
+        ValueError: a file holds anything else.
+    """
+    rows = []
+    for file in files:
+        try:
+            found = [MethodRow(**{**row, "levels": tuple(row["levels"])}) for row in json.loads(file.read_bytes())]
+        except (ValueError, TypeError, KeyError):
+            found = []
+        if not found:
+            raise ValueError(f"'{file}' holds no rows of a comparison of methods")
+        rows += found
+    return rows
+
+
+def summary(rows: Sequence[MethodRow], few: Sequence[int] = (1, 2, 4)) -> list[str]:
+    """For each kind of data the best of few evaluations, beside the diffusion model in Heun's most."""
+    lines = []
+    for data in dict.fromkeys(row.data for row in rows):
+        here = [row for row in rows if row.data == data]
+        solved = [row for row in here if row.sampler == "heun"]
+        for evaluations in few:
+            if solved and (ways := [row for row in here if row.evaluations == evaluations]):
+                best = min(ways, key=lambda row: row.error)
+                heun = max(solved, key=lambda row: row.evaluations)
+                lines.append(
+                    f"{data}, {evaluations} evaluation{'s' * (evaluations > 1)}: {best.method} by {best.sampler}, "
+                    f"{best.error:.4f}, {best.error / heun.error:.2f} times the {heun.error:.4f} of heun in "
+                    f"{heun.evaluations}"
+                )
+    return lines
 
 
 @dataclass(frozen=True)

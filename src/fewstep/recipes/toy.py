@@ -153,8 +153,12 @@ def sample_points(model: Model, steps: int, count: int) -> Any:
     return last.jump.x
 
 
-def sliced_wasserstein(a: Any, b: Any, directions: int = 64) -> float:
+def sliced_wasserstein(a: Any, b: Any) -> float:
     """The mean 1-Wasserstein distance of equally many points [n, 2] over directions of a half circle."""
+    return float(np.abs(projected(a) - projected(b)).mean())
+
+
+def projected(points: Any, directions: int = 64) -> Any:
+    """Points [n, 2] seen from directions of a half circle, each sorted: [directions, n]."""
     turn = np.pi * (np.arange(directions) + 0.5) / directions
-    rays = np.stack([np.cos(turn), np.sin(turn)])
-    return float(np.abs(np.sort(a @ rays, axis=0) - np.sort(b @ rays, axis=0)).mean())
+    return np.sort(np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(points.dtype) @ points.T, axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,13 +29,15 @@ from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
-from fewstep.recipes.toy import sliced_wasserstein
+from fewstep.recipes.toy import projected
 from fewstep.training.batches import BatchSource, DatasetBatches, tensors
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
+
+REFERENCES = 6  # samples of the data: the distance between just two is off by a third
 
 
 class World(Protocol):
@@ -103,13 +106,14 @@ class MixtureBatches:
 class Plane:
     """Eight Gaussians in a ring, by a perceptron.
 
-    The error is the sliced Wasserstein distance to the data, less that of another sample of it.
+    The error is the sliced Wasserstein distance to samples of the data, less what is between two of these.
     """
 
     samples: int = 100_000
     name: str = "mixture"
     error_name: str = "excess sliced Wasserstein distance"
     density: Density = field(default_factory=lambda: LogNormal(-0.4, 1.8))
+    _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,14 +132,18 @@ class Plane:
     def conditions(self, samples: int) -> Condition:
         return {}
 
-    @cached_property
-    def _samples(self) -> tuple[Any, Any]:
-        rng = np.random.default_rng(0)
-        return ring().sample(self.samples, rng), ring().sample(self.samples, rng)
-
     def error(self, samples: Tensor) -> float:
-        real, other = (points[: len(samples)] for points in self._samples)
-        return sliced_wasserstein(real, samples.numpy()) - sliced_wasserstein(real, other)
+        ours, (real, floor) = projected(samples.numpy()), self._real(len(samples))
+        return float(np.mean([np.abs(ours - theirs).mean() for theirs in real])) - floor
+
+    def _real(self, count: int) -> tuple[list[Any], float]:
+        """Some samples of the data, projected, and the mean distance between two of them."""
+        if count not in self._known:
+            rng = np.random.default_rng(0)
+            real = [projected(ring().sample(count, rng)) for _ in range(REFERENCES)]
+            floor = float(np.mean([np.abs(one - other).mean() for one, other in combinations(real, 2)]))
+            self._known[count] = real, floor
+        return self._known[count]
 
     def distance_to_flow(self, noise: Tensor, samples: Tensor, most: int = 2000) -> float:
         """The root mean square distance of samples to where the exact flow takes their noise."""

@@ -1,0 +1,55 @@
+"""`fewstep bench methods`: rows, summary and picture; rows that were kept are shown again without training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fewstep.recipes.comparison import MethodRow, read_rows, summary
+
+ROW = MethodRow("diffusion", "mixture", "heun", 4, 7, (80.0,), 0.02, 0.0, None, "distance", 512, 1536, 1536)
+
+
+def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> None:
+    rows, drawn, again = (tmp_path / name for name in ("rows.json", "drawn.png", "again.png"))
+    trained = run(
+        *("bench", "methods", "--short", "--data", "mixture", "--methods", "diffusion,lagrangian_flow_map"),
+        *("--evaluations", 4_000, "--json", rows, "--plot", drawn),
+    )
+    assert trained.code == 0, trained
+    assert "mixture, 1 evaluation: lagrangian_flow_map by consistency" in trained.out
+    kept = json.loads(rows.read_text())
+    assert {(row["method"], row["evaluations"]) for row in kept} == {
+        *(("diffusion", n) for n in (7, 8, 19, 20, 39, 40)),
+        *(("lagrangian_flow_map", n) for n in (1, 2, 4)),
+    }
+    shown = run("bench", "methods", "--read", rows, "--plot", again)
+    assert shown.code == 0, shown
+    table = shown.out.replace(str(again), "")
+    assert table.strip() in trained.out.replace(str(drawn), "")
+    with Image.open(drawn) as one, Image.open(again) as other:
+        assert one.tobytes() == other.tobytes()
+
+
+def test_the_summary_names_the_best_beside_heun_in_most_evaluations() -> None:
+    rows = [
+        ROW,
+        replace(ROW, evaluations=39, error=0.01),
+        replace(ROW, method="one", sampler="consistency", evaluations=1, error=0.03),
+        replace(ROW, method="other", sampler="flow_map", evaluations=1, error=0.02),
+        replace(ROW, data="digits", method="other", sampler="flow_map", evaluations=1, error=0.01),
+    ]
+    assert summary(rows) == ["mixture, 1 evaluation: other by flow_map, 0.0200, 2.00 times the 0.0100 of heun in 39"]
+
+
+@pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"method": "x"}]', '[{"levels": 3}]'])
+def test_files_without_rows_are_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="holds no rows of a comparison"):
+        read_rows([file])
