@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.curricula import Clock
-from fewstep.core.distances import PseudoHuber, Squared
+from fewstep.core.distances import PseudoHuber, Squared, inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, ConsistencyDistillation, LearnedGuidance
@@ -68,22 +68,22 @@ def heun(denoiser: Any, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
     return torch.where(to == 0, first, stepped)
 
 
+@pytest.mark.parametrize("weight", [None, inverse_gap, lambda at, to: 1 + at + 2 * to])
 @pytest.mark.parametrize("solver", ["heun", "euler"])
-def test_the_loss_is_algorithm_2(solver: Any) -> None:
+def test_the_loss_is_algorithm_2(solver: Any, weight: Any) -> None:
     data, noise, u, _ = draws()
     t, r = levels(u)
     x_t = data + t[:, None] * noise
     step = heun if solver == "heun" else euler
     x_r = step(lambda x, at: estimate(1.1, x, at), x_t, t, r)
     expected = (estimate(0.0, x_t, t) - estimate(0.4, x_r, r)).square().sum(dim=1)
-    objective = ConsistencyDistillation(
-        network(1.1, Targets.SAME), N, solver, Squared(), weight=lambda at: 1 + at, decay=0.95
-    )
+    objective = ConsistencyDistillation(network(1.1, Targets.SAME), N, solver, Squared(), weight=weight, decay=0.95)
     loss = objective(
         network(0.0, Targets.CLEAN), network(0.4, Targets.CLEAN), Batch(data), CLOCK, Dictated([noise], [u])
     )
     assert bool((r == 0).any())
-    torch.testing.assert_close(loss.per_sample, expected * (1 + t))
+    scale = {None: 1.0, inverse_gap: 1 / (t - r)}.get(weight, 1 + t + 2 * r)
+    torch.testing.assert_close(loss.per_sample, expected * scale)
     torch.testing.assert_close(loss.at.ratio, t)
     assert objective.target_decay(CLOCK) == 0.95
 
@@ -106,7 +106,7 @@ def test_the_default_distance_is_pseudo_huber() -> None:
     teacher, student = network(1.1, Targets.SAME), network(0.0, Targets.CLEAN)
     squared, huber = (
         ConsistencyDistillation(teacher, N, **kind)(student, student, Batch(data), CLOCK, Dictated([noise], [u]))
-        for kind in ({"distance": Squared()}, {})
+        for kind in ({"distance": Squared(), "weight": None}, {"weight": None})
     )
     c = 0.00054 * math.sqrt(6)
     torch.testing.assert_close(huber.per_sample, torch.sqrt(squared.per_sample + c**2) - c)
@@ -128,7 +128,7 @@ def test_guidance_folds_into_the_teacher_and_its_scale_becomes_an_input_of_the_s
     label = torch.arange(32, dtype=torch.float64) % 3
     null = {"label": torch.full((1,), 5.0, dtype=torch.float64)}
     objective = ConsistencyDistillation(
-        labelled("teacher", Targets.SAME), N, "euler", Squared(), guidance=LearnedGuidance(1.5, 4.0, null)
+        labelled("teacher", Targets.SAME), N, "euler", Squared(), None, LearnedGuidance(1.5, 4.0, null)
     )
     student, target = labelled("student", Targets.CLEAN), labelled("target", Targets.CLEAN)
     loss = objective(student, target, Batch(data, {"label": label}), CLOCK, Dictated([noise], [u, v]))

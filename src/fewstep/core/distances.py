@@ -88,3 +88,9 @@ class Perceptual:
     def __call__(self, a: Array, b: Array) -> Array:
         distance = _sum_of_squares(self.features(a), self.features(b))
         return distance + self.pixels * _sum_of_squares(a, b) if self.pixels else distance
+
+
+def inverse_gap(t: Array, r: Array) -> Array:
+    """1/(t − r), the weight of the distance between answers from levels σ/α t > r (iCT, 2310.14189 §3.1)."""
+    weight: Array = 1 / (t - r)
+    return weight

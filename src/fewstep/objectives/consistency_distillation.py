@@ -1,8 +1,8 @@
 """Consistency distillation from a diffusion model (2303.01469 alg. 2).
 
 x_t = data + t·noise; x̂_r is one step of the teacher's solver to the next lower level r of a grid; the loss is
-λ(t)·d(f_θ(x_t, t), sg f_θ⁻(x̂_r, r)). Guidance folds into the teacher, and its scale becomes an input of the student
-(2210.03142 §3, 2310.04378 §4.2).
+λ(t, r)·d(f_θ(x_t, t), sg f_θ⁻(x̂_r, r)). Guidance folds into the teacher, and its scale becomes an input of the
+student (2210.03142 §3, 2310.04378 §4.2).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from fewstep.core.arrays import like
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng, choose, uniform_weights
-from fewstep.core.distances import Distance, PseudoHuber
+from fewstep.core.distances import Distance, PseudoHuber, inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.jump import StepVariable, euler_step, heun_step
 from fewstep.core.levels import CLEAN, Path, from_ratio
@@ -36,7 +36,8 @@ class ConsistencyDistillation(Objective):
         levels: N, the grid's levels above clean: 18 at 32², 40 at 64² in the paper.
         solver: the teacher's step; `heun` costs two evaluations, `euler` one.
         distance: d.
-        weight: λ of the level t [b]; 1 if None.
+        weight: λ of the levels t and r [b]: 1/(t − r), iCT's (2310.14189), lets the distance see low levels too,
+            where answers differ little and from where an error is handed up the grid; None is 1, the first paper's.
         guidance: the teacher's, which becomes the student's input; None for none.
         decay: of the moving average that is the target; None takes the student itself (2310.14189).
         sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the
@@ -50,7 +51,7 @@ class ConsistencyDistillation(Objective):
     levels: int = 18
     solver: Literal["heun", "euler"] = "heun"
     distance: Distance = field(default_factory=PseudoHuber)
-    weight: Callable[[Tensor], Tensor] | None = None
+    weight: Callable[[Tensor, Tensor], Tensor] | None = inverse_gap
     guidance: LearnedGuidance | None = None
     decay: float | None = None
     sigma_min: float = 0.002
@@ -88,5 +89,5 @@ class ConsistencyDistillation(Objective):
         estimate = student(x_t, t, CLEAN.like(t.sigma).batch(size), student_cond)
         per_sample = self.distance(estimate, answer)
         if self.weight is not None:
-            per_sample = per_sample * self.weight(t.ratio).to(per_sample.dtype)
+            per_sample = per_sample * self.weight(t.ratio, r.ratio).to(per_sample.dtype)
         return mean_loss(per_sample, t)

@@ -15,7 +15,7 @@ import torch
 from fewstep.core.arrays import like
 from fewstep.core.curricula import Clock, ct_levels, ct_target_decay, ict_levels
 from fewstep.core.densities import Rng, choose, lognormal_weights, uniform_weights
-from fewstep.core.distances import Distance, PseudoHuber, Squared
+from fewstep.core.distances import Distance, PseudoHuber, Squared, inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
@@ -74,5 +74,5 @@ class ConsistencyTraining(Objective):
         estimate = student(x_t, t, clean, cond)
         per_sample = self.distance(estimate, answer)
         if self.gap_weight:
-            per_sample = per_sample * (1 / (t.ratio - r.ratio)).to(per_sample.dtype)
+            per_sample = per_sample * inverse_gap(t.ratio, r.ratio).to(per_sample.dtype)
         return mean_loss(per_sample, t)

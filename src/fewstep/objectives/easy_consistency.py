@@ -13,7 +13,7 @@ import torch
 
 from fewstep.core.curricula import Clock, EctGap
 from fewstep.core.densities import Density, LogNormal, Rng
-from fewstep.core.distances import Distance, Norm
+from fewstep.core.distances import Distance, Norm, inverse_gap
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
@@ -54,5 +54,5 @@ class EasyConsistency(Objective):
         with torch.no_grad():
             answer = target(r.mix(batch.data, noise), r, clean, cond)
         per_sample = self.distance(student(x_t, t, clean, cond), answer)
-        weight = 1 / (ratio_t - ratio_r) if self.weight == "gap" else 1 / ratio_t**2 + 1 / self.sigma_data**2
+        weight = inverse_gap(ratio_t, ratio_r) if self.weight == "gap" else 1 / ratio_t**2 + 1 / self.sigma_data**2
         return mean_loss(per_sample * weight.to(per_sample.dtype), t, gap=(1 - ratio_r / ratio_t).mean())

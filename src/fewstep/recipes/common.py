@@ -168,6 +168,7 @@ class Distillation:
             sigma_min=self.sigma_min,
             sigma_max=SIGMA_MAX,
             decay=self.target_decay,
+            weight=None,  # as the shipped student was trained
             solver="euler",
             guidance=conditioning.guidance and LearnedGuidance(*conditioning.guidance, null_condition(conditioning)),
         )
