@@ -23,8 +23,8 @@ from fewstep.samplers import SAMPLERS
 
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
 
-BUDGETS = {"mixture": 20_000_000, "digits": 1_000_000, "emoji": 300_000}
-"""Network evaluations of one training, by data."""
+BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 60_000}
+"""Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
 
 SHORT = {"mixture": 300_000, "digits": 10_000}
 """The same for a look at all of them in five minutes on two cores, with `SHORT_SAMPLES` samples."""
