@@ -19,6 +19,7 @@ from fewstep.core.codecs import Identity
 from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
+from fewstep.evaluation.metrics import sliced_wasserstein
 from fewstep.generation.model import Model, load
 from fewstep.generation.plan import Plan
 from fewstep.models.conditioning import Conditioning
@@ -151,10 +152,3 @@ def sample_points(model: Model, steps: int, count: int) -> Any:
     )
     *_, last = model.run(plan)
     return last.jump.x
-
-
-def sliced_wasserstein(a: Any, b: Any, directions: int = 64) -> float:
-    """The mean 1-Wasserstein distance of equally many points [n, 2] over directions of a half circle."""
-    turn = np.pi * (np.arange(directions) + 0.5) / directions
-    rays = np.stack([np.cos(turn), np.sin(turn)])
-    return float(np.abs(np.sort(a @ rays, axis=0) - np.sort(b @ rays, axis=0)).mean())
