@@ -17,12 +17,12 @@ from tiny_models import TinyModels
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
-    "edit vary", "edit stroke", "edit inpaint",
+    "edit vary", "edit stroke", "edit inpaint", "tune-levels",
 ]  # fmt: skip
 
 ARGUMENTS = {
     "show": " x", "record": " x", "preview": " x", "vary": " plain.png", "stroke": " plain.png",
-    "inpaint": " plain.png --mask plain.png",
+    "inpaint": " plain.png --mask plain.png", "tune-levels": " x",
 }  # fmt: skip
 
 WITHOUT = """
@@ -74,6 +74,20 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "evaluate steps 0": ("evaluate {model} --steps 1,0", "steps must be a whole number between 1 and 1000, got 0"),
     "evaluate nothing": ("evaluate {model} --n 0", "n must be"),
     "evaluate no model": ("evaluate nothing", "no model 'nothing'"),
+    "tune no model": ("tune-levels nothing", "no model 'nothing'"),
+    "tune without a model": ("tune-levels", "A built-in model, a directory, or user/name on the hub. (required)"),
+    "tune one step": ("tune-levels {model} --steps 2,1", "steps must be between 2 and 16, got 1"),
+    "tune many steps": ("tune-levels {model} --steps 17", "steps must be between 2 and 16, got 17"),
+    "tune steps in words": ("tune-levels {model} --steps two", "steps must be whole numbers like 1,2,4, got 'two'"),
+    "tune on one caption": ("tune-levels {model} --n 1", "n must be a whole number between 2 and 100000, got 1"),
+    "tune with one try": ("tune-levels {model} --tries 1", "tries must be a whole number between 2 and 100, got 1"),
+    "tune in no rounds": ("tune-levels {model} --rounds 0", "rounds must be a whole number between 1 and 10, got 0"),
+    "tune with seed -1": ("tune-levels {model} --seed -1", "seed must be a whole number between 0 and"),
+    "tune on no threads": ("tune-levels {model} --threads 0", "--threads must be at least 1, got 0"),
+    "tune what no judge knows": ("tune-levels {model}", "the model 'tiny' cannot be evaluated: there are judges for"),
+    "tune into words": ("tune-levels {model} --out notes.txt", "'notes.txt' holds something that is no model"),
+    "tune into other things": ("tune-levels {model} --out .", "'.' holds something that is no model"),
+    "tune into a locked directory": ("tune-levels {model} --out locked/x", "cannot write 'locked/x'"),
     "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, images"),
     "unknown setting": ("train toy --out runs --speed 9", "--speed"),
     "no data to train on": ("train images --out runs", "give --data: a folder of images"),

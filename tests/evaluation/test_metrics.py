@@ -86,6 +86,14 @@ def test_the_kernel_distance_needs_sets_of_one_shape() -> None:
         metrics.kernel_distance(np.zeros((5, 2)), np.zeros((6, 2)))
 
 
+def test_the_sliced_wasserstein_distance_of_a_shift_and_a_spread_is_the_closed_form() -> None:
+    points = rng().normal(size=(4000, 2))
+    assert metrics.sliced_wasserstein(points, points[::-1]) == 0
+    # mean |cos| over directions, and E|x| for a standard deviation that is 1 apart
+    assert metrics.sliced_wasserstein(points, points + np.array([1.0, 0.0])) == pytest.approx(2 / np.pi, abs=0.01)
+    assert metrics.sliced_wasserstein(points, 2 * points) == pytest.approx(np.sqrt(2 / np.pi), abs=0.03)
+
+
 def test_diversity_is_the_mean_distance_within_a_group() -> None:
     groups = np.array([[[0.0, 0], [3, 4], [0, 0]], [[1, 1], [1, 1], [1, 1]]])
     assert metrics.diversity(groups) == pytest.approx((5 + 5 + 0) / 6)

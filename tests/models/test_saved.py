@@ -13,7 +13,7 @@ import pytest
 
 from fewstep.models import saved
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import find, read
+from fewstep.models.saved import find, own_directory, read
 from fewstep.models.writing import write
 from models_spec import WEIGHTS, spec
 
@@ -201,6 +201,16 @@ def test_a_built_in_model_is_found_by_name_even_beside_a_directory_of_that_name(
     monkeypatch.chdir(model.parent)
     assert saved.built_in() == ["model"]
     assert find("model").hash == inside.hash != read(model).hash
+
+
+def test_a_directory_is_the_users_own_where_it_is_not_built_in(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (own_directory("model"), own_directory(model), own_directory("user/model")) == (Path("model"), model, None)
+    write(spec(name="inside"), WEIGHTS, tmp_path / "package" / "model")
+    monkeypatch.setattr(saved, "BUILT_IN", tmp_path / "package")
+    assert (own_directory("model"), own_directory("./model")) == (None, Path("model"))
 
 
 def test_a_hub_name_goes_to_the_hub_and_asks_for_the_files_of_a_model_only(

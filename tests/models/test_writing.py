@@ -16,8 +16,8 @@ from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.parameterisations import Clipped, Edm, Epsilon, Targets, V, Velocity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import PARTS, ModelError, from_plain, to_plain
-from fewstep.models.saved import read, sha256
-from fewstep.models.writing import write
+from fewstep.models.saved import SavedModel, read, sha256
+from fewstep.models.writing import check_rewrite, rewrite, write
 from models_spec import WEIGHTS, spec
 from tiny_models import TinyModels
 
@@ -199,3 +199,113 @@ def test_a_new_model_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> 
     assert read(tmp_path / "m").spec.steps == 2
     assert sorted(f.name for f in saved.directory.iterdir()) == ["model.json", "weights.safetensors"]
     assert saved.spec.files["weights.safetensors"] == sha256(saved.weights)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> SavedModel:
+    """A model of two files, with a note beside them that its description does not name."""
+    saved = write(
+        spec(), WEIGHTS, tmp_path / "m", complete=lambda scratch: (scratch / "network.onnx").write_bytes(b"x")
+    )
+    (tmp_path / "m" / "README.md").write_text("mine")
+    return saved
+
+
+def test_another_description_leaves_what_lies_beside_it_alone(model: SavedModel) -> None:
+    inode = model.weights.stat().st_ino
+    changed = rewrite(model, replace(model.spec, levels={2: (80.0, 0.8)}), model.directory)
+    assert changed == read(model.directory)
+    assert changed.spec == replace(model.spec, levels={2: (80.0, 0.8)})
+    assert changed.hash != model.hash
+    assert model.weights.stat().st_ino == inode
+    names = {"README.md", "model.json", "network.onnx", "weights.safetensors"}
+    assert {file.name for file in model.directory.iterdir()} == names
+
+
+def test_a_copy_with_another_description_has_the_named_files_and_leaves_the_model_as_it_was(
+    model: SavedModel, tmp_path: Path
+) -> None:
+    copy = rewrite(model, replace(model.spec, steps=2), tmp_path / "copies" / "c")
+    assert copy.directory == tmp_path / "copies" / "c"
+    assert {file.name for file in copy.directory.iterdir()} == {"model.json", "network.onnx", "weights.safetensors"}
+    assert copy.spec == replace(model.spec, steps=2)
+    assert read(model.directory) == model
+
+
+def test_a_copy_replaces_another_model_and_nothing_else(model: SavedModel, tmp_path: Path) -> None:
+    write(spec(steps=4), {"w": np.float16([1])}, tmp_path / "other")
+    assert rewrite(model, replace(model.spec, steps=2), tmp_path / "other").spec.steps == 2
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("mine")
+    for do in (lambda place: check_rewrite(model, place), lambda place: rewrite(model, model.spec, place)):
+        for place in (tmp_path / "notes", tmp_path / "notes" / "notes.txt"):
+            with pytest.raises(ModelError, match="holds something that is no model"):
+                do(place)
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == ["notes.txt"]
+
+
+def test_a_link_to_a_model_stays_a_link(model: SavedModel, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("m")
+    assert rewrite(read(tmp_path / "link"), replace(model.spec, steps=2), tmp_path / "link").spec.steps == 2
+    assert (tmp_path / "link").is_symlink()
+    assert read(tmp_path / "m").spec.steps == 2
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_description_that_cannot_be_read_back_is_not_written(
+    model: SavedModel, tmp_path: Path, elsewhere: bool
+) -> None:
+    for wrong, complaint in (({"steps": 0}, "steps must be"), ({"recipe": {"lr": math.nan}}, "not JSON compliant")):
+        with pytest.raises(ValueError, match=complaint):
+            rewrite(model, replace(model.spec, **wrong), tmp_path / "copy" if elsewhere else model.directory)
+    assert read(model.directory) == model
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_model_that_was_changed_meanwhile_is_not_given_the_description_of_the_old_one(
+    model: SavedModel, tmp_path: Path, elsewhere: bool
+) -> None:
+    new = write(replace(model.spec, steps=3), WEIGHTS, model.directory)
+    with pytest.raises(ModelError, match="was changed meanwhile"):
+        rewrite(model, replace(model.spec, steps=2), tmp_path / "copy" if elsewhere else model.directory)
+    assert read(model.directory) == new
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_copy_that_breaks_off_leaves_nothing(
+    model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(OSError, match="disk full"):
+        rewrite(model, replace(model.spec, steps=2), tmp_path / "copy")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_description_that_breaks_off_leaves_the_old_one(model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    before = {file.name for file in model.directory.iterdir()}
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        rewrite(model, replace(model.spec, steps=2), model.directory)
+    assert read(model.directory) == model
+    assert {file.name for file in model.directory.iterdir()} == before
+
+
+def test_where_nothing_can_be_written_is_told_before_the_work(
+    model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_rewrite(model, model.directory)
+    check_rewrite(model, tmp_path / "not" / "yet")
+    with pytest.raises(PermissionError, match="is no directory that can be written to"):
+        check_rewrite(model, model.weights / "copy")
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    check_rewrite(model, model.directory)
+    with pytest.raises(PermissionError, match="is no directory that can be written to"):
+        check_rewrite(model, tmp_path / "copy")

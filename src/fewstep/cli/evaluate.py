@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fewstep.cli.drawing import EngineName
-from fewstep.cli.output import check_json, printable, say, write_json
+from fewstep.cli.output import check_json, progress, say, write_json
 
 
 def evaluate(
@@ -68,21 +68,17 @@ def evaluate(
     loaded = load(model, engine, threads=threads, precision=precision)
     numbers = asked or ([loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2])
     if teacher is None:
-        other = teacher_of(loaded, threads, _progress)
+        other = teacher_of(loaded, threads, progress)
     else:
         other = None if teacher == "none" else load(teacher, threads=threads)
     subject = subject_for(loaded, recogniser, threads)
-    rows = measure(loaded, other, subject, numbers, settings, guidance, _progress)
+    rows = measure(loaded, other, subject, numbers, settings, guidance, progress)
     wide = not (sys.stderr if json == "-" else sys.stdout).isatty() and "COLUMNS" not in os.environ
     Console(stderr=json == "-", width=240 if wide else None).print(table(rows))
     for line in ratios(rows):
         say(line, json)
     write_json(json, as_dicts(rows))
     return 0
-
-
-def _progress(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
 
 
 def parse_steps(text: str) -> list[int]:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("fewstep.cli.export:export", "the network of a model for other programs"),
     "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
+    "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "the best levels for few steps, searched and stored"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
     "models list": ("fewstep.cli.models:list_models", "the models inside the package"),
     "models show": ("fewstep.cli.models:show", "everything a model says about itself"),

@@ -116,6 +116,11 @@ def say(text: str, json_target: str | None = None) -> None:
     print(printable(text), file=sys.stderr if json_target == "-" else sys.stdout)
 
 
+def progress(text: str) -> None:
+    """Print how far the work is, control characters spelt out, to standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def say_table(rows: Sequence[Mapping[str, Any]], json: str | None) -> None:
     """Say rows of equal keys in columns."""
     lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fewstep.core import grids
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import check_seed
 from fewstep.evaluation import metrics
@@ -65,13 +66,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Way:
-    """A way of making pictures: a model and how it is asked."""
+    """A way of making pictures: a model and how it is asked.
+
+    Args:
+        levels: the σ/α to visit before clean, one a step; None for the model's own.
+    """
 
     who: str
     model: Model
     steps: int
     sampler: str
     guidance: float | None = None
+    levels: tuple[float, ...] | None = None
 
     def plan(self, asks: Sequence[Ask], seeds: Sequence[int]) -> Plan:
         """One batch; each picture has its own prompt and seed.
@@ -87,6 +93,7 @@ class Way:
             prompts=tuple(ask.prompt for ask in asks),
             seeds=tuple(seeds),
             labels=None if plan.labels is None else tuple(ask.label for ask in asks),
+            levels=plan.levels if self.levels is None else grids.from_ratios(self.levels),
         )
 
     def draw(self, asks: Sequence[Ask], seeds: Sequence[int], batch: int) -> tuple[Any, int]:

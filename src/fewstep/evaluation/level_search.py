@@ -7,13 +7,16 @@ samples from fixed noise, and each level is tried at ever closer places between 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 Score = Callable[[tuple[float, ...]], float]
 """What is to be small, of the σ/α that are visited before clean."""
+
+HIGHEST = 80.0
+"""The highest σ/α that is tried after pure noise."""
 
 
 def best_levels(
@@ -23,23 +26,28 @@ def best_levels(
     sigma_min: float = 0.05,
     tries: int = 6,
     rounds: int = 3,
+    start: Sequence[float] = (),
 ) -> tuple[tuple[float, ...], float]:
     """Search the levels of `steps` steps, the first of them sigma_max.
 
     Args:
         score: called for each set of levels once.
         steps: at least 1; with 1 there is nothing to search.
-        sigma_max, sigma_min: between which the levels lie.
+        sigma_max, sigma_min: between which the levels lie; after pure noise, infinity, they lie below 80.
         tries: places of a level in each round.
         rounds: each looks within the spacing of the one before.
+        start: levels to begin with if they score better than evenly spaced ones.
 
     Returns:
         The levels, falling, and their score.
     """
     if steps < 1 or tries < 2 or rounds < 1:
         raise ValueError(f"need steps ≥ 1, tries ≥ 2 and rounds ≥ 1, got {steps}, {tries} and {rounds}")
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"need 0 < sigma_min < sigma_max < ∞, got {sigma_min} and {sigma_max}")
+    highest = HIGHEST if sigma_max == math.inf else sigma_max
+    if not 0 < sigma_min < highest:
+        raise ValueError(f"need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    if start and (len(start) != steps or start[0] != sigma_max):
+        raise ValueError(f"start must be {steps} levels from {sigma_max:g}, got {list(start)}")
     known: dict[tuple[float, ...], float] = {}
 
     def scored(levels: tuple[float, ...]) -> float:
@@ -47,23 +55,26 @@ def best_levels(
             known[levels] = score(levels)
         return known[levels]
 
-    ends = np.geomspace(sigma_max, sigma_min, steps + 1)
-    best = tuple(float(f"{ratio:.3g}") for ratio in ends[:-1])
-    reach = math.log(sigma_max / sigma_min)
+    between = np.geomspace(highest, sigma_min, steps + 1)[1:-1]
+    even = (float(sigma_max), *(float(f"{ratio:.3g}") for ratio in between))
+    best = min([even, tuple(start) or even], key=scored)
+    reach = math.log(highest / sigma_min)
     for _ in range(rounds):
         for index in range(1, steps):
-            best = min(_moved(best, index, reach, sigma_min, tries), key=scored)
+            best = min(_moved(best, index, reach, (sigma_min, highest), tries), key=scored)
         reach = 2 * reach / (tries + 1)
     return best, scored(best)
 
 
 def _moved(
-    levels: tuple[float, ...], index: int, reach: float, sigma_min: float, tries: int
+    levels: tuple[float, ...], index: int, reach: float, ends: tuple[float, float], tries: int
 ) -> list[tuple[float, ...]]:
-    """The levels, and with one of them at other places: within its neighbours and `reach` in the logarithm."""
+    """The levels, and with one of them at other places: within its neighbours, the ends of the search, and `reach` in
+    the logarithm."""
     here = math.log(levels[index])
-    above = min(math.log(levels[index - 1]), here + reach)
-    below = max(math.log(levels[index + 1] if index + 1 < len(levels) else sigma_min), here - reach)
+    cleaner = levels[index + 1] if index + 1 < len(levels) else ends[0]
+    below = max(math.log(max(cleaner, ends[0])), here - reach)
+    above = min(math.log(min(levels[index - 1], ends[1])), here + reach)
     places = np.exp(np.linspace(below, above, tries + 2)[1:-1])
     moved = [(*levels[:index], float(f"{place:.3g}"), *levels[index + 1 :]) for place in places]
     return [levels, *(new for new in moved if all(a > b for a, b in pairwise(new)))]

@@ -274,15 +274,21 @@ def find(name: str | Path) -> SavedModel:
         raise ModelError(f"a model's name must not be empty or hold a zero byte, got {text!r}")
     if text in built_in():
         return read(BUILT_IN / text)
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  pathlib's raises for an unknown user
-    if os.path.exists(path):  # noqa: PTH110  pathlib's raises for a name too long for the file system
-        return read(path)
+    if (directory := own_directory(text)) is not None:
+        return read(directory)
     if _HUB_NAME.fullmatch(text):
         return read(_download(text))
     raise ModelError(
         f"no model '{text}': give one of the built-in models ({', '.join(built_in()) or 'none'}), "
         "a directory with a model.json, or a hub name like user/model"
     )
+
+
+def own_directory(name: str | Path) -> Path | None:
+    """The user's directory that a model's name stands for; None for a built-in model and for the hub's."""
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  pathlib's raises for an unknown user
+    is_there = os.path.exists(path)  # noqa: PTH110  pathlib's raises for a name too long for the file system
+    return path if is_there and str(name) not in built_in() else None
 
 
 def _download(name: str) -> Path:

@@ -41,19 +41,92 @@ def write(
         ModelError: something other than a model stands there, or the description could not be read back.
         ValueError: a number of the description is NaN.
     """
+    return _whole(directory, lambda scratch: _fill(scratch, spec, weights, captions, other_words, complete))
+
+
+def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
+    """Save a model with another description, its files as they are.
+
+    Args:
+        saved: the model, as it was read.
+        spec: its new description; `files` and `text_table` stay the old one's.
+        directory: the model's own, where the description alone is replaced and whatever lies beside it stays; or
+            another, where each file is copied and what stood there is replaced once the copy is whole.
+
+    Returns:
+        The model, read back.
+
+    Raises:
+        ModelError: the model is no longer the one that was read, or something other than a model stands there.
+        ValueError: the description could not be read back.
+    """
+    place = Path(os.path.realpath(directory))
+    described = replace(spec, files=saved.spec.files, text_table=saved.spec.text_table)
+    described.check()
+    text = described.to_json()
+    if read(saved.directory).hash != saved.hash:
+        raise ModelError(f"'{saved.directory}' was changed meanwhile: it is no longer the model that was read")
+    if _is_own(saved, place):
+        _replace_description(place, text)
+        return read(place)
+
+    def copy(scratch: Path) -> None:
+        for name in described.files:
+            shutil.copyfile(saved.directory / name, scratch / name)
+        (scratch / DESCRIPTION).write_text(text, encoding="utf-8")
+
+    return _whole(place, copy)
+
+
+def check_rewrite(saved: SavedModel, directory: Path) -> None:
+    """Raise what `rewrite` would: for the time before long work whose result is to be kept there.
+
+    Raises:
+        ModelError: something other than a model stands there.
+        OSError: nothing can be written there.
+    """
+    place = Path(os.path.realpath(directory))
+    written = place
+    if not _is_own(saved, place):
+        _check_place(directory)
+        written = next(above for above in place.parents if above.exists())
+    if not written.is_dir() or not os.access(written, os.W_OK):
+        raise PermissionError(f"cannot write '{directory}': '{written}' is no directory that can be written to")
+
+
+def _is_own(saved: SavedModel, place: Path) -> bool:
+    return place == Path(os.path.realpath(saved.directory))
+
+
+def _replace_description(directory: Path, text: str) -> None:
+    """Put the new description where the old one stood, which is there until then."""
+    scratch = directory / f".{DESCRIPTION}.{os.getpid()}.writing"
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(directory / DESCRIPTION)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _whole(directory: Path, fill: Callable[[Path], object]) -> SavedModel:
+    """A model that `fill` puts into an empty directory beside, where it is read before it takes its place."""
     _recover(directory)
-    if directory.exists() and not (directory / DESCRIPTION).is_file() and not _is_empty(directory):
-        raise ModelError(f"'{directory}' holds something that is no model: give another directory")
+    _check_place(directory)
     scratch = directory.with_name(f".{directory.name}.{os.getpid()}.writing")  # another process may write there too
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        _fill(scratch, spec, weights, captions, other_words, complete)
+        fill(scratch)
         read(scratch)
         _replace(directory, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return read(directory)
+
+
+def _check_place(directory: Path) -> None:
+    if directory.exists() and not (directory / DESCRIPTION).is_file() and not _is_empty(directory):
+        raise ModelError(f"'{directory}' holds something that is no model: give another directory")
 
 
 def _is_empty(directory: Path) -> bool:

@@ -19,6 +19,7 @@ from fewstep.core.codecs import Identity
 from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
+from fewstep.evaluation.metrics import sliced_wasserstein
 from fewstep.generation.model import Model, load
 from fewstep.generation.plan import Plan
 from fewstep.models.conditioning import Conditioning
@@ -151,14 +152,3 @@ def sample_points(model: Model, steps: int, count: int) -> Any:
     )
     *_, last = model.run(plan)
     return last.jump.x
-
-
-def sliced_wasserstein(a: Any, b: Any) -> float:
-    """The mean 1-Wasserstein distance of equally many points [n, 2] over directions of a half circle."""
-    return float(np.abs(projected(a) - projected(b)).mean())
-
-
-def projected(points: Any, directions: int = 64) -> Any:
-    """Points [n, 2] seen from directions of a half circle, each sorted: [directions, n]."""
-    turn = np.pi * (np.arange(directions) + 0.5) / directions
-    return np.sort(np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(points.dtype) @ points.T, axis=1)

@@ -20,7 +20,7 @@ from fewstep.data.dataset import Dataset
 from fewstep.data.digits import Digits
 from fewstep.data.toys import Mixture, ring
 from fewstep.evaluation.exact import Exact
-from fewstep.evaluation.metrics import frechet_distance
+from fewstep.evaluation.metrics import frechet_distance, projected
 from fewstep.evaluation.recognise import Recogniser
 from fewstep.evaluation.subjects import DigitsSubject, EmojiSubject, Subject
 from fewstep.models.conditioning import Conditioning
@@ -29,7 +29,6 @@ from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
-from fewstep.recipes.toy import projected
 from fewstep.training.batches import BatchSource, DatasetBatches, tensors
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig

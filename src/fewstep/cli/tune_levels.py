@@ -1,0 +1,111 @@
+"""`fewstep tune-levels`: the best intermediate levels of a model, searched and stored in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from fewstep.cli.bench import check_counts
+from fewstep.cli.drawing import EngineName
+from fewstep.cli.evaluate import parse_steps
+from fewstep.cli.output import check_json, progress, say, say_table, write_json
+
+if TYPE_CHECKING:
+    from fewstep.evaluation.tuning import Tuned
+    from fewstep.models.saved import SavedModel
+
+
+def tune_levels(
+    model: Annotated[str, tyro.conf.Positional],
+    /,
+    steps: str = "2,3,4",
+    metric: str | None = None,
+    n: int = 500,
+    seed: int = 0,
+    guidance: float | None = None,
+    tries: int = 6,
+    rounds: int = 3,
+    engine: EngineName = "onnx",
+    threads: int | None = None,
+    recogniser: Path | None = None,
+    out: Path | None = None,
+    json: str | None = None,
+) -> int:
+    """Search the levels (σ/α) that a model visits in a few steps, and store the best in it.
+
+    Each level is tried at ever closer places, scored on the same captions and noise; the first stays the model's own.
+    What is found and what the model has are then scored on captions, noise and real data that the search never saw,
+    and the found levels are stored only where they are better there. Models of emoji from text, digits by class and
+    the toy recipe's points can be scored.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the hub.
+        steps: Numbers of steps, 2 or more, like 2,3,4.
+        metric: What is to be small: frechet, kid or errors (captions not recognised) of pictures, wasserstein of
+            points; if left out frechet or wasserstein.
+        n: Captions, or points, that each set of levels is scored on.
+        seed: Chooses the captions and the noise.
+        guidance: The guidance scale, instead of the model's own.
+        tries: Places of a level in each round.
+        rounds: Each looks within the spacing of the one before.
+        engine: What the model runs on.
+        threads: Threads of one operation, the judge's too; if left out one a core.
+        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
+        out: The directory for a copy with the new levels; if left out they are stored in the model's own directory.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    from fewstep.evaluation.tuning import Effort, check_steps, examiner_for, store, tune
+    from fewstep.generation import load
+
+    check_json(json)
+    check_counts(threads=threads)
+    numbers = parse_steps(steps)
+    check_steps(numbers)
+    effort = Effort(n, seed, tries, rounds)
+    loaded = load(model, engine, threads=threads)
+    place = _place(loaded.saved, model, out)
+    examiner = examiner_for(loaded, metric, recogniser, threads)
+    rows = tune(loaded, examiner, numbers, effort, guidance, progress)
+    stored = store(loaded.saved, rows, place)
+    say_table([_readable(row) for row in rows], json)
+    if stored is None:
+        say("nothing is stored: no levels that were found are better on fresh noise", json)
+    else:
+        say(f"stored in {place}: {loaded.hash[:10]} is now {stored.hash[:10]}", json)
+    write_json(json, [_plain(row) for row in rows])
+    return 0
+
+
+def _place(saved: SavedModel, name: str, out: Path | None) -> Path:
+    """Where the levels will be stored, checked before the search."""
+    from fewstep.models.saved import own_directory
+    from fewstep.models.writing import check_rewrite
+
+    place = out or own_directory(name)
+    if place is None:
+        raise ValueError(f"the model '{name}' is not in a directory of yours: give --out for a copy with new levels")
+    check_rewrite(saved, place)
+    return place
+
+
+def _readable(row: Tuned) -> dict[str, Any]:
+    from fewstep.evaluation.tuning import as_text
+
+    return {
+        "steps": row.steps,
+        "levels before": as_text(row.levels_before),
+        f"{row.metric} before": f"{row.score_before:.5g}",
+        "levels found": as_text(row.levels_found),
+        f"{row.metric} found": f"{row.score_found:.5g}",
+        "": "stored" if row.is_better else "kept",
+    }
+
+
+def _plain(row: Tuned) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from fewstep.models.parts import to_plain
+
+    return {**to_plain(asdict(row)), "stored": row.is_better}
