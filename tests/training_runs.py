@@ -3,6 +3,7 @@ everything the loop keeps alive, and processes that die where a test says."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng
+from fewstep.core.levels import from_ratio
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Batch, ConsistencyTraining, ContinuousConsistency, Loss, Objective
+from fewstep.objectives.objective import mean_loss
 from fewstep.training import checkpoints, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
@@ -63,6 +66,26 @@ class LearnedWeight(Objective):
         loss = self.inner(student, target, batch, clock, rng)
         u = self.u(torch.ones(1, 1, device=batch.data.device))[0, 0]
         return replace(loss, terms={"student": loss.terms["student"] * torch.exp(-u) + u})
+
+
+@dataclass(frozen=True)
+class Breaks(Objective):
+    """Diffusion until a step, where one sample's loss or every gradient is no longer finite."""
+
+    at: int = field(compare=False)  # the fault is no part of what is trained
+    gradient_only: bool = False
+    targets: Targets = Targets.SAME
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        size = batch.data.shape[0]
+        level = from_ratio(torch.tensor([0.5, 1.5, 2.5, 3.25], dtype=torch.float64)[:size])
+        estimate = student(level.mix(batch.data, rng.normal(batch.data.shape)), level, level, batch.cond)
+        per_sample = (estimate - batch.data).square().mean(dim=1)
+        if clock.step == self.at and self.gradient_only:
+            per_sample = per_sample + torch.sqrt(0 * per_sample)
+        elif clock.step == self.at:
+            per_sample = per_sample * torch.tensor([1.0, 1.0, 1.0, math.nan])[:size]
+        return mean_loss(per_sample, level)
 
 
 def everything(seed: int = 0) -> LearnedWeight:

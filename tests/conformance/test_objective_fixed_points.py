@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fewstep.core.arrays import Array, Condition
 from fewstep.core.curricula import EctGap
+from fewstep.core.densities import LogNormal, Rng, TwoTimes
 from fewstep.core.levels import Level, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives import (
@@ -137,6 +138,27 @@ def test_distillation_from_an_exact_flow_has_the_exact_solution_as_fixed_point_a
     assert float(student.theta.grad.abs().max()) < 1e-7  # type: ignore[union-attr]
     inexact = loss_of(replace(objective, teacher=replace(oracle, targets=Targets.SAME)), student, Batch(data))
     assert float(inexact.per_sample.max()) > 1e-3
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Pairs of which none is a denoiser's."""
+
+    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+        return TwoTimes(LogNormal(0.0, 1.0), apart=1.0).sample(rng, size)
+
+
+@pytest.mark.parametrize("name", ["MeanFlow, distilled", "AYF, Eulerian", "AYF, Lagrangian", "shortcut"])
+def test_the_exact_map_of_the_mixture_is_the_target_of_every_flow_map(name: str) -> None:
+    """From the exact flow, sample by sample: whether by a derivative of the map, by either end, or by two jumps of its
+    own. So they agree with one another too."""
+    mixture = Mixture.ring(std=0.25)
+    objective: Any = TABLE[name].make(World(replace(mixture, targets=Targets.SAME), distance=PLAIN))
+    objective = replace(objective, times=Apart())
+    batch = Batch(torch.from_numpy(mixture.sample(np.random.default_rng(0), 32)))
+    assert float(loss_of(objective, WithError(mixture), batch).per_sample.max()) < 1e-8
+    wrong = WithError(mixture, [0.3, -0.3, 0.3, 0.3])
+    assert float(loss_of(objective, wrong, batch).per_sample.mean()) > 1e-3
 
 
 def test_easy_consistency_at_r_0_has_the_denoiser_as_its_minimum() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_loss_and_gradients_are_finite_at_both_ends(name: str) -> None:
         objective = TABLE[name].make(World(low=0.002, high=80.0, levels=2, path=path))
         network = perceptron()
         loss = loss_of(objective, student_of(network, objective.targets, epsilon=0.002), Batch(points(8).float()))
-        _assert_learns(loss, network)
+        _assert_learns(loss, [network, *objective.modules.values()])
         assert float(loss.at.ratio.max()) == pytest.approx(80.0)
 
 
@@ -79,13 +80,13 @@ def test_loss_and_gradients_are_finite_at_pure_noise(name: str, path: Path) -> N
     loss = loss_of(objective, student_of(network, objective.targets, epsilon=0.5), Batch(points(8).float()))
     assert float(loss.at.alpha.min()) == 0.0
     weightless = name in ("iCT", "ECT")  # a weight of 1/(t − r) is 0 there
-    _assert_learns(loss, network, something=not weightless)
+    _assert_learns(loss, [network, *objective.modules.values()], something=not weightless)
 
 
-def _assert_learns(loss: Loss, network: torch.nn.Module, something: bool = True) -> None:
+def _assert_learns(loss: Loss, modules: Sequence[torch.nn.Module], something: bool = True) -> None:
     assert bool(torch.isfinite(loss.per_sample).all())
     loss.terms["student"].backward()
-    gradients = [parameter.grad for name, parameter in network.named_parameters()]
+    gradients = [parameter.grad for module in modules for parameter in module.parameters()]
     assert all(gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients)
     if something:
         assert sum(float(gradient.abs().sum()) for gradient in gradients if gradient is not None) > 0

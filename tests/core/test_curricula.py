@@ -69,7 +69,7 @@ def test_ect_stages_divide_training_equally() -> None:
     assert EctGap(stages=4, first=2).stage(Clock(0, 8)) == 2
     assert gap.shrink(Clock(0, 8)) == 0.5
     assert gap.shrink(Clock(8, 8)) == 2.0**-4
-    assert EctGap(q=256.0).shrink(Clock(0, 8)) == 1 / 256
+    assert EctGap(q=256.0, stages=1).shrink(Clock(0, 8)) == 1 / 256
 
 
 @pytest.mark.parametrize("kind", [np.asarray, tensor])

@@ -159,14 +159,6 @@ def _estimate(shift: Tensor, extra: Any, x: Tensor, t: Tensor) -> Tensor:
     return c_skip * x + c_out * (torch.sin(2 * c_in * x + shift) + torch.atan(t / SD) + extra)
 
 
-def test_settings_that_cannot_work_are_refused() -> None:
-    teacher = network(1.1, Targets.SAME)
-    with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
-        ConsistencyDistillation(teacher, levels=1)
-    with pytest.raises(ValueError, match="guidance needs `null`"):
-        LearnedGuidance(1.0, 4.0, {})
-
-
 def test_a_teacher_of_another_path_can_be_distilled() -> None:
     """The student's states are on one path, the teacher's network is asked on its own."""
     from fewstep.core.levels import VP, Trig

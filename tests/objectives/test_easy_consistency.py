@@ -11,10 +11,10 @@ from torch import Tensor
 
 from fewstep.core.curricula import Clock, EctGap
 from fewstep.core.densities import LogNormal
-from fewstep.core.distances import Norm, PseudoHuber
+from fewstep.core.distances import Norm, PseudoHuber, Squared
 from fewstep.core.parameterisations import Targets
-from fewstep.objectives import Batch, EasyConsistency
-from students import Dictated, student_of
+from fewstep.objectives import Batch, Diffusion, EasyConsistency
+from students import Dictated, perceptron, student_of
 
 SD = 0.5
 
@@ -73,6 +73,25 @@ def test_the_loss_at_64_pixels() -> None:
     )
     loss = objective(network(0.0), network(0.4), Batch(data), Clock(25, 100), Dictated([z, noise]))
     torch.testing.assert_close(loss.per_sample, expected)
+
+
+def test_where_r_is_0_it_is_diffusion() -> None:
+    """Loss and gradient of a network that does not look where it is to jump, EDM's weight on both sides."""
+    data, noise, z = draws()
+    results = []
+    for objective in (
+        EasyConsistency(LogNormal(), EctGap(q=1.0), Squared(), weight="edm", dropout=False),
+        Diffusion(LogNormal()),
+    ):
+        network = perceptron(dims=6).double()
+        student = student_of(lambda x, at, to, cond, net=network: net(x, at, at, cond), objective.targets)
+        loss = objective(student, student, Batch(data), Clock(0, 1), Dictated([z, noise]))
+        loss.terms["student"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+        results.append((loss.per_sample, gradient))
+    # the squared distance of a sample there is a sum, diffusion's a mean
+    for easy, denoised in zip(*results, strict=True):
+        torch.testing.assert_close(easy / 6, denoised)
 
 
 def test_the_defaults_are_the_papers_for_32_pixels() -> None:

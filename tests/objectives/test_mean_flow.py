@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from fewstep.core.densities import LogitNormal, TwoTimes
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, FlowMapDistillation, FlowMatching, LearnedGuidance, MeanFlow
 from objective_cases import points
-from oracles import Gaussian
 from students import Dictated, perceptron, student_of
 
 CLOCK = Clock(0, 10)
@@ -92,20 +89,3 @@ def test_a_share_learns_without_condition_and_guidance() -> None:
     cond = guidance.draw({"label": torch.tensor([1, 2, 3, 4])}, Dictated([], [scale, kept]), 4)
     assert cond["label"].tolist() == [7, 2, 7, 4]
     assert cond["guidance"].tolist() == [1.0, 4.0, 1.0, 3.5]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"mixing": 0.5}, "there is none"),
-        ({"mixing": 1.0, "guidance": LearnedGuidance(1, 2, {"label": torch.tensor([0])})}, "below 1"),
-        ({"mixing": 0.5, "teacher": Gaussian(0.0, 1.0)}, "without a teacher"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        MeanFlow(**wrong)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        replace(TOGETHER, apart=1.5)
-    with pytest.raises(ValueError, match="must not fall"):
-        LearnedGuidance(4.0, 2.0, {"label": torch.tensor([0])})

@@ -25,7 +25,7 @@ from fewstep.recipes.toy import ToyRecipe
 from fewstep.training.checkpoints import AnotherRun
 from pictures import gradient, six_in
 from recipe_runs import SMALL, run_images, short
-from training_runs import Processes
+from training_runs import Processes, curve
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def captioned(folder: Path) -> Path:
     rows = [{"file_name": f"{number}.png", "text": f"slope number {number}"} for number in range(6)]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return folder
+
+
+def watched(stage: Path, steps: int = 2) -> bool:
+    """Whether a student was drawn beside its teacher, and the distance told."""
+    (picture,) = (stage / "previews").glob("student_beside_teacher-*.png")
+    told = [curve(stage, f"distance_to_teacher/{count}") for count in (1, 2, 4)]
+    return picture.name.endswith(f"{steps}.png") and all(0 < value < 5 for (value,) in told)
 
 
 def description(saved: SavedModel) -> dict[str, Any]:
@@ -58,6 +65,7 @@ def test_captioned_images_become_a_model_that_takes_prompts(photos: Path, tmp_pa
     assert saved.captions is not None
     assert description(saved)["licence"] == "CC0-1.0"
     assert {"data": "photos", "examples": 6} in description(saved)["lineage"]
+    assert watched(tmp_path / "run" / "student")
 
 
 def test_where_the_images_lay_is_not_told(photos: Path, tmp_path: Path) -> None:
@@ -73,6 +81,7 @@ def test_images_without_captions_become_a_model_that_takes_none(photos: Path, tm
     image = fewstep.load(saved.directory).generate("", seed=1)
     assert image.mode == "L"
     assert image.record.guidance is None
+    assert watched(tmp_path / "run" / "student")
 
 
 def test_folders_by_class_are_prompts(photos: Path) -> None:
@@ -98,6 +107,7 @@ def test_labels_alone_make_a_model_by_class(photos: Path, tmp_path: Path) -> Non
     assert (saved.spec.conditioning.classes, saved.spec.conditioning.text_length) == (3, 0)
     assert saved.spec.guidance == 2.0
     assert fewstep.load(saved.directory).generate(label=2, seed=1).record.label == 2
+    assert watched(tmp_path / "run" / "student")
 
 
 def in_albums(photos: Path) -> Path:
@@ -216,6 +226,7 @@ def test_the_emoji_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:
     assert (image.size, image.mode) == ((16, 16), "RGBA")
     teacher = fewstep.load(tmp_path / "models" / "emoji-teacher")
     assert saved.spec.lineage == [{"teacher": "emoji-teacher", "hash": teacher.saved.hash}]
+    assert watched(tmp_path / "student")
 
 
 def test_a_teacher_is_trained_further_from_a_saved_one(photos: Path, tmp_path: Path) -> None:
@@ -260,6 +271,7 @@ def test_another_start_is_another_run(photos: Path, tmp_path: Path) -> None:
 def test_the_digits_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:
     saved = short(DigitsRecipe(widths=(32, 32), depths=(1, 1))).run(tmp_path)
     assert fewstep.load(saved.directory).generate(label=3, seed=1).size == (16, 16)
+    assert watched(tmp_path / "student")
 
 
 def test_the_toy_recipe_measures_what_it_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -267,6 +279,7 @@ def test_the_toy_recipe_measures_what_it_made(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("INFO"):
         recipe.run(tmp_path)
     assert "sliced Wasserstein distance" in caplog.text
+    assert watched(tmp_path / "student")
 
 
 def test_two_processes_train_and_write_one_model(photos: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ from safetensors.torch import load_file
 
 from fewstep.core.codecs import Identity
 from fewstep.core.curricula import Clock, ict_levels
-from fewstep.core.densities import LogNormal, Rng
+from fewstep.core.densities import LogNormal
 from fewstep.core.levels import CLEAN, from_ratio
-from fewstep.core.parameterisations import Edm, Estimator, Targets
+from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data import Mixture, PointSet, ring, spiral
 from fewstep.models.conditioning import Conditioning
-from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
-from fewstep.objectives.objective import mean_loss
+from fewstep.objectives import Batch, Diffusion, FlowMatching, Objective
 from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.loop import (
@@ -37,7 +36,7 @@ from fewstep.training.loop import (
 )
 from fewstep.training.optimizers import Muon
 from students import CPU, perceptron
-from training_runs import CONFIG, Rows, everything, small_mlp, small_unet, weights
+from training_runs import CONFIG, Breaks, Rows, everything, small_mlp, small_unet, weights
 
 
 def _train(out: Path, objective: Objective | None = None, **settings: Any) -> Any:
@@ -45,26 +44,6 @@ def _train(out: Path, objective: Objective | None = None, **settings: Any) -> An
     facts = settings.pop("facts", None)
     config = replace(CONFIG, **{"images": 40, **settings})
     return train(small_mlp(), Edm(), objective or Diffusion(), Rows((2,)), config, out, observers, facts)
-
-
-@dataclass(frozen=True)
-class Breaks(Objective):
-    """Diffusion until a step, where one sample's loss or every gradient is no longer finite."""
-
-    at: int = field(compare=False)  # the fault is no part of what is trained
-    gradient_only: bool = False
-    targets: Targets = Targets.SAME
-
-    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
-        size = batch.data.shape[0]
-        level = from_ratio(torch.tensor([0.5, 1.5, 2.5, 3.25], dtype=torch.float64)[:size])
-        estimate = student(level.mix(batch.data, rng.normal(batch.data.shape)), level, level, batch.cond)
-        per_sample = (estimate - batch.data).square().mean(dim=1)
-        if clock.step == self.at and self.gradient_only:
-            per_sample = per_sample + torch.sqrt(0 * per_sample)
-        elif clock.step == self.at:
-            per_sample = per_sample * torch.tensor([1.0, 1.0, 1.0, math.nan])[:size]
-        return mean_loss(per_sample, level)
 
 
 def _saved(out: Path) -> list[str]:
@@ -227,7 +206,7 @@ def test_previews_are_made_of_the_average_saved_and_at_the_end(tmp_path: Path) -
 
     average = _train(tmp_path, observers=[observer], preview_every=4)
     assert [step for step, _ in moments] == [4, 8, 10]
-    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "previews").glob("points-*")) == [
         f"points-{step:08d}.png" for step in (4, 8, 10)
     ]
     assert len({value for _, value in moments}) == 3

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 
 from fewstep.core.parameterisations import Edm
 from fewstep.training import checkpoints
-from fewstep.training.loop import train
+from fewstep.training.loop import Moment, train
 from fewstep.training.optimizers import OptimizerConfig
+from objective_cases import TABLE, World
 from training_runs import (
     CONFIG,
     Death,
@@ -86,6 +88,28 @@ def test_a_finished_run_trains_no_further_and_gives_the_same_average(tmp_path: P
     again = weights(train(small_mlp(1), Edm(), everything(1), Rows((2,)), config, tmp_path))
     assert torch.equal(again, first)
     assert _bytes(tmp_path / "checkpoints" / "step-00000004") == before
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_stopped_run_ends_bit_for_bit_as_one_that_never_was(name: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, images=32, batch=8, checkpoint_every=1)
+
+    def run(out: Path, seed: int = 0, stopped_at: int = 0) -> Path:
+        objective: Any = replace(TABLE[name].make(World()), dropout=True)  # type: ignore[type-var]
+        settings = replace(config, preview_every=stopped_at)
+        train(small_mlp(seed), Edm(), objective, Rows((2,)), settings, out, [stop] if stopped_at else [])
+        return out / "checkpoints" / "step-00000004"
+
+    def stop(moment: Moment) -> dict[str, float]:
+        raise InterruptedError
+
+    undisturbed = run(tmp_path / "undisturbed")
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "stopped", stopped_at=2)
+    # from other weights, as it were: those that it began with must not matter any more
+    assert _bytes(run(tmp_path / "stopped", seed=1)) == _bytes(undisturbed)
+    student = load_file(undisturbed / "student.safetensors")["head.weight"]
+    assert not torch.equal(student, small_mlp().head.weight)
 
 
 def test_two_processes_give_the_result_of_one_with_the_double_batch(processes: Processes, tmp_path: Path) -> None:

@@ -10,6 +10,10 @@ import math
 from dataclasses import dataclass
 
 from fewstep.core.arrays import Array, namespace
+from fewstep.core.checks import check_at_least
+
+FINEST_GAP = 1e-6
+"""Of the level: some ten of float32's steps."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,16 @@ class EctGap:
     k: float = 8.0
     b: float = 1.0
     first: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, q=self.q, stages=self.stages)
+        check_at_least(0, k=self.k, first=self.first)
+        last = self.first + self.stages
+        if self.q**-last < FINEST_GAP:
+            raise ValueError(
+                f"the last gap must be at least {FINEST_GAP:g} of the level, or float32 cannot tell the two levels "
+                f"apart, got {self.q:g}^-{last} = {self.q**-last:.1g}: take fewer stages or a smaller q"
+            )
 
     def stage(self, clock: Clock) -> int:
         """a − 1: the stage at this step."""

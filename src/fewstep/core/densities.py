@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from fewstep.core.arrays import Array, like, namespace
+from fewstep.core.checks import check_above_0, check_at_least, check_share
 
 
 class Rng(Protocol):
@@ -39,6 +40,9 @@ class LogNormal:
     mean: float = -1.2
     std: float = 1.2
 
+    def __post_init__(self) -> None:
+        check_at_least(0.0, std=self.std)
+
     def sample(self, rng: Rng, size: int) -> Array:
         normal = rng.normal((size,))
         return namespace(normal).exp(self.mean + self.std * normal)
@@ -51,6 +55,9 @@ class LogitNormal:
     mean: float = -0.4
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_at_least(0.0, std=self.std)
+
     def sample(self, rng: Rng, size: int) -> Array:
         return LogNormal(self.mean, self.std).sample(rng, size)
 
@@ -62,6 +69,11 @@ class UniformAngle:
     sigma_data: float = 0.5
     low: float = 0.0
     high: float = math.pi / 2
+
+    def __post_init__(self) -> None:
+        check_above_0(sigma_data=self.sigma_data)
+        if not 0 <= self.low < self.high <= math.pi / 2:
+            raise ValueError(f"need 0 <= low < high <= π/2, got {self.low} and {self.high}")
 
     def sample(self, rng: Rng, size: int) -> Array:
         u = rng.uniform((size,))
@@ -87,6 +99,7 @@ class LogStudentT:
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < float("inf"):
             raise ValueError(f"need 0 < low < high < ∞, got {self.low} and {self.high}")
+        check_above_0(scale=self.scale, freedom=self.freedom)
 
     def sample(self, rng: Rng, size: int) -> Array:
         edges = np.linspace(math.log(self.low), math.log(self.high), 4097)
@@ -118,7 +131,7 @@ class TwoTimes:
     apart: float = 0.25
 
     def __post_init__(self) -> None:
-        check_share(self.apart)
+        check_share("apart", self.apart)
 
     def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
         one, other = (_linear_time(self.density.sample(rng, size)) for _ in range(2))
@@ -140,7 +153,7 @@ class Halves:
     apart: float = 0.25
 
     def __post_init__(self) -> None:
-        check_share(self.apart)
+        check_share("apart", self.apart)
         if self.finest < 2 or self.finest & (self.finest - 1):
             raise ValueError(f"finest must be a power of 2 above 1, got {self.finest}")
 
@@ -154,21 +167,21 @@ class Halves:
         return t, xp.where(apart, t - 1.0 / parts, t)
 
 
-def check_share(share: float) -> None:
-    """Raise ValueError unless `share` is a share of a batch."""
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a share must be between 0 and 1, got {share}")
-
-
 def _linear_time(ratio: Array) -> Array:
     ratio = namespace(ratio).astype(ratio, namespace(ratio).float64)
     return ratio / (1 + ratio)
 
 
 def choose(weights: Array, u: Array) -> Array:
-    """Pick indices by their weights: the inverse of the cumulative sum at u ∈ [0, 1), int64 of u's shape."""
+    """Pick indices by their weights: the inverse of the cumulative sum at u ∈ [0, 1), int64 of u's shape.
+
+    Raises:
+        ValueError: there is no weight above 0.
+    """
     xp = namespace(u)
     cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
+    if not len(cumulative) or not cumulative[-1] > 0:
+        raise ValueError("nothing to choose from: a grid needs two levels or more, and weights above 0")
     index = xp.searchsorted(like(cumulative / cumulative[-1], u), u, side="right")
     return xp.clip(xp.astype(index, xp.int64), 0, len(cumulative) - 1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewstep.core.arrays import Array
+from fewstep.core.checks import check_above_0
 from fewstep.core.levels import CLEAN, VP, Level, Path, from_ratio
 
 MAX_STEPS = 10_000
@@ -35,7 +36,8 @@ def from_ratios(ratios: Array) -> Level:
 def karras(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Level:
     """EDM's grid (2206.00364 eq. 5): σ^{1/ρ} evenly spaced from sigma_max to sigma_min, then clean."""
     check_steps(steps)
-    _check_range(sigma_min, sigma_max)
+    check_range(sigma_min, sigma_max)
+    check_above_0(rho=rho)
     fraction = np.linspace(0.0, 1.0, steps)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return _with_clean(from_ratio((high + fraction * (low - high)) ** rho))
@@ -44,7 +46,7 @@ def karras(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: f
 def log_uniform(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
     """ln(σ/α) evenly spaced from sigma_max to sigma_min, then clean."""
     check_steps(steps)
-    _check_range(sigma_min, sigma_max)
+    check_range(sigma_min, sigma_max)
     return _with_clean(from_ratio(np.exp(np.linspace(np.log(sigma_max), np.log(sigma_min), steps))))
 
 
@@ -74,7 +76,8 @@ def leading(path: VP, steps: int, offset: int = 0) -> Level:
     return _with_clean(path.level(times.astype(np.float64)))
 
 
-def _check_range(sigma_min: float, sigma_max: float) -> None:
+def check_range(sigma_min: float, sigma_max: float) -> None:
+    """Raise ValueError unless a grid of σ/α can lie between both."""
     if not 0 < sigma_min < sigma_max < float("inf"):
         raise ValueError(f"need 0 < sigma_min < sigma_max < ∞, got {sigma_min} and {sigma_max}")
 

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import like
+from fewstep.core.checks import check_above_0, check_at_least, check_choice, check_decay
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng, choose, uniform_weights
 from fewstep.core.distances import Distance, PseudoHuber, inverse_gap
-from fewstep.core.grids import karras
+from fewstep.core.grids import check_range, karras
 from fewstep.core.jump import StepVariable, euler_step, heun_step
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, on_path, with_dropout
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,13 @@ class ConsistencyDistillation(Objective):
     targets: Targets = Targets.CLEAN
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"levels must be at least 2, got {self.levels}")
+        check_jumps("teacher", self.teacher, Targets.SAME)
+        check_at_least(2, levels=self.levels)
+        check_choice("solver", self.solver, "heun", "euler")
+        check_choice("variable", self.variable, "angle", "ratio")
+        check_decay(self.decay)
+        check_range(self.sigma_min, self.sigma_max)
+        check_above_0(rho=self.rho)
 
     def target_decay(self, clock: Clock) -> float | None:
         return self.decay

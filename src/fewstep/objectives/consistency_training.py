@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from fewstep.core.arrays import like
+from fewstep.core.checks import check_above_0
 from fewstep.core.curricula import Clock, ct_levels, ct_target_decay, ict_levels
 from fewstep.core.densities import Rng, choose, lognormal_weights, uniform_weights
 from fewstep.core.distances import Distance, PseudoHuber, Squared, inverse_gap
-from fewstep.core.grids import karras
+from fewstep.core.grids import check_range, karras
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
@@ -50,6 +51,10 @@ class ConsistencyTraining(Objective):
     path: Path | None = None
     dropout: bool = False
     targets: Targets = Targets.CLEAN
+
+    def __post_init__(self) -> None:
+        check_range(self.sigma_min, self.sigma_max)
+        check_above_0(rho=self.rho)
 
     @classmethod
     def ct(cls, distance: Distance | None = None, **settings: Any) -> ConsistencyTraining:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.arrays import divide, per_sample
+from fewstep.core.checks import check_above_0, check_at_least
 from fewstep.core.curricula import Clock, linear_warmup
 from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.levels import CLEAN, Trig
@@ -24,7 +25,7 @@ from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import normalised
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, with_dropout
+from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
 
 
 class LearnedWeight(nn.Module):
@@ -74,8 +75,12 @@ class ContinuousConsistency(Objective):
     def __post_init__(self) -> None:
         if self.guidance is not None and self.teacher is None:
             raise ValueError("guidance needs a teacher: data alone has no unguided estimate")
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be at least 0, got {self.warmup}")
+        if self.teacher is not None:
+            check_jumps("teacher", self.teacher, Targets.SAME)
+        if self.floor is not None:
+            check_above_0(floor=self.floor)
+        check_at_least(0, warmup=self.warmup)
+        check_above_0(sigma_data=self.sigma_data)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

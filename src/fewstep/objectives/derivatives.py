@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fewstep.core.arrays import Condition, per_sample
+from fewstep.core.checks import check_choice
 from fewstep.core.levels import Path
 from fewstep.core.parameterisations import Estimator
 
@@ -48,8 +49,7 @@ class Derivative:
     step: float = 5e-4
 
     def __post_init__(self) -> None:
-        if self.mode not in ("forward", "differences"):
-            raise ValueError(f"mode must be 'forward' or 'differences', got {self.mode!r}")
+        check_choice("mode", self.mode, "forward", "differences")
         if not 0 < self.step < 1:
             raise ValueError(f"step must be between 0 and 1, got {self.step}")
 

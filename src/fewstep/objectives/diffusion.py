@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fewstep.core.checks import check_above_0
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.distances import Squared
@@ -35,6 +36,9 @@ class Diffusion(Objective):
     path: Path | None = None
     dropout: bool = False
     targets: Targets = Targets.SAME
+
+    def __post_init__(self) -> None:
+        check_above_0(sigma_data=self.sigma_data)
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         ratio = self.density.sample(rng, batch.data.shape[0])

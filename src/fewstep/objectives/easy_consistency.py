@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from fewstep.core.checks import check_above_0, check_choice
 from fewstep.core.curricula import Clock, EctGap
 from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.distances import Distance, Norm, inverse_gap
@@ -41,6 +42,10 @@ class EasyConsistency(Objective):
     path: Path | None = None
     dropout: bool = True
     targets: Targets = Targets.CLEAN
+
+    def __post_init__(self) -> None:
+        check_choice("weight", self.weight, "gap", "edm")
+        check_above_0(sigma_data=self.sigma_data)
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]

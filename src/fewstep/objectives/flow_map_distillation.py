@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 
 from fewstep.core.arrays import per_sample
+from fewstep.core.checks import check_above_0, check_at_least, check_choice
 from fewstep.core.curricula import Clock, linear_warmup
 from fewstep.core.densities import LogitNormal, Pairs, Rng, TwoTimes
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import LINEAR, normalised, velocity, velocity_along
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, with_dropout
+from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class FlowMapDistillation(Objective):
     differentiates: bool = True
 
     def __post_init__(self) -> None:
-        if self.end not in ("eulerian", "lagrangian"):
-            raise ValueError(f"end must be 'eulerian' or 'lagrangian', got {self.end!r}")
+        check_jumps("teacher", self.teacher, Targets.SAME)
+        check_choice("end", self.end, "eulerian", "lagrangian")
+        check_at_least(0, warmup=self.warmup)
+        if self.floor is not None:
+            check_above_0(floor=self.floor)
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]

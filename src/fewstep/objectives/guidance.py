@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Condition, like
-from fewstep.core.densities import Rng, check_share
+from fewstep.core.checks import check_share
+from fewstep.core.densities import Rng
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
@@ -30,14 +31,20 @@ class LearnedGuidance:
     unconditional: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(f"guidance must not fall from low to high, got {self.low} and {self.high}")
+        if not 0 <= self.low <= self.high < float("inf"):
+            raise ValueError(f"guidance must be scales from 0 on, low then high, got {self.low} and {self.high}")
         if not self.null:
             raise ValueError("guidance needs `null`, the condition of the unguided estimate")
-        check_share(self.unconditional)
+        check_share("unconditional", self.unconditional)
 
     def draw(self, cond: Condition, rng: Rng, size: int) -> Condition:
-        """The student's condition, with its `guidance` [size]."""
+        """The student's condition, with its `guidance` [size].
+
+        Raises:
+            ValueError: the batch has nothing that `null` takes away.
+        """
+        if missing := ", ".join(name for name in self.null if name not in cond):
+            raise ValueError(f"guidance has nothing to guide by: `null` names {missing}, the batch does not")
         scale = self.low + (self.high - self.low) * rng.uniform((size,))
         if not self.unconditional:
             return {**cond, "guidance": scale}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Condition, per_sample
+from fewstep.core.checks import check_above_0, check_at_least
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import LogitNormal, Pairs, Rng, TwoTimes
 from fewstep.core.distances import Squared
@@ -22,7 +23,7 @@ from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import LINEAR, adaptive, velocity, velocity_along
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, with_dropout
+from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class MeanFlow(Objective):
             raise ValueError("mixing is a part of guidance, and there is none")
         if not 0 <= self.mixing < 1:
             raise ValueError(f"mixing must be at least 0 and below 1, got {self.mixing}")
+        if self.teacher is not None:
+            check_jumps("teacher", self.teacher, Targets.SAME)
+        check_at_least(0, power=self.power)
+        check_above_0(floor=self.floor)
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]

@@ -108,6 +108,15 @@ def on_path(level: Level, path: Path | None) -> Level:
     )
 
 
+def check_jumps(name: str, estimator: Estimator | None, needed: Targets) -> None:
+    """Raise ValueError unless a frozen estimator makes the jumps that are asked of it."""
+    have = getattr(estimator, "targets", None)
+    if have is not needed and have is not Targets.ANY:
+        kind = "a denoiser" if needed is Targets.SAME else "a consistency function"
+        got = f"one whose targets are {have.value!r}" if have else "None" if estimator is None else type(estimator)
+        raise ValueError(f"{name} must be {kind} or a flow map, got {got}")
+
+
 def with_dropout(cond: Condition, rng: Rng, size: int) -> Condition:
     """The condition with one dropout key a sample: every call with it drops the same activations."""
     keys = (rng.uniform((size,)) * 2**24).to(torch.int64)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from fewstep.core.arrays import like, per_sample
+from fewstep.core.checks import check_above_0, check_at_least, check_choice, check_decay
 from fewstep.core.curricula import Clock
 from fewstep.core.densities import Halves, LogitNormal, Pairs, Rng, TwoTimes
 from fewstep.core.distances import Squared
@@ -57,8 +58,12 @@ class Shortcut(Objective):
     targets: Targets = Targets.ANY
 
     def __post_init__(self) -> None:
-        if self.first not in ("model", "data"):
-            raise ValueError(f"first must be 'model' or 'data', got {self.first!r}")
+        check_choice("first", self.first, "model", "data")
+        if self.first == "model" and getattr(self.times, "apart", 0.0) == 1.0:
+            raise ValueError("apart must be below 1: without pairs at r = t any map that agrees with itself would do")
+        check_decay(self.decay)
+        check_at_least(0, power=self.power)
+        check_above_0(floor=self.floor)
 
     @classmethod
     def soflow(cls, **settings: Any) -> Shortcut:
@@ -73,6 +78,8 @@ class Shortcut(Objective):
         size = batch.data.shape[0]
         t, r = self.times.sample(rng, size)
         gap = self.gap(clock)
+        if not 0 < gap < 1:
+            raise ValueError(f"gap must be above 0 and below 1 for m to lie between t and r, got {gap}")
         at, middle, to = (LINEAR.level(time) for time in (t, t - gap * (t - r), r))
         noise = rng.normal(batch.data.shape).to(batch.data.dtype)
         x = at.mix(batch.data, noise)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fewstep.core.checks import check_above_0
 from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Density, LogStudentT, Rng, check_share
+from fewstep.core.densities import Density, LogStudentT, Rng
 from fewstep.core.distances import Distance, PseudoHuber
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, on_path, with_dropout
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ class TruncatedConsistency(Objective):
     targets: Targets = Targets.CLEAN
 
     def __post_init__(self) -> None:
-        if not 0 < self.boundary < float("inf"):
-            raise ValueError(f"boundary must be above 0 and finite, got {self.boundary}")
-        check_share(self.share)
+        check_jumps("first", self.first, Targets.CLEAN)
         if not 0 < self.share < 1:
-            raise ValueError(f"share must be between 0 and 1: both parts of the loss are needed, got {self.share}")
+            raise ValueError(f"share must be above 0 and below 1, for both parts of the loss, got {self.share}")
+        check_above_0(boundary=self.boundary, weight=self.weight)
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]

@@ -123,6 +123,14 @@ def check_size(size: int, patch: int, resolutions: int) -> None:
         raise ValueError(f"size must be a multiple of {cell} (patch {patch}, {resolutions} resolutions), got {size}")
 
 
+def frozen(network: nn.Module, parameterisation: Parameterisation, precision: str) -> Parameterised:
+    """A trained denoiser that learns no more, on the machine's device."""
+    device = accelerator().device
+    return Parameterised(
+        AtPrecision(network.to(device).eval().requires_grad_(False), device, precision), parameterisation
+    )
+
+
 def null_condition(conditioning: Conditioning) -> Condition:
     """The unconditional condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
     return tensors(replace(conditioning, control=False).arrays([""], [None]))
@@ -160,10 +168,8 @@ class Distillation:
             precision: of its arithmetic.
             conditioning: the student's; its guidance is folded in.
         """
-        device = accelerator().device
-        frozen = AtPrecision(teacher.to(device).eval().requires_grad_(False), device, precision)
         return ConsistencyDistillation(
-            Parameterised(frozen, parameterisation),
+            frozen(teacher, parameterisation, precision),
             levels=self.levels,
             sigma_min=self.sigma_min,
             sigma_max=SIGMA_MAX,
@@ -175,54 +181,80 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Samples that a model is asked for while it trains, always from the same noise.
+
+    Args:
+        conditioning, pixels, pixel_format: the model's.
+        prompts: one a sample; empty strings for models without text.
+        guidance: scale, None for none.
+        labels: classes instead of prompts.
+    """
+
+    conditioning: Conditioning
+    pixels: tuple[int, ...]
+    pixel_format: PixelFormat
+    prompts: tuple[str, ...]
+    guidance: float | None = None
+    labels: tuple[int, ...] | None = None
+
+    def cond(self, device: torch.device) -> Condition:
+        """The condition of all samples."""
+        arrays = self.conditioning.arrays(self.prompts, self.labels, None, self.pixels, self.guidance)
+        return {name: values.to(device) for name, values in tensors(arrays).items()}
+
+    def noise(self, device: torch.device) -> Noise:
+        """A seed a sample, by its number."""
+        shape = self.conditioning.codec.shape(self.pixels)
+        return Noise(range(len(self.prompts)), shape, torch.zeros(0, device=device))
+
+    def guided(self, estimator: Estimator, device: torch.device) -> Estimator:
+        """The estimator at the scale, which one without guidance inside needs two evaluations for."""
+        if self.guidance is None or self.conditioning.guidance is not None:
+            return estimator
+        null = {name: values.to(device) for name, values in null_condition(self.conditioning).items()}
+        return Guided(estimator, null, self.guidance)
+
+    def images(self, x: torch.Tensor) -> list[Image.Image]:
+        """Data [b, ...] as opaque images."""
+        pixels = self.conditioning.codec.decode(x).float().cpu().numpy()
+        return [to_image(each, self.pixel_format, "white").convert("RGB") for each in pixels]
+
+
+@dataclass(frozen=True)
 class Preview:
     """An observer that draws some prompts with the averaged weights.
 
     Args:
         name: of the picture.
-        conditioning, pixels, pixel_format: the model's.
-        prompts: one row each; empty strings for models without text.
-        sampler, steps: one column for each number of steps.
-        guidance: scale, None for none.
-        labels: classes instead of prompts.
+        asked: what is drawn; a row for each number of steps, or more where `columns` are fewer.
+        sampler, steps: how.
         grid: the levels to visit for a number of steps: `ModelSpec.grid`.
         columns: pictures a row.
     """
 
     name: str
-    conditioning: Conditioning
-    pixels: tuple[int, ...]
-    pixel_format: PixelFormat
-    prompts: tuple[str, ...]
+    asked: Asked
     sampler: str
     steps: tuple[int, ...]
-    guidance: float | None = None
-    labels: tuple[int, ...] | None = None
     grid: Callable[[int], Level] = karras
     columns: int = 8
 
     def __call__(self, moment: Moment) -> dict[str, Image.Image]:
-        count, device = len(self.prompts), moment.device
-        shape = self.conditioning.codec.shape(self.pixels)
-        arrays = self.conditioning.arrays(self.prompts, self.labels, None, self.pixels, self.guidance)
-        cond = {name: values.to(device) for name, values in tensors(arrays).items()}
-        estimator: Estimator = moment.average
-        if self.guidance is not None and self.conditioning.guidance is None:
-            null = {k: v.to(device) for k, v in null_condition(self.conditioning).items()}
-            estimator = Guided(estimator, null, self.guidance)
-        rows = []
+        device = moment.device
+        cond, noise = self.asked.cond(device), self.asked.noise(device)
+        estimator = self.asked.guided(moment.average, device)
+        tiles = []
         for steps in self.steps:
             levels = self.grid(steps)
-            noise = Noise(range(count), shape, torch.zeros(0, device=device))
             x = noise(0) * float(levels.sigma[0])
             extra = {} if SAMPLERS[self.sampler].gamma is None else {"noise": noise}
             for jump in SAMPLERS[self.sampler].run(estimator, x, levels, cond, **extra):
                 x = jump.x
-            rows.append(self.conditioning.codec.decode(x).float().cpu().numpy())
-        return {self.name: self._sheet(rows)}
+            tiles += self.asked.images(x)
+        return {self.name: self._sheet(tiles)}
 
-    def _sheet(self, rows: list[Any]) -> Image.Image:
-        tiles = [to_image(image, self.pixel_format, "white").convert("RGB") for row in rows for image in row]
+    def _sheet(self, tiles: Sequence[Image.Image]) -> Image.Image:
         width, height = tiles[0].size
         columns = min(self.columns, len(tiles))
         sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")

@@ -2,64 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import torch
+from PIL import Image
 from torch import Tensor
 
 from fewstep.core.grids import karras
+from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.core.randomness import Noise
-from fewstep.models.conditioning import Conditioning
-from fewstep.recipes.common import SIGMA_MAX
+from fewstep.evaluation.sheets import Row, sheet
+from fewstep.recipes.common import SIGMA_MAX, Asked
 from fewstep.samplers import SAMPLERS
-from fewstep.training.batches import tensors
+from fewstep.training.charts import drawn
 from fewstep.training.loop import Moment
+
+SHOWN = 8
+"""Images a row of the picture, about."""
 
 
 @dataclass
 class DistanceToTeacher:
-    """An observer that tells how far the student's samples are from where the teacher takes the same noise.
+    """An observer that tells and shows how far the student's samples are from where the teacher takes the same noise.
 
-    Nothing is asked of either (no prompt, no label, guidance 1), and no noise is added between the student's steps:
-    for both a sample is a function of its noise.
+    Both are asked for the same. A scale of guidance is the student's input where it has one, and is given to the
+    teacher by two evaluations. No noise is added between the student's steps: for both a sample is a function of its
+    noise. Even an exact consistency function is nearest in one step: in more it keeps noise that the flow does not.
 
     Args:
-        teacher: the denoiser.
-        conditioning: the student's.
-        pixels: the shape of one sample, as decoded.
+        teacher: the denoiser, without a scale as input.
+        asked: of the student.
+        grid: the student's levels for a number of steps.
         steps: of the student, one number for each.
-        samples: how many.
         teacher_steps: of Heun's method.
-        sigma_min: the lowest of the student's levels before clean.
     """
 
     teacher: Estimator
-    conditioning: Conditioning
-    pixels: Sequence[int]
+    asked: Asked
+    grid: Callable[[int], Level]
     steps: tuple[int, ...] = (1, 2, 4)
-    samples: int = 64
     teacher_steps: int = 18
-    sigma_min: float = 0.05
     _end: Tensor | None = field(default=None, init=False, repr=False)
 
-    def __call__(self, moment: Moment) -> dict[str, float]:
-        """Root mean square distances in units of the data, by name."""
+    def __call__(self, moment: Moment) -> dict[str, float | Image.Image]:
+        """Root mean square distances in units of the data, by name, and a picture of the samples."""
         device, student = moment.device, moment.average
-        arrays = self.conditioning.arrays([""] * self.samples, None, None, self.pixels, 1.0)
-        cond = {name: values.to(device) for name, values in tensors(arrays).items()}
-        shape = self.conditioning.codec.shape(self.pixels)
-        noise = Noise(range(self.samples), shape, torch.zeros(0, device=device))
+        cond, noise = self.asked.cond(device), self.asked.noise(device)
         x = noise(0) * SIGMA_MAX
         if self._end is None:
-            own = {name: values for name, values in cond.items() if name != "guidance"}
-            *_, last = SAMPLERS["heun"].run(self.teacher, x, karras(self.teacher_steps), own)
-            self._end = last.x
+            self._end = self._teachers_end(x)
         sampler = SAMPLERS["flow_map" if student.targets is Targets.ANY else "consistency"]
-        distances = {}
+        ends, distances = {}, {}
         for steps in self.steps:
-            levels = karras(steps, self.sigma_min, SIGMA_MAX)
-            *_, last = sampler.run(student, x, levels, cond, noise=noise, gamma=0.0)
-            distances[f"distance_to_teacher/{steps}"] = float((last.x - self._end).square().mean().sqrt())
-        return distances
+            *_, last = sampler.run(student, x, self.grid(steps), cond, noise=noise, gamma=0.0)
+            ends[steps], distances[steps] = last.x, float((last.x - self._end).square().mean().sqrt())
+        points = self.asked.pixel_format == "points"
+        picture = _scatter(self._end, ends, distances) if points else self._rows(ends, distances)
+        named = {f"distance_to_teacher/{steps}": distance for steps, distance in distances.items()}
+        return {**named, "student_beside_teacher": picture}
+
+    def _teachers_end(self, x: Tensor) -> Tensor:
+        asked = replace(self.asked, conditioning=replace(self.asked.conditioning, guidance=None))
+        teacher = asked.guided(self.teacher, x.device)
+        *_, last = SAMPLERS["heun"].run(teacher, x, karras(self.teacher_steps), asked.cond(x.device))
+        end: Tensor = last.x
+        return end
+
+    def _rows(self, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
+        """Some of the samples: the teacher's, and under them the student's."""
+        assert self._end is not None
+        some = slice(None, None, -(-len(self._end) // SHOWN))
+        rows = [Row("teacher", f"{self.teacher_steps} steps", self.asked.images(self._end[some]))]
+        for steps, end in ends.items():
+            rows.append(Row(_count(steps), f"{distances[steps]:.3f} away", self.asked.images(end[some])))
+        return sheet(rows)
+
+
+def _scatter(teachers: Tensor, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
+    """Points in the plane, each of the student's joined to the teacher's."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(ends), 4.5), dpi=100, layout="constrained")
+    panels: Sequence[Any] = figure.subplots(1, len(ends), squeeze=False)[0]
+    goal = teachers.cpu().numpy()
+    for axes, (steps, end) in zip(panels, ends.items(), strict=True):
+        points = end.cpu().numpy()
+        axes.plot(*zip(goal.T, points.T, strict=True), color="#8A8A8A", lw=0.6, zorder=1)
+        axes.plot(*goal.T, "o", color="#0072B2", ms=5, mec="none", alpha=0.7, label="teacher")
+        axes.plot(*points.T, "o", color="#D55E00", ms=3.5, mec="none", label="student")
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(f"{_count(steps)}: {distances[steps]:.3f} away", loc="left", fontsize=11)
+    panels[0].legend(fontsize=8, loc="upper left")
+    return drawn(figure)
+
+
+def _count(steps: int) -> str:
+    return f"{steps} step{'s' if steps > 1 else ''}"

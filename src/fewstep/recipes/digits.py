@@ -14,17 +14,18 @@ from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.curricula import EctGap
 from fewstep.core.densities import LogNormal
 from fewstep.core.distances import PseudoHuber
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data.digits import Digits
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion, EasyConsistency
-from fewstep.recipes.common import Preview, check_size, initialise, lineage, resolved, save_model
+from fewstep.recipes.common import Asked, Preview, check_size, frozen, initialise, lineage, resolved, save_model
+from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import TrainingConfig, train
+from fewstep.training.loop import Observer, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -70,7 +71,8 @@ class DigitsRecipe:
         parent = self.save(teacher, out / "models" / "digits-teacher")
         student = self.network()
         initialise(student, teacher)
-        student = self._train(student, out / "student", parent)
+        still = frozen(teacher, Edm(SIGMA_DATA), self.student.precision)
+        student = self._train(student, out / "student", parent, still)
         return self.save(student, out / "models" / "digits", parent)
 
     @property
@@ -94,7 +96,9 @@ class DigitsRecipe:
             )
         )
 
-    def _train(self, network: UNet, out: Path, parent: SavedModel | None = None) -> UNet:
+    def _train(
+        self, network: UNet, out: Path, parent: SavedModel | None = None, teacher: Estimator | None = None
+    ) -> UNet:
         is_teacher = parent is None
         config = self.teacher if is_teacher else self.student
         objective = (
@@ -103,21 +107,23 @@ class DigitsRecipe:
             else EasyConsistency(self.density, self.gap, PseudoHuber(0.03), dropout=False)
         )
         labels = tuple(label for label in range(10) for _ in range(2))
-        preview = Preview(
-            "teacher" if is_teacher else "student",
-            self.conditioning,
-            self.pixels,
-            "grey",
-            ("",) * len(labels),
-            "heun" if is_teacher else "consistency",
-            (18,) if is_teacher else (1, 2),
-            labels=labels,
-            grid=self.spec(network, "digits", parent, not is_teacher).grid,
-            columns=len(labels),
-        )
+        asked = Asked(self.conditioning, self.pixels, "grey", ("",) * len(labels), labels=labels)
+        grid = self.spec(network, "digits", parent, not is_teacher).grid
+        observers: list[Observer] = [
+            Preview(
+                "teacher" if is_teacher else "student",
+                asked,
+                "heun" if is_teacher else "consistency",
+                (18,) if is_teacher else (1, 2),
+                grid,
+                columns=len(labels),
+            )
+        ]
+        if teacher is not None:
+            observers.append(DistanceToTeacher(teacher, asked, grid))
         source = DatasetBatches(Digits(self.size), self.conditioning, config.seed, drop=0.1 if is_teacher else 0.0)
         facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview], facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
         assert isinstance(average, UNet)
         return average
 

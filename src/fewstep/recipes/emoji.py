@@ -26,6 +26,7 @@ from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
 from fewstep.recipes.common import (
+    Asked,
     Distillation,
     Preview,
     check_size,
@@ -37,8 +38,9 @@ from fewstep.recipes.common import (
     student_training,
     teacher_training,
 )
+from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.loop import TrainingConfig, train
+from fewstep.training.loop import Observer, TrainingConfig, train
 
 SIGMA_DATA = 0.5
 TEXT_LENGTH = 16
@@ -158,9 +160,7 @@ class EmojiRecipe:
         """Diffusion, from scratch or from `start`."""
         conditioning = self.conditioning(distilled=False)
         source = DatasetBatches(self.dataset, conditioning, self.teacher.seed, self.drop)
-        preview = Preview(
-            "teacher", conditioning, self.pixels, "rgba_premultiplied", PROMPTS, "heun", (18,), self.scale
-        )
+        preview = Preview("teacher", self._asked(conditioning), "heun", (18,))
         network = self.network(distilled=False)
         facts = {"start": None if self.start is None else start_from(network, self.start).spec.files[WEIGHTS]}
         objective = Diffusion(self.density, SIGMA_DATA)
@@ -174,19 +174,16 @@ class EmojiRecipe:
         objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student.precision, conditioning)
         # no prompt is dropped: guidance is inside, and an empty prompt is not what people ask for
         source = DatasetBatches(self.dataset, conditioning, self.student.seed, drop=0.0)
-        preview = Preview(
-            "student",
-            conditioning,
-            self.pixels,
-            "rgba_premultiplied",
-            PROMPTS,
-            "consistency",
-            (1, 2),
-            self.scale,
-            grid=self.spec(network, "emoji", parent, distilled=True).grid,
-        )
+        asked, grid = self._asked(conditioning), self.spec(network, "emoji", parent, distilled=True).grid
+        observers: list[Observer] = [
+            Preview("student", asked, "consistency", (1, 2), grid),
+            DistanceToTeacher(objective.teacher, asked, grid),
+        ]
         facts = {"teacher": parent.spec.files[WEIGHTS]}
-        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, [preview], facts))
+        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, observers, facts))
+
+    def _asked(self, conditioning: Conditioning) -> Asked:
+        return Asked(conditioning, self.pixels, "rgba_premultiplied", PROMPTS, self.scale)
 
     def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
         """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""

@@ -27,9 +27,10 @@ from fewstep.models.saved import WEIGHTS, ModelSpec, PixelFormat, SavedModel
 from fewstep.models.text import table
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.objectives import Diffusion
+from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
 from fewstep.recipes.common import (
+    Asked,
     Distillation,
     Preview,
     check_size,
@@ -41,8 +42,9 @@ from fewstep.recipes.common import (
     student_training,
     teacher_training,
 )
+from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.loop import TrainingConfig, train
+from fewstep.training.loop import Observer, TrainingConfig, train
 
 log = logging.getLogger(__name__)
 
@@ -227,32 +229,26 @@ class ImagesRecipe:
         config = self.student if distilled else self.teacher
         conditioning = self.conditioning(distilled)
         source = DatasetBatches(self.dataset, conditioning, config.seed, 0.0 if distilled else self.drop)
-        preview = self._preview(self.spec(network, self.name, parent, distilled))
+        spec = self.spec(network, self.name, parent, distilled)
+        asked = self._asked(spec)
+        name, steps = ("student", (1, 2)) if distilled else ("teacher", (18,))
+        observers: list[Observer] = [Preview(name, asked, spec.sampler, steps, spec.grid)]
+        if isinstance(objective, ConsistencyDistillation):
+            observers.append(DistanceToTeacher(objective.teacher, asked, spec.grid))
         facts = {
             "framing": [self.channels, self.crop, self.flip],
             "teacher": None if parent is None else parent.spec.files[WEIGHTS],
             "start": None if start is None else start.spec.files[WEIGHTS],
         }
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, [preview], facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
         assert isinstance(average, UNet)
         return average
 
-    def _preview(self, spec: ModelSpec) -> Preview:
+    def _asked(self, spec: ModelSpec) -> Asked:
         takes, captions = spec.conditioning, self.dataset.captions
-        distilled = spec.targets is Targets.CLEAN
         chosen = [captions[i * len(captions) // 16] if takes.text_length else "" for i in range(16)]
-        return Preview(
-            "student" if distilled else "teacher",
-            takes,
-            self.pixels,
-            spec.pixel_format,
-            tuple(chosen),
-            spec.sampler,
-            (1, 2) if distilled else (18,),
-            spec.guidance,
-            labels=tuple(i % takes.classes for i in range(16)) if takes.classes else None,
-            grid=spec.grid,
-        )
+        labels = tuple(i % takes.classes for i in range(16)) if takes.classes else None
+        return Asked(takes, self.pixels, spec.pixel_format, tuple(chosen), spec.guidance, labels)
 
     def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
         """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from fewstep.core.codecs import Identity
 from fewstep.core.densities import LogNormal
+from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
 from fewstep.evaluation.metrics import sliced_wasserstein
@@ -28,7 +30,7 @@ from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
-from fewstep.recipes.common import initialise, lineage, resolved, save_model
+from fewstep.recipes.common import Asked, initialise, lineage, resolved, save_model
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches
@@ -82,7 +84,8 @@ class ToyRecipe:
         teacher = teacher.to(accelerator().device)
         frozen = Parameterised(teacher.eval().requires_grad_(False), Edm(SIGMA_DATA))
         objective = ConsistencyDistillation(frozen, levels=self.levels, solver="heun")
-        watched = [DistanceToTeacher(frozen, Conditioning(Identity()), (2,))]
+        asked = Asked(Conditioning(Identity()), (2,), "points", prompts=("",) * 64)
+        watched = [DistanceToTeacher(frozen, asked, partial(karras, sigma_min=0.05))]
         student = self._train(objective, student, self.student, out / "student", parent, watched)
         saved = self.save(student, out / "models" / "toy", parent)
         if accelerator().is_main_process:

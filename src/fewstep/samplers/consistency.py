@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from fewstep.core.arrays import Array, Condition, like, namespace, per_sample
+from fewstep.core.checks import check_share
 from fewstep.core.jump import Jump, consecutive, implied_noise
 from fewstep.core.levels import CLEAN, Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
@@ -48,8 +49,7 @@ def consistency(
         ValueError: gamma is outside [0, 1].
     """
     require_targets(estimator, Targets.CLEAN, "consistency")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+    check_share("gamma", gamma)
     clean = CLEAN.batch(x.shape[0])
     for index, at, to in consecutive(levels, x.shape[0]):
         estimate = estimator(x, at, clean, cond)

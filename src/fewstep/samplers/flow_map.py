@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 from fewstep.core.arrays import Array, Condition, like, namespace, per_sample
+from fewstep.core.checks import check_share
 from fewstep.core.jump import Jump, consecutive, jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
@@ -43,8 +44,7 @@ def flow_map(
         ValueError: gamma is outside [0, 1].
     """
     require_targets(estimator, Targets.ANY, "flow_map")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+    check_share("gamma", gamma)
     for index, at, to in consecutive(levels, x.shape[0]):
         aim = Level(to.alpha, to.sigma * math.sqrt(1 - gamma**2))
         estimate = estimator(x, at, aim, cond)

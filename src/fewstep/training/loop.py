@@ -207,7 +207,6 @@ class _Run:
         exact = "float32" if objective.differentiates else config.precision
         self.target = self._estimator(self.network if self.follower is None else self.follower, exact)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
-        self.unreported: list[Loss] = []
 
     def _estimator(self, network: nn.Module, precision: str | None = None) -> Estimator:
         called = AtPrecision(network, self.device, precision or self.config.precision)
@@ -239,15 +238,13 @@ class _Run:
                 clock = Clock(step, total, step * per_step)
                 loss, norm = self._step(clock, batches)
                 self.pending.append((step, loss.per_sample.mean(), norm, loss))
-                self.unreported = [*self.unreported, loss][-_REPORTED:]
                 done = step + 1
                 # a GPU would wait at every look; a CPU has its numbers at once
                 due = self.device.type == "cpu" or done == total or _due(done, config.log_every or 50)
                 if due or _due(done, config.checkpoint_every):
-                    self._check_finite()
+                    self._check_finite(reporter)
                 if _due(done, config.log_every) or done == total:
-                    reporter.log(done, self.unreported, norm, self.optimizers["student"][0].param_groups[0]["lr"])
-                    self.unreported.clear()
+                    reporter.log(done, norm, self.optimizers["student"][0].param_groups[0]["lr"])
                 if _due(done, config.checkpoint_every) or done == total:
                     self._checkpoint(done)
                 if _due(done, config.preview_every) or done == total:
@@ -304,13 +301,16 @@ class _Run:
             data = data.contiguous(memory_format=torch.channels_last)
         return Batch(data, {k: v.to(self.device, non_blocking=True) for k, v in batch.cond.items()})
 
-    def _check_finite(self) -> None:
-        """Raise at the first step whose loss or gradient was not finite, before it reaches a checkpoint."""
+    def _check_finite(self, reporter: Reporter) -> None:
+        """Raise at the first step whose loss or gradient was not finite, before it reaches a checkpoint, and draw at
+        which noise levels it began."""
         for step, value, norm, loss in self.pending:
+            reporter.saw(loss)
             if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
                 bad = ~torch.isfinite(loss.per_sample)
                 ratios = loss.at.ratio[bad if bool(bad.any()) else slice(None)].tolist()
                 last = checkpoints.found(self.out / "checkpoints")
+                reporter.chart(step + 1)
                 raise TrainingDiverged(
                     f"the loss was {value.item()} at step {step}, gradient norm {norm.item()}, "
                     f"noise levels σ/α {[round(r, 4) for r in ratios[:8]]}; "
@@ -334,10 +334,11 @@ class _Run:
         return checkpoints.resume(folder, self._modules, self._all_optimizers, self.facts, _MAY_CHANGE)
 
     def _preview(self, clock: Clock, reporter: Reporter) -> None:
-        if not self.accelerator.is_main_process or not self.observers:
+        if not self.accelerator.is_main_process or not (self.observers or self.config.preview_every):
             return
         moment = Moment(clock, self._estimator(self.average), self.device)
         start = time.perf_counter()
+        reporter.chart(clock.step)
         with torch.no_grad():
             for observer in self.observers:
                 for name, seen in observer(moment).items():
@@ -381,8 +382,5 @@ def identity(part: Any) -> Any:
         return {"kind": kind, "name": part.name, "examples": len(part), "shape": identity(part.shape)}
     return kind
 
-
-_REPORTED = 200
-"""Steps of which a report averages losses by level, at most."""
 
 _MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}

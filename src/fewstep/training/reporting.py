@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fewstep.objectives.objective import Loss
+from fewstep.training.charts import loss_chart
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,15 @@ class Reporter:
     def __init__(self, out: Path, total: int, images: int, first: int, active: bool) -> None:
         self._out, self._total, self._images, self._active = out, total, images, active
         self._last_step, self._last_time = first, time.perf_counter()
+        self._unreported: list[Loss] = []
+        self._by_level = _told_before(out, first) if active else {}
         console = Console(stderr=True)
         self._lines = active and not console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not active or self._lines)
         self._task = self._progress.add_task("training", total=total, completed=first)
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=first) if active else None
+        # what was told at `first` itself stays: it is not told again
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=first + 1) if active else None
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -59,12 +64,16 @@ class Reporter:
         """Leave time spent on previews out of the speed."""
         self._last_time += seconds
 
-    def log(self, step: int, losses: Sequence[Loss], norm: Tensor, rate: float) -> None:
-        """Report a step.
+    def saw(self, loss: Loss) -> None:
+        """Keep the loss of a step, until the next report."""
+        if self._active:
+            self._unreported = [*self._unreported, loss][-REPORTED:]
+
+    def log(self, step: int, norm: Tensor, rate: float) -> None:
+        """Report the last step that was seen, and losses by noise level of all since the last report.
 
         Args:
             step: its number.
-            losses: of all steps since the last report, this one the last.
             norm: of its gradient.
             rate: of the optimiser.
         """
@@ -73,16 +82,27 @@ class Reporter:
         now = time.perf_counter()
         speed = (step - self._last_step) * self._images / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        loss = losses[-1]
+        loss = self._unreported[-1]
         scalars = {"loss": float(loss.per_sample.mean()), "gradient_norm": float(norm), "rate": rate}
         scalars |= {name: float(value) for name, value in loss.scalars.items()} | {"images_per_second": speed}
-        for name, value in (scalars | loss_by_level(losses)).items():
+        self._by_level[step] = loss_by_level(self._unreported)
+        self._unreported = []
+        with (self._out / LOSSES).open("a", encoding="utf-8") as file:
+            file.write(_line(step, self._by_level[step]))
+        for name, value in (scalars | self._by_level[step]).items():
             self._writer.add_scalar(name, value, step)
         said = f"loss {scalars['loss']:.4f} · {speed:.0f} images/s"
         left = (self._total - step) * self._images / max(speed, 1e-9)
         self._progress.update(self._task, completed=step, description=said)
         if self._lines:
             log.info("step %d of %d · %s · %s left", step, self._total, said, _duration(left))
+
+    def chart(self, step: int) -> None:
+        """Draw the losses by noise level of the whole run, those not yet reported too."""
+        told = self._by_level | ({step: loss_by_level(self._unreported)} if self._unreported else {})
+        if told:
+            losses = [[row.get(name, math.nan) for name in BY_LEVEL] for row in told.values()]
+            self.picture("loss_by_level", loss_chart(LEVELS, list(told), losses), step)
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Log a number that an observer gives."""
@@ -100,20 +120,45 @@ class Reporter:
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
 
+REPORTED = 200
+"""Steps of which a report averages losses by level, at most."""
+
 LEVELS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)
 """The σ/α between which losses are averaged."""
 
+LOSSES = "loss_by_level.jsonl"
+"""The losses by level of every report, for pictures of the whole run after it went on."""
+
+BY_LEVEL = [f"loss_by_level/{low:g}-{high:g}" for low, high in pairwise(LEVELS)]
+
 
 def loss_by_level(losses: Sequence[Loss]) -> dict[str, float]:
-    """The mean loss of the samples between each two of `LEVELS`, by a name that says which; none without samples."""
+    """The mean loss of the samples between each two of `LEVELS`, by a name that says which; none without samples, inf
+    for one that is not finite."""
     ratio = torch.cat([loss.at.ratio for loss in losses]).cpu()
     value = torch.cat([loss.per_sample for loss in losses]).double().cpu()
     place = torch.bucketize(ratio, torch.tensor(LEVELS[1:-1], dtype=ratio.dtype), right=True)
-    return {
-        f"loss_by_level/{low:g}-{high:g}": float(value[place == index].mean())
-        for index, (low, high) in enumerate(pairwise(LEVELS))
+    means = {
+        name: float(value[place == index].mean())
+        for index, name in enumerate(BY_LEVEL)
         if bool((place == index).any())
     }
+    return {name: mean if math.isfinite(mean) else math.inf for name, mean in means.items()}
+
+
+def _told_before(out: Path, first: int) -> dict[int, dict[str, float]]:
+    """The losses by level of a run's reports up to `first`, by step; what came after it is taken back."""
+    file = out / LOSSES
+    whole = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+    rows = [json.loads(line) for line in whole]
+    told = {row.pop("step"): row for row in rows if row["step"] <= first}
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(_line(step, row) for step, row in told.items()), encoding="utf-8")
+    return told
+
+
+def _line(step: int, row: dict[str, float]) -> str:
+    return json.dumps({"step": step, **row}) + "\n"
 
 
 def _duration(seconds: float) -> str:
