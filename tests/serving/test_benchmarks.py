@@ -6,6 +6,7 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -20,9 +21,7 @@ class Counting(socketserver.StreamRequestHandler):
     seen = 0
 
     def handle(self) -> None:
-        while head := list(iter(self.rfile.readline, b"\r\n")):
-            if not head[-1]:
-                return
+        while head := list(takewhile(lambda line: line not in (b"\r\n", b""), iter(self.rfile.readline, None))):
             length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"content-length"))
             self.rfile.read(length)
             type(self).seen += 1
