@@ -38,7 +38,8 @@ class ConsistencyDistillation(Objective):
         solver: the teacher's step; `heun` costs two evaluations, `euler` one.
         distance: d.
         weight: λ of the levels t and r [b]: 1/(t − r), iCT's (2310.14189), lets the distance see low levels too,
-            where answers differ little and from where an error is handed up the grid; None is 1, the first paper's.
+            where answers differ little and from where an error is handed up the grid, but is 0 at pure noise; None
+            is 1, the first paper's.
         guidance: the teacher's, which becomes the student's input; None for none.
         decay: of the moving average that is the target; None takes the student itself (2310.14189).
         sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the
