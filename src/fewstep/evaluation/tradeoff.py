@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fewstep.evaluation.plane import BLUE, GREEN, GREY, INK, ORANGE
+from fewstep.evaluation.plane import GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"consistency": GREEN, "flow_map": BLUE}
-"""Of few-step samplers; solvers are orange."""
-
 MARKERS = "osD^v<>pP*Xhd8"
+LINES = {"consistency": "-", "flow_map": "--"}
+"""Of few-step samplers; solvers are dotted."""
 
 
 def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
@@ -25,29 +24,36 @@ def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
         floor: errors below are drawn here: a distance in excess of another may be 0 and less.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     kinds = list(dict.fromkeys(row["data"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    figure = Figure(figsize=(6.2 * len(kinds) + 0.6, 6.4))
-    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
-    for axes, kind in zip(panels, kinds, strict=True):
-        _panel(axes, [row for row in rows if row["data"] == kind], methods, floor)
-    handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 + len(kinds), fontsize=9)
+    looks = {method: _look(index) for index, method in enumerate(methods)}
+    figure = Figure(figsize=(5.6 * len(kinds) + 3.4, 6.4))
+    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        _panel(axes, [row for row in rows if row["data"] == kind], looks, floor)
+    handles = [Line2D([], [], ls="", label=method.replace("_", " "), **look) for method, look in looks.items()]
+    for label, line in {"fresh noise between": "-", "deterministic": "--", "solvers": ":"}.items():
+        handles.append(Line2D([], [], color=INK, ls=line, label=label))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9)
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], methods: Sequence[str], floor: float) -> None:
+def _look(index: int) -> dict[str, Any]:
+    """A colour and a marker: both come again only where the other differs."""
+    from matplotlib import colormaps
+
+    return {"color": colormaps["tab10"](index % 10), "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, dict[str, Any]], floor: float) -> None:
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=str(rows[0]["measure"]))
     axes.set_title(str(rows[0]["data"]))
-    ticks = sorted({row["evaluations"] for row in rows})
+    ticks = [tick for tick in (1, 2, 4, 8, 20, 40) if tick <= max(row["evaluations"] for row in rows) + 1]
     axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=9)
     axes.minorticks_off()
     axes.grid(axis="y", color=GREY, alpha=0.25)
-    lines = list(dict.fromkeys((row["method"], row["sampler"]) for row in rows))
-    for method, sampler in lines:
+    for method, sampler in dict.fromkeys((row["method"], row["sampler"]) for row in rows):
         points = [row for row in rows if (row["method"], row["sampler"]) == (method, sampler)]
         shown = [max(row["error"], floor) for row in points]
         axes.errorbar(
@@ -55,13 +61,10 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], methods: Sequence[str]
             shown,
             yerr=[[min(row["spread"], value - floor) for row, value in zip(points, shown, strict=True)],
                   [row["spread"] for row in points]],
-            label=f"{method.replace('_', ' ')}, {sampler.replace('_', ' ')}",
-            color=COLOURS.get(sampler, ORANGE),
-            ecolor=INK,
             elinewidth=0.6,
             lw=1.1,
-            ls="-" if sampler != "flow_map" else "--",
-            marker=MARKERS[methods.index(method) % len(MARKERS)],
-            ms=5,
+            ls=LINES.get(sampler, ":"),
+            ms=5.5,
             alpha=0.85,
+            **looks[method],
         )  # fmt: skip
