@@ -47,6 +47,11 @@ def test_the_summary_names_the_best_beside_heun_in_most_evaluations() -> None:
     assert summary(rows) == ["mixture, 1 evaluation: other by flow_map, 0.0200, 2.00 times the 0.0100 of heun in 39"]
 
 
+def test_an_excess_that_is_not_above_0_has_no_multiples() -> None:
+    one = replace(ROW, method="one", sampler="consistency", evaluations=1)
+    assert summary([replace(ROW, error=-0.0002), one])[0].endswith("0.0200, beside the -0.0002 of heun in 7")
+
+
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"method": "x"}]', '[{"levels": 3}]'])
 def test_files_without_rows_are_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from fewstep.core.parameterisations import Targets
+from fewstep.data.toys import ring
 from fewstep.evaluation import tradeoff
 from fewstep.objectives import Diffusion
 from fewstep.recipes.comparison import Way, compare, ways_of
@@ -71,6 +73,13 @@ def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
     figure = tradeoff.picture([vars(row) for row in rows])
     (axes,) = figure.axes
     assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+def test_the_error_of_the_mixture_is_0_for_the_mixture_and_sees_a_shift() -> None:
+    world, rng = Plane(), np.random.default_rng(1)
+    fresh = [torch.from_numpy(ring().sample(10_000, rng)) for _ in range(8)]
+    assert abs(float(np.mean([world.error(points) for points in fresh]))) < 0.002
+    assert world.error(fresh[0] + torch.tensor([0.03, 0.0])) > 0.008
 
 
 def test_solvers_are_compared_by_their_evaluations() -> None:

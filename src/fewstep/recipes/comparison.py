@@ -17,11 +17,12 @@ from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import derive
 from fewstep.evaluation.level_search import best_levels
+from fewstep.recipes.common import SIGMA_MAX
 from fewstep.recipes.methods import METHODS, Trained, train_method
 from fewstep.recipes.worlds import WORLDS, Plane, World
 from fewstep.samplers import SAMPLERS
 
-SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
+SIGMA_MIN = 0.01
 
 BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 60_000}
 """Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
@@ -92,10 +93,10 @@ def summary(rows: Sequence[MethodRow], few: Sequence[int] = (1, 2, 4)) -> list[s
             if solved and (ways := [row for row in here if row.evaluations == evaluations]):
                 best = min(ways, key=lambda row: row.error)
                 heun = max(solved, key=lambda row: row.evaluations)
+                times = f"{best.error / heun.error:.2f} times" if heun.error > 0 else "beside"
                 lines.append(
                     f"{data}, {evaluations} evaluation{'s' * (evaluations > 1)}: {best.method} by {best.sampler}, "
-                    f"{best.error:.4f}, {best.error / heun.error:.2f} times the {heun.error:.4f} of heun in "
-                    f"{heun.evaluations}"
+                    f"{best.error:.4f}, {times} the {heun.error:.4f} of heun in {heun.evaluations}"
                 )
     return lines
 

@@ -36,8 +36,6 @@ from fewstep.recipes.worlds import SIGMA_DATA, World
 from fewstep.training.loop import train
 from fewstep.training.randomness import StepRng
 
-SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
-
 
 @dataclass(frozen=True)
 class Stage:
