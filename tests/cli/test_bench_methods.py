@@ -36,6 +36,20 @@ def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> Non
         assert one.tobytes() == other.tobytes()
 
 
+def test_what_is_done_is_kept_when_the_next_is_stopped(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(data: list[str], *rest: Any) -> list[MethodRow]:
+        if data == ["digits"]:
+            raise KeyboardInterrupt
+        return [ROW]
+
+    monkeypatch.setattr("fewstep.recipes.comparison.compare", stopped)
+    rows = tmp_path / "rows.json"
+    assert run("bench", "methods", "--short", "--json", rows).code == 130
+    assert read_rows([rows]) == [ROW]
+
+
 def test_the_summary_names_the_best_beside_heun_in_most_evaluations() -> None:
     rows = [
         ROW,

@@ -37,7 +37,7 @@ def methods(
         short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
         read: Train nothing and show the rows of these files, which --json wrote.
         plot: Write a picture of error against evaluations to this PNG file.
-        json: Write the rows as JSON to this file, or to standard output with -.
+        json: Write the rows as JSON to this file, after each kind of data, or to standard output with -.
     """
     check_json(json)
     if plot is not None:
@@ -93,6 +93,8 @@ def _trained(
             SHORT_SAMPLES if short else None,
             lambda text: say(text, json),
         )
+        if json != "-":
+            write_json(json, [asdict(row) for row in rows])  # kept if the next kind of data is stopped
     return rows
 
 
