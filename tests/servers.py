@@ -104,8 +104,13 @@ class Process:
         return self.handle.wait(60)
 
 
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""As in a terminal: a job in a shell's background is started deaf to it."""
+
+
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from fewstep.cli.main import main; main()", "serve", *map(str, arguments)]
+    program = f"{HEARS_CTRL_C}; from fewstep.cli.main import main; main()"
+    return [sys.executable, "-c", program, "serve", *map(str, arguments)]
 
 
 def environment(**more: str) -> dict[str, str]:
