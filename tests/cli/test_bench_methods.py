@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fewstep.cli.output import write_json
 from fewstep.recipes.comparison import MethodRow, read_rows, summary
 
-ROW = MethodRow("diffusion", "mixture", "heun", 4, 7, (80.0,), 0.02, 0.0, None, "distance", 512, 1536, 1536)
+ROW = MethodRow("diffusion", "mixture", "heun", 4, 7, (80.0,), (0,), (0.02,), None, "distance", 512, 1536, 1536)
 
 
 def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> None:
@@ -28,6 +31,7 @@ def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> Non
         *(("diffusion", n) for n in (7, 8, 19, 20, 39, 40)),
         *(("lagrangian_flow_map", n) for n in (1, 2, 4)),
     }
+    assert {row["error"] for row in kept} == {row["errors"][0] for row in kept}
     shown = run("bench", "methods", "--read", rows, "--plot", again)
     assert shown.code == 0, shown
     table = shown.out.replace(str(again), "")
@@ -39,10 +43,9 @@ def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> Non
 def test_what_is_done_is_kept_when_the_next_is_stopped(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(data: list[str], *rest: Any) -> list[MethodRow]:
-        if data == ["digits"]:
-            raise KeyboardInterrupt
-        return [ROW]
+    def stopped(*given: Any) -> Iterator[MethodRow]:
+        yield ROW
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("fewstep.recipes.comparison.compare", stopped)
     rows = tmp_path / "rows.json"
@@ -50,20 +53,39 @@ def test_what_is_done_is_kept_when_the_next_is_stopped(
     assert read_rows([rows]) == [ROW]
 
 
+def test_seeds_of_different_files_are_joined(tmp_path: Path) -> None:
+    two = [replace(ROW, to_flow=0.1), replace(ROW, seeds=(2, 1), errors=(0.04, 0.06), levels=(5.0,), to_flow=0.4)]
+    files = [tmp_path / name for name in ("one.json", "other.json")]
+    for file, row in zip(files, two, strict=True):
+        file.write_text(json.dumps([row.as_json(), replace(row, training=9).as_json()]))
+    row, more_training = read_rows(files)
+    assert (row.seeds, row.errors, row.levels) == ((0, 2, 1), (0.02, 0.04, 0.06), (80.0,))
+    assert (row.error, row.spread, row.to_flow) == pytest.approx((0.04, 0.02, 0.3))
+    assert replace(more_training, training=ROW.training) == row
+    with pytest.raises(ValueError, match="seed 0 of diffusion on mixture is there twice"):
+        read_rows([files[0], files[0]])
+
+
+def test_an_error_that_is_no_number_is_read_as_none(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    write_json(str(file), [replace(ROW, errors=(math.inf,)).as_json()])
+    assert math.isnan(read_rows([file])[0].error)
+
+
 def test_the_summary_names_the_best_beside_heun_in_most_evaluations() -> None:
     rows = [
         ROW,
-        replace(ROW, evaluations=39, error=0.01),
-        replace(ROW, method="one", sampler="consistency", evaluations=1, error=0.03),
-        replace(ROW, method="other", sampler="flow_map", evaluations=1, error=0.02),
-        replace(ROW, data="digits", method="other", sampler="flow_map", evaluations=1, error=0.01),
+        replace(ROW, evaluations=39, errors=(0.01,)),
+        replace(ROW, method="one", sampler="consistency", evaluations=1, errors=(0.03,)),
+        replace(ROW, method="other", sampler="flow_map", evaluations=1, errors=(0.02,)),
+        replace(ROW, data="digits", method="other", sampler="flow_map", evaluations=1, errors=(0.01,)),
     ]
     assert summary(rows) == ["mixture, 1 evaluation: other by flow_map, 0.0200, 2.00 times the 0.0100 of heun in 39"]
 
 
 def test_an_excess_that_is_not_above_0_has_no_multiples() -> None:
     one = replace(ROW, method="one", sampler="consistency", evaluations=1)
-    assert summary([replace(ROW, error=-0.0002), one])[0].endswith("0.0200, beside the -0.0002 of heun in 7")
+    assert summary([replace(ROW, errors=(-0.0002,)), one])[0].endswith("0.0200, beside the -0.0002 of heun in 7")
 
 
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"method": "x"}]', '[{"levels": 3}]'])

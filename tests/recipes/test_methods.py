@@ -10,7 +10,7 @@ from fewstep.core.parameterisations import Targets
 from fewstep.data.toys import ring
 from fewstep.evaluation import tradeoff
 from fewstep.objectives import Diffusion
-from fewstep.recipes.comparison import Way, compare, ways_of
+from fewstep.recipes.comparison import Way, compare, joined, ways_of
 from fewstep.recipes.methods import METHODS, Stage, Trained, cost_of
 from fewstep.recipes.worlds import Plane
 
@@ -52,17 +52,18 @@ def test_every_method_comes_after_what_it_starts_from() -> None:
 
 def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
     said: list[str] = []
-    rows = compare(
-        ["mixture"], ["easy_consistency", "mean_flow"], 4_000, 2, CPU, say=said.append, worlds={"mixture": WORLD}
-    )
+    methods, worlds = ["easy_consistency", "mean_flow"], {"mixture": WORLD}
+    single = list(compare(["mixture"], methods, 4_000, (0, 1), CPU, say=said.append, worlds=worlds))
+    rows = joined(single)
     assert [(row.method, row.sampler, row.evaluations) for row in rows] == [
         *(("easy_consistency", "consistency", n) for n in (1, 2, 4)),
         *(("mean_flow", "consistency", n) for n in (1, 2, 4)),
         *(("mean_flow", "flow_map", n) for n in (2, 4)),
     ]
-    assert len(said) == 2 * len(rows)
+    assert len(said) == len(single) == 2 * len(rows)
     for row in rows:
         assert row.error > 0
+        assert row.seeds == (0, 1)
         assert row.spread > 0
         assert len(row.levels) == row.steps
         assert row.levels[0] == 80.0
@@ -70,7 +71,7 @@ def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
         assert abs(row.training - 4_000) < 512 * 6  # whole batches
         assert (row.training_with_start > row.training) == (row.method == "easy_consistency")
         assert (row.to_flow is not None) == (row.steps == 1 or row.sampler == "flow_map")
-    figure = tradeoff.picture([vars(row) for row in rows])
+    figure = tradeoff.picture([row.as_json() for row in rows])
     (axes,) = figure.axes
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
@@ -80,6 +81,14 @@ def test_the_error_of_the_mixture_is_0_for_the_mixture_and_sees_a_shift() -> Non
     fresh = [torch.from_numpy(ring().sample(10_000, rng)) for _ in range(8)]
     assert abs(float(np.mean([world.error(points) for points in fresh]))) < 0.002
     assert world.error(fresh[0] + torch.tensor([0.03, 0.0])) > 0.008
+
+
+def test_a_seed_by_itself_is_the_same_as_among_others() -> None:
+    one, both = (
+        list(compare(["mixture"], ["diffusion"], 2_000, seeds, CPU, worlds={"mixture": WORLD}))
+        for seeds in ((1,), (0, 1))
+    )
+    assert both[len(one) :] == one
 
 
 def test_solvers_are_compared_by_their_evaluations() -> None:
@@ -94,7 +103,7 @@ def test_solvers_are_compared_by_their_evaluations() -> None:
 )
 def test_unknown_names_are_refused(data: list[str], methods: list[str]) -> None:
     with pytest.raises(ValueError, match="must be of"):
-        compare(data, methods, 1_000, 1, CPU, worlds={"mixture": WORLD})
+        next(compare(data, methods, 1_000, [0], CPU, worlds={"mixture": WORLD}))
 
 
 def test_a_method_without_its_start_says_so() -> None:

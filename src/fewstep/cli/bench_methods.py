@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ def methods(
     methods: str = "all",
     evaluations: int | None = None,
     seeds: int | None = None,
+    seed: int = 0,
     short: bool = False,
     read: tuple[Path, ...] = (),
     plot: Path | None = None,
@@ -33,11 +33,12 @@ def methods(
         data: Of mixture, digits, emoji, like mixture,digits; all of them if left out.
         methods: Names like diffusion,mean_flow, or all.
         evaluations: The budget of each training; if left out, one for each kind of data.
-        seeds: Of data and noise; 3 if left out.
+        seeds: How many, of data and noise; 3 if left out.
+        seed: The first of them: other machines can have others, and --read joins their rows.
         short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
         read: Train nothing and show the rows of these files, which --json wrote.
         plot: Write a picture of error against evaluations to this PNG file.
-        json: Write the rows as JSON to this file, after each kind of data, or to standard output with -.
+        json: Write the rows as JSON to this file, after each that is new, or to standard output with -.
     """
     check_json(json)
     if plot is not None:
@@ -45,17 +46,19 @@ def methods(
     for name, value in (("evaluations", evaluations), ("seeds", seeds)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
     try:
         from fewstep.recipes import comparison
     except ImportError as error:
         raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
 
     if read:
-        if data or methods != "all" or evaluations or seeds or short:
+        if data or methods != "all" or evaluations or seeds or seed or short:
             raise ValueError("--read shows rows that are there: leave out what says how to train")
         rows = comparison.read_rows(read)
     else:
-        rows = _trained(data, methods, evaluations, seeds, short, json)
+        rows = _trained(data, methods, evaluations, range(seed, seed + (seeds or (1 if short else 3))), short, json)
     say_table([_told(row) for row in rows], json)
     for line in comparison.summary(rows):
         say(line, json)
@@ -64,16 +67,16 @@ def methods(
         from fewstep.evaluation.plane import save, style
 
         with style():
-            save(tradeoff.picture([asdict(row) for row in rows]), plot)
+            save(tradeoff.picture([row.as_json() for row in rows]), plot)
         say(str(plot), json)
-    write_json(json, [asdict(row) for row in rows])
+    write_json(json, [row.as_json() for row in rows])
     return 0
 
 
 def _trained(
-    data: str | None, methods: str, evaluations: int | None, seeds: int | None, short: bool, json: str | None
+    data: str | None, methods: str, evaluations: int | None, seeds: range, short: bool, json: str | None
 ) -> list[MethodRow]:
-    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
+    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare, joined
     from fewstep.recipes.methods import METHODS
     from fewstep.training.loop import accelerator
 
@@ -82,19 +85,15 @@ def _trained(
     chosen = list(METHODS) if methods == "all" else _listed(methods)
     check_names("data of the short form" if short else "data", names, budgets)  # before any training
     check_names("methods", chosen, METHODS)
-    rows = []
+    rows: list[MethodRow] = []
     for name in names:
-        rows += compare(
-            [name],
-            chosen,
-            evaluations or budgets[name],
-            seeds or (1 if short else 3),
-            accelerator().device,
-            SHORT_SAMPLES if short else None,
-            lambda text: say(text, json),
-        )
-        if json != "-":
-            write_json(json, [asdict(row) for row in rows])  # kept if the next kind of data is stopped
+        budget, samples = evaluations or budgets[name], SHORT_SAMPLES if short else None
+        for row in compare(
+            [name], chosen, budget, seeds, accelerator().device, samples, lambda text: say(text, json)
+        ):
+            rows = joined([*rows, row])
+            if json != "-":
+                write_json(json, [row.as_json() for row in rows])  # kept if what follows is stopped
     return rows
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +43,8 @@ class MethodRow:
         method, data, sampler: which.
         steps, evaluations: of sampling, for one sample.
         levels: the σ/α visited, those of the first seed.
-        error: mean over seeds of how far the samples are from the data; `measure` says in what.
-        spread: its standard deviation over seeds; 0 of one.
+        seeds: of data and noise.
+        errors: how far the samples are from the data, for each seed; `measure` says in what.
         to_flow: mean root mean square distance to where the exact flow takes the noise, for deterministic ways where
             it is known.
         images: the method was trained on.
@@ -56,31 +58,81 @@ class MethodRow:
     steps: int
     evaluations: int
     levels: tuple[float, ...]
-    error: float
-    spread: float
+    seeds: tuple[int, ...]
+    errors: tuple[float, ...]
     to_flow: float | None
     measure: str
     images: int
     training: int
     training_with_start: int
 
+    @property
+    def error(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.errors)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation over seeds; 0 of one."""
+        return statistics.stdev(self.errors) if len(self.errors) > 1 else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "error": self.error, "spread": self.spread}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> MethodRow:
+        known = {field.name: row[field.name] for field in fields(cls)}
+        errors = tuple(math.nan if error is None else float(error) for error in known["errors"])
+        return cls(**{**known, "levels": tuple(known["levels"]), "seeds": tuple(known["seeds"]), "errors": errors})
+
+    @property
+    def without_seeds(self) -> MethodRow:
+        """What rows of other seeds have in common with this one."""
+        return replace(self, levels=(), seeds=(), errors=(), to_flow=None)
+
 
 def read_rows(files: Sequence[Path]) -> list[MethodRow]:
-    """The rows of JSON files that hold lists of them.
+    """The rows of JSON files that hold lists of them, those of different seeds joined.
 
     Raises:
-        ValueError: a file holds anything else.
+        ValueError: a file holds anything else, or two hold the same seed.
     """
     rows = []
     for file in files:
         try:
-            found = [MethodRow(**{**row, "levels": tuple(row["levels"])}) for row in json.loads(file.read_bytes())]
+            found = [MethodRow.from_json(row) for row in json.loads(file.read_bytes())]
+            wrong = not found or any(not row.seeds or len(row.seeds) != len(row.errors) for row in found)
         except (ValueError, TypeError, KeyError):
-            found = []
-        if not found:
+            wrong = True
+        if wrong:
             raise ValueError(f"'{file}' holds no rows of a comparison of methods")
         rows += found
-    return rows
+    return joined(rows)
+
+
+def joined(rows: Iterable[MethodRow]) -> list[MethodRow]:
+    """One row for each method, way and budget, with all of its seeds.
+
+    Raises:
+        ValueError: a seed is there twice.
+    """
+    alike: dict[MethodRow, list[MethodRow]] = {}
+    for row in rows:
+        alike.setdefault(row.without_seeds, []).append(row)
+    return [_joined(group) for group in alike.values()]
+
+
+def _joined(rows: Sequence[MethodRow]) -> MethodRow:
+    seeds = [seed for row in rows for seed in row.seeds]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed {max(seeds, key=seeds.count)} of {rows[0].method} on {rows[0].data} is there twice")
+    flows = [row.to_flow for row in rows for _ in row.seeds if row.to_flow is not None]
+    return replace(
+        rows[0],
+        seeds=tuple(seeds),
+        errors=tuple(error for row in rows for error in row.errors),
+        to_flow=statistics.fmean(flows) if flows else None,
+    )
 
 
 def summary(rows: Sequence[MethodRow], few: Sequence[int] = (1, 2, 4)) -> list[str]:
@@ -179,19 +231,19 @@ def compare(
     data: Sequence[str],
     methods: Sequence[str],
     budget: int,
-    seeds: int,
+    seeds: Iterable[int],
     device: torch.device,
     samples: int | None = None,
     say: Callable[[str], None] = lambda text: None,
     worlds: Mapping[str, World] = WORLDS,
-) -> list[MethodRow]:
-    """Train and sample each method on each data, for each seed.
+) -> Iterator[MethodRow]:
+    """Train and sample each method on each data, for each seed; rows of one seed each, as they come.
 
     Args:
         data: names of `WORLDS`.
         methods: names of `METHODS`; what they start from is trained too.
         budget: network evaluations of the training of each, on each data and seed.
-        seeds: how many.
+        seeds: of data and noise.
         device: where.
         samples: to measure with; None for each world's own number.
         say: told what happens.
@@ -202,30 +254,15 @@ def compare(
     """
     check_names("data", data, worlds)
     check_names("methods", methods, METHODS)
-    rows = []
     for name in data:
-        results: dict[tuple[str, Way], list[Measured]] = {}
-        for seed in range(seeds):
-            for key, measured in _seed(worlds[name], methods, budget, seed, device, samples, say):
-                results.setdefault(key, []).append(measured)
-        rows += [_row(worlds[name], *key, measured) for key, measured in results.items()]
-    return rows
+        for seed in seeds:
+            yield from _seed(worlds[name], methods, budget, seed, device, samples, say)
 
 
 def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
     """Raise ValueError unless there are names, all of them known."""
     if not names or not set(names) <= set(known):
         raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One way of sampling one trained network."""
-
-    trained: Trained
-    levels: tuple[float, ...]
-    error: float
-    to_flow: float | None
 
 
 def _seed(
@@ -236,7 +273,7 @@ def _seed(
     device: torch.device,
     samples: int | None,
     say: Callable[[str], None],
-) -> Iterator[tuple[tuple[str, Way], Measured]]:
+) -> Iterator[MethodRow]:
     done: dict[str, Trained] = {}
     count = samples or world.samples
     for name in METHODS:
@@ -250,7 +287,21 @@ def _seed(
             flow = world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None
             error = world.error(drawn)
             say(f"{world.name}, seed {seed}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
-            yield (name, way), Measured(trained, tuple(levels.ratio[:-1].tolist()), error, flow)
+            yield MethodRow(
+                method=name,
+                data=world.name,
+                sampler=way.sampler,
+                steps=way.steps,
+                evaluations=way.evaluations,
+                levels=tuple(levels.ratio[:-1].tolist()),
+                seeds=(seed,),
+                errors=(error,),
+                to_flow=flow,
+                measure=world.error_name,
+                images=trained.images,
+                training=trained.evaluations,
+                training_with_start=trained.evaluations + trained.before,
+            )
 
 
 def _needed(methods: Sequence[str]) -> set[str]:
@@ -259,24 +310,3 @@ def _needed(methods: Sequence[str]) -> set[str]:
     while more := {METHODS[name].start for name in needed} - needed - {""}:
         needed |= more
     return needed
-
-
-def _row(world: World, method: str, way: Way, measured: Sequence[Measured]) -> MethodRow:
-    errors = [each.error for each in measured]
-    flows = [each.to_flow for each in measured if each.to_flow is not None]
-    trained = measured[0].trained
-    return MethodRow(
-        method=method,
-        data=world.name,
-        sampler=way.sampler,
-        steps=way.steps,
-        evaluations=way.evaluations,
-        levels=measured[0].levels,
-        error=statistics.fmean(errors),
-        spread=statistics.stdev(errors) if len(errors) > 1 else 0.0,
-        to_flow=statistics.fmean(flows) if flows else None,
-        measure=world.error_name,
-        images=trained.images,
-        training=trained.evaluations,
-        training_with_start=trained.evaluations + trained.before,
-    )
