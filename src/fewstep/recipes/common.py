@@ -30,7 +30,7 @@ from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import AtPrecision, Moment, TrainingConfig, accelerator
+from fewstep.training.loop import AtPrecision, Moment, Precision, TrainingConfig, accelerator
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_MAX = 80.0
@@ -123,7 +123,7 @@ def check_size(size: int, patch: int, resolutions: int) -> None:
         raise ValueError(f"size must be a multiple of {cell} (patch {patch}, {resolutions} resolutions), got {size}")
 
 
-def frozen(network: nn.Module, parameterisation: Parameterisation, precision: str) -> Parameterised:
+def frozen(network: nn.Module, parameterisation: Parameterisation, precision: Precision) -> Parameterised:
     """A trained denoiser that learns no more, on the machine's device."""
     device = accelerator().device
     return Parameterised(
@@ -158,7 +158,7 @@ class Distillation:
             raise ValueError(f"target_decay must be at least 0 and below 1, got {self.target_decay}")
 
     def objective(
-        self, teacher: nn.Module, parameterisation: Parameterisation, precision: str, conditioning: Conditioning
+        self, teacher: nn.Module, parameterisation: Parameterisation, precision: Precision, conditioning: Conditioning
     ) -> ConsistencyDistillation:
         """The objective, the teacher frozen on the machine's device.
 

@@ -31,7 +31,7 @@ from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.training.batches import BatchSource, DatasetBatches, tensors
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import TrainingConfig
+from fewstep.training.loop import Precision, TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -42,12 +42,14 @@ REFERENCES = 6  # samples of the data: the distance between just two is off by a
 class World(Protocol):
     """One kind of data to compare methods on.
 
-    `density` is of the noise levels of training, `error_name` what `error` measures, `samples` how many it takes.
+    `density` is of the noise levels of training, `precision` that of training and sampling, `error_name` what `error`
+    measures and `samples` how many it takes.
     """
 
     name: str
     error_name: str
     samples: int
+    precision: Precision
 
     @property
     def density(self) -> Density: ...
@@ -74,7 +76,7 @@ class World(Protocol):
         ...
 
 
-def _training(images: int, seed: int, batch: int, lr: float, precision: Any) -> TrainingConfig:
+def _training(images: int, seed: int, batch: int, lr: float, precision: Precision) -> TrainingConfig:
     return TrainingConfig(
         images=images,
         batch=batch,
@@ -111,6 +113,7 @@ class Plane:
     samples: int = 100_000
     name: str = "mixture"
     error_name: str = "excess sliced Wasserstein distance"
+    precision: Precision = "float32"
     density: Density = field(default_factory=lambda: LogNormal(-0.4, 1.8))
     _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -126,7 +129,7 @@ class Plane:
         return MixtureBatches(ring(), seed)
 
     def training(self, images: int, seed: int) -> TrainingConfig:
-        return _training(images, seed, 512, 1e-3, "float32")
+        return _training(images, seed, 512, 1e-3, self.precision)
 
     def conditions(self, samples: int) -> Condition:
         return {}
@@ -165,6 +168,7 @@ class Pictures:
     name: str
     samples: int
     error_name: str = "Fréchet distance"
+    precision: Precision = "bf16"
 
     @cached_property
     def _recipe(self) -> DigitsRecipe | EmojiRecipe:
@@ -198,7 +202,7 @@ class Pictures:
         return DatasetBatches(self._dataset, self._conditioning, seed, drop=0.0)
 
     def training(self, images: int, seed: int) -> TrainingConfig:
-        return _training(images, seed, 64, 1e-3, "bf16")
+        return _training(images, seed, 64, 1e-3, self.precision)
 
     @cached_property
     def _subject(self) -> Subject:

@@ -39,6 +39,8 @@ from fewstep.training.reporting import Reporter
 
 log = logging.getLogger(__name__)
 
+Precision = Literal["bf16", "float32"]
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -60,7 +62,7 @@ class TrainingConfig:
     images: int
     batch: int = 64
     accumulate: int = 1
-    precision: Literal["bf16", "float32"] = "float32"
+    precision: Precision = "float32"
     clip: float = 1.0
     seed: int = 0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -121,7 +123,7 @@ class AtPrecision:
     call and give them to the student's.
     """
 
-    def __init__(self, network: Network, device: torch.device, precision: str) -> None:
+    def __init__(self, network: Network, device: torch.device, precision: Precision) -> None:
         self._network, self._device, self._half = network, device.type, precision == "bf16"
 
     def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
@@ -204,11 +206,11 @@ class _Run:
         }
         self.student = self._estimator(self.wrapped)
         # nothing learns through the target, so it goes around the wrapper that shares gradients
-        exact = "float32" if objective.differentiates else config.precision
+        exact: Precision = "float32" if objective.differentiates else config.precision
         self.target = self._estimator(self.network if self.follower is None else self.follower, exact)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
 
-    def _estimator(self, network: nn.Module, precision: str | None = None) -> Estimator:
+    def _estimator(self, network: nn.Module, precision: Precision | None = None) -> Estimator:
         called = AtPrecision(network, self.device, precision or self.config.precision)
         return Parameterised(called, self.parameterisation, self.objective.targets)
 
