@@ -77,7 +77,9 @@ def test_the_loss_is_algorithm_2(solver: Any, weight: Any) -> None:
     step = heun if solver == "heun" else euler
     x_r = step(lambda x, at: estimate(1.1, x, at), x_t, t, r)
     expected = (estimate(0.0, x_t, t) - estimate(0.4, x_r, r)).square().sum(dim=1)
-    objective = ConsistencyDistillation(network(1.1, Targets.SAME), N, solver, Squared(), weight=weight, decay=0.95)
+    objective = ConsistencyDistillation(
+        network(1.1, Targets.SAME), N, solver, Squared(), weight, decay=0.95, jitter=False
+    )
     loss = objective(
         network(0.0, Targets.CLEAN), network(0.4, Targets.CLEAN), Batch(data), CLOCK, Dictated([noise], [u])
     )
@@ -86,6 +88,47 @@ def test_the_loss_is_algorithm_2(solver: Any, weight: Any) -> None:
     torch.testing.assert_close(loss.per_sample, expected * scale)
     torch.testing.assert_close(loss.at.ratio, t)
     assert objective.target_decay(CLOCK) == 0.95
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.002, 0.05])
+def test_pairs_lie_one_level_apart_anywhere_on_the_grid(epsilon: float) -> None:
+    objective, u = (
+        ConsistencyDistillation(network(1.1, Targets.SAME), N),
+        torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1],
+    )
+    grid = objective.ratios(epsilon)
+    t, r = objective.pairs(grid, Dictated([], [u]), len(u))
+    assert bool((t > r).all() and (t.diff() >= 0).all() and (r.diff() >= 0).all())
+    top, bottom = t == grid[-1], t == grid[1]
+    assert float(top.double().mean()) == pytest.approx(0.5 / (len(grid) - 1), abs=0.001)
+    assert float(bottom.double().mean()) == pytest.approx(0.5 / (len(grid) - 1), abs=0.001)
+    torch.testing.assert_close(r[top], grid[-2].expand_as(r[top]))
+    torch.testing.assert_close(r[bottom], grid[0].expand_as(r[bottom]))
+
+    def place(ratio: Tensor) -> Tensor:  # above the lowest level, where the grid is even in its own spacing
+        warped = grid ** (1 / 7)
+        return 1 + (ratio ** (1 / 7) - warped[1]) / (warped[2] - warped[1])
+
+    high = r >= grid[1]
+    torch.testing.assert_close(place(t[high]) - place(r[high]), torch.ones(int(high.sum()), dtype=torch.float64))
+    torch.testing.assert_close(
+        place(t).diff()[~top[1:] & ~bottom[:-1]].std(), torch.tensor(0.0).double(), atol=1e-9, rtol=0
+    )
+    low = r < grid[1]
+    torch.testing.assert_close((r[low] - grid[0]) / (grid[1] - grid[0]), place(t[low]) - 1)
+
+
+def test_a_place_on_the_grid_is_its_level() -> None:
+    data, noise, u, _ = draws()
+    u = (torch.floor(u * N) + 0.5) / N
+    teacher, student = network(1.1, Targets.SAME), network(0.0, Targets.CLEAN)
+    jittered, plain = (
+        ConsistencyDistillation(teacher, N, jitter=jitter)(
+            student, student, Batch(data), CLOCK, Dictated([noise], [u])
+        )
+        for jitter in (True, False)
+    )
+    torch.testing.assert_close(jittered.per_sample, plain.per_sample)
 
 
 def test_where_a_step_is_small_heun_and_euler_agree_and_heun_is_not_euler() -> None:
@@ -105,7 +148,9 @@ def test_the_default_distance_is_pseudo_huber() -> None:
     data, noise, u, _ = draws()
     teacher, student = network(1.1, Targets.SAME), network(0.0, Targets.CLEAN)
     squared, huber = (
-        ConsistencyDistillation(teacher, N, **kind)(student, student, Batch(data), CLOCK, Dictated([noise], [u]))
+        ConsistencyDistillation(teacher, N, jitter=False, **kind)(
+            student, student, Batch(data), CLOCK, Dictated([noise], [u])
+        )
         for kind in ({"distance": Squared(), "weight": None}, {"weight": None})
     )
     c = 0.00054 * math.sqrt(6)
@@ -128,7 +173,7 @@ def test_guidance_folds_into_the_teacher_and_its_scale_becomes_an_input_of_the_s
     label = torch.arange(32, dtype=torch.float64) % 3
     null = {"label": torch.full((1,), 5.0, dtype=torch.float64)}
     objective = ConsistencyDistillation(
-        labelled("teacher", Targets.SAME), N, "euler", Squared(), None, LearnedGuidance(1.5, 4.0, null)
+        labelled("teacher", Targets.SAME), N, "euler", Squared(), None, LearnedGuidance(1.5, 4.0, null), jitter=False
     )
     student, target = labelled("student", Targets.CLEAN), labelled("target", Targets.CLEAN)
     loss = objective(student, target, Batch(data, {"label": label}), CLOCK, Dictated([noise], [u, v]))

@@ -120,7 +120,7 @@ def ect(distance: Any) -> Objective:
 CASES: dict[str, Case] = {
     "CD": Case(
         lambda teacher: ConsistencyDistillation(
-            teacher, variable="ratio", distance=mean_squared, weight=lambda t, r: karras_weight(t)
+            teacher, variable="ratio", jitter=False, distance=mean_squared, weight=lambda t, r: karras_weight(t)
         ),
         teacher=Edm(time="thousand_quarter_log"),
         **OPENAI,

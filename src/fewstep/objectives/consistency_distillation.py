@@ -42,6 +42,9 @@ class ConsistencyDistillation(Objective):
             is 1, the first paper's.
         guidance: the teacher's, which becomes the student's input; None for none.
         decay: of the moving average that is the target; None takes the student itself (2310.14189).
+        jitter: whether t falls anywhere on the grid, evenly in the grid's own spacing, and r one level below it: the
+            student then knows what lies between levels, which sampling visits too; else both are levels of the
+            grid, as in the paper.
         sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the
             student, or at clean if it has none.
         path: the scale on which x is shown; None is VE.
@@ -56,6 +59,7 @@ class ConsistencyDistillation(Objective):
     weight: Callable[[Tensor, Tensor], Tensor] | None = inverse_gap
     guidance: LearnedGuidance | None = None
     decay: float | None = None
+    jitter: bool = True
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
@@ -81,12 +85,27 @@ class ConsistencyDistillation(Objective):
         grid = torch.from_numpy(karras(self.levels, self.sigma_min, self.sigma_max, self.rho).ratio.copy()).flip(0)
         return grid if epsilon == 0 else torch.cat([grid.new_tensor([epsilon]), grid[grid > epsilon * 1.0001]])
 
+    def pairs(self, grid: Tensor, rng: Rng, size: int) -> tuple[Tensor, Tensor]:
+        """σ/α of t and r [size], r one level of the grid below t."""
+        u, above = rng.uniform((size,)), len(grid) - 1
+        if not self.jitter:
+            interval = choose(uniform_weights(grid), u)
+            return grid[interval + 1], grid[interval]
+        place = torch.clip(above * u.to(grid.dtype) + 0.5, 1, above)
+        return self._at(grid, place), self._at(grid, place - 1)
+
+    def _at(self, grid: Tensor, place: Tensor) -> Tensor:
+        """The grid's values at places between its levels: spaced as the grid is, and evenly below its lowest."""
+        level = place.floor().clip(max=len(grid) - 2).long()
+        warped, share = grid ** (1 / self.rho), place - level
+        spaced = torch.lerp(warped[level], warped[level + 1], share) ** self.rho
+        return torch.where(level == 0, torch.lerp(grid[0], grid[1], place), spaced)
+
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]
-        ratios = like(self.ratios(student.epsilon), batch.data)
-        interval = choose(uniform_weights(ratios), rng.uniform((size,)))
-        x_t, t, _ = noised(batch.data, ratios[interval + 1], rng, self.path)
-        r = on_path(from_ratio(ratios[interval]), self.path)
+        ratio_t, ratio_r = self.pairs(like(self.ratios(student.epsilon), batch.data), rng, size)
+        x_t, t, _ = noised(batch.data, ratio_t, rng, self.path)
+        r = on_path(from_ratio(ratio_r), self.path)
         cond = drawn(self.guidance, batch.cond, rng, size)
         student_cond = with_dropout(cond, rng, size) if self.dropout else cond
         with torch.no_grad():

@@ -21,10 +21,8 @@ from fewstep.core.randomness import derive
 from fewstep.evaluation.level_search import best_levels
 from fewstep.recipes.common import SIGMA_MAX
 from fewstep.recipes.methods import METHODS, Trained, train_method
-from fewstep.recipes.worlds import WORLDS, Plane, World
+from fewstep.recipes.worlds import SIGMA_MIN, WORLDS, Plane, World
 from fewstep.samplers import SAMPLERS
-
-SIGMA_MIN = 0.01
 
 BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 60_000}
 """Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
@@ -224,7 +222,8 @@ def levels_for(trained: Trained, world: World, way: Way, samples: int) -> Level:
     def score(ratios: tuple[float, ...]) -> float:
         return world.error(sampled(trained, world, way, grids.from_ratios(ratios), samples, seed=-1)[1])
 
-    return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=4, rounds=2)[0])
+    tries = 12 // max(way.steps - 1, 1)  # of each level: two steps have but one, and two valleys along it
+    return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
 
 
 def compare(
@@ -282,7 +281,7 @@ def _seed(
         method = METHODS[name]
         done[name] = trained = train_method(method, world, budget, seed, done.get(method.start), device)
         for way in ways_of(name, trained.targets) if name in methods else ():
-            levels = levels_for(trained, world, way, max(count // 10, 2))
+            levels = levels_for(trained, world, way, max(round(count * world.search_share), 2))
             noise, drawn = sampled(trained, world, way, levels, count, seed)
             flow = world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None
             error = world.error(drawn)

@@ -32,7 +32,7 @@ from fewstep.objectives import (
     TruncatedConsistency,
 )
 from fewstep.recipes.common import initialise
-from fewstep.recipes.worlds import SIGMA_DATA, World
+from fewstep.recipes.worlds import SIGMA_DATA, SIGMA_MIN, World
 from fewstep.training.loop import AtPrecision, Precision, train
 from fewstep.training.randomness import StepRng
 
@@ -77,7 +77,9 @@ class Method:
 METHODS: dict[str, Method] = {
     "diffusion": Method(lambda s: Diffusion(s.density)),
     "flow_matching": Method(lambda s: FlowMatching(s.density)),
-    "consistency_distillation": Method(lambda s: ConsistencyDistillation(s.teacher), "diffusion"),
+    "consistency_distillation": Method(
+        lambda s: ConsistencyDistillation(s.teacher, sigma_min=SIGMA_MIN), "diffusion"
+    ),
     "consistency_training": Method(lambda s: ConsistencyTraining()),
     "easy_consistency": Method(
         lambda s: EasyConsistency(s.density, EctGap(4.0, 4), PseudoHuber(0.03), dropout=False), "diffusion"

@@ -36,6 +36,9 @@ from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
 
+SIGMA_MIN = 0.01
+"""The σ/α before clean, of solvers."""
+
 REFERENCES = 6  # samples of the data: the distance between just two is off by a third
 
 
@@ -43,12 +46,13 @@ class World(Protocol):
     """One kind of data to compare methods on.
 
     `density` is of the noise levels of training, `precision` that of training and sampling, `error_name` what `error`
-    measures and `samples` how many it takes.
+    measures, `samples` how many it takes and `search_share` the share of them that levels are searched with.
     """
 
     name: str
     error_name: str
     samples: int
+    search_share: float
     precision: Precision
 
     @property
@@ -113,6 +117,7 @@ class Plane:
     samples: int = 100_000
     name: str = "mixture"
     error_name: str = "excess sliced Wasserstein distance"
+    search_share: float = 0.5
     precision: Precision = "float32"
     density: Density = field(default_factory=lambda: LogNormal(-0.4, 1.8))
     _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
@@ -168,6 +173,7 @@ class Pictures:
     name: str
     samples: int
     error_name: str = "Fréchet distance"
+    search_share: float = 0.1
     precision: Precision = "bf16"
 
     @cached_property
