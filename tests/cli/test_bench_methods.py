@@ -40,6 +40,31 @@ def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> Non
         assert one.tobytes() == other.tobytes()
 
 
+def test_the_table_has_a_line_a_method_and_sampler_and_a_column_a_number_of_evaluations(
+    run: Any, tmp_path: Path
+) -> None:
+    few = replace(ROW, method="mean_flow", sampler="consistency", steps=1, evaluations=1, seeds=(0, 1), to_flow=0.5)
+    rows = [
+        ROW,
+        replace(ROW, sampler="dpm_solver", steps=8, evaluations=8),
+        replace(few, errors=(0.1, 0.3)),
+        replace(few, sampler="flow_map", steps=4, evaluations=4, errors=(2.0, 4.0), to_flow=0.25),
+    ]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([row.as_json() for row in rows]))
+    lines = [line.split() for line in run("bench", "methods", "--read", file).out.splitlines()]
+    assert lines[:8] == [
+        ["data", "method", "sampler", "7", "or", "8", "to", "flow", "images", "trained"],
+        ["mixture", "diffusion", "heun", "0.0200", "0.00", "M", "0.00", "M"],
+        ["mixture", "diffusion", "dpm_solver", "0.0200", "0.00", "M", "0.00", "M"],
+        [],
+        ["data", "method", "sampler", "1", "4", "to", "flow", "images", "trained"],
+        ["mixture", "mean_flow", "consistency", "0.200", "±", "0.141", "0.500", "0.00", "M", "0.00", "M"],
+        ["mixture", "mean_flow", "flow_map", "3.00", "±", "1.41", "0.250", "0.00", "M", "0.00", "M"],
+        [],
+    ]
+
+
 def test_what_is_done_is_kept_when_the_next_is_stopped(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

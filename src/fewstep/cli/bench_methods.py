@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,9 @@ def methods(
         rows = comparison.read_rows(read)
     else:
         rows = _trained(data, methods, evaluations, range(seed, seed + (seeds or (1 if short else 3))), short, json)
-    say_table([_told(row) for row in rows], json)
+    for table in _tables(rows):
+        say_table(table, json)
+        say("", json)
     for line in comparison.summary(rows):
         say(line, json)
     if plot is not None:
@@ -97,18 +100,45 @@ def _trained(
     return rows
 
 
-def _told(row: MethodRow) -> dict[str, object]:
-    return {
-        "data": row.data,
-        "method": row.method,
-        "sampler": row.sampler,
-        "evaluations": row.evaluations,
-        "error": f"{row.error:.4f}",
-        "spread": f"{row.spread:.4f}",
-        "to flow": "" if row.to_flow is None else f"{row.to_flow:.4f}",
-        "trained": f"{row.training:.2g}",
-        "with start": f"{row.training_with_start:.2g}",
-    }
+def _tables(rows: Sequence[MethodRow]) -> list[list[dict[str, object]]]:
+    """For each kind of data one of few-step ways and one of solvers: a line a method and sampler."""
+    tables: dict[tuple[str, bool], list[MethodRow]] = {}
+    for row in rows:
+        tables.setdefault((row.data, row.sampler in ("consistency", "flow_map")), []).append(row)
+    return [_table(tables[key]) for key in sorted(tables, key=lambda key: (list(tables).index(key), key[1]))]
+
+
+def _table(rows: Sequence[MethodRow]) -> list[dict[str, object]]:
+    counts: dict[int, set[int]] = {}  # 7 evaluations of Heun stand in the column of 8
+    for row in rows:
+        counts.setdefault(_column(row), set()).add(row.evaluations)
+    names = {column: " or ".join(map(str, sorted(counts[column]))) for column in sorted(counts)}
+    lines: dict[tuple[str, str, int], list[MethodRow]] = {}
+    for row in rows:
+        lines.setdefault((row.method, row.sampler, row.training), []).append(row)
+    table: list[dict[str, object]] = []
+    for (method, sampler, _), line in lines.items():
+        cells: dict[str, object] = dict.fromkeys(names.values(), "")
+        cells.update({names[_column(row)]: _error(row) for row in line})
+        flows = {row.evaluations: row.to_flow for row in line if row.to_flow is not None}
+        one = line[0]
+        spent = {"images": _millions(one.images), "trained": _millions(one.training_with_start)}
+        flow = f"{flows[max(flows)]:.3f}" if flows else ""
+        table.append({"data": one.data, "method": method, "sampler": sampler, **cells, "to flow": flow, **spent})
+    return table
+
+
+def _column(row: MethodRow) -> int:
+    return next((column for column in (1, 2, 4, 8, 20, 40) if row.evaluations <= column), row.evaluations)
+
+
+def _error(row: MethodRow) -> str:
+    digits = 4 if row.error < 0.1 else 3 if row.error < 1 else 2
+    return f"{row.error:.{digits}f}" + (f" ± {row.spread:.{digits}f}" if len(row.seeds) > 1 else "")
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"
 
 
 def _listed(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from fewstep.recipes.methods import METHODS, Trained, train_method
 from fewstep.recipes.worlds import SIGMA_MIN, WORLDS, Plane, World
 from fewstep.samplers import SAMPLERS
 
-BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 60_000}
+BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 120_000}
 """Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
 
 SHORT = {"mixture": 300_000, "digits": 10_000}

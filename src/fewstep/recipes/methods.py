@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from fewstep.core.arrays import Condition
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Density, Halves, LogStudentT, TwoTimes
-from fewstep.core.distances import PseudoHuber
+from fewstep.core.curricula import Clock
+from fewstep.core.densities import Density, Halves, TwoTimes
 from fewstep.core.parameterisations import Edm, Estimator, Network, Parameterised, Targets
 from fewstep.objectives import (
     Batch,
@@ -81,19 +80,10 @@ METHODS: dict[str, Method] = {
         lambda s: ConsistencyDistillation(s.teacher, sigma_min=SIGMA_MIN), "diffusion"
     ),
     "consistency_training": Method(lambda s: ConsistencyTraining()),
-    "easy_consistency": Method(
-        lambda s: EasyConsistency(s.density, EctGap(4.0, 4), PseudoHuber(0.03), dropout=False), "diffusion"
-    ),
-    "truncated_consistency": Method(
-        lambda s: TruncatedConsistency(s.teacher, density=LogStudentT(), gap=EctGap(4.0, 1, first=3)),
-        "easy_consistency",
-    ),
-    "continuous_training": Method(
-        lambda s: ContinuousConsistency(density=s.density, warmup=s.steps // 5), "diffusion"
-    ),
-    "continuous_distillation": Method(
-        lambda s: ContinuousConsistency(s.teacher, s.density, warmup=s.steps // 5), "diffusion"
-    ),
+    "easy_consistency": Method(lambda s: EasyConsistency(dropout=False), "diffusion"),
+    "truncated_consistency": Method(lambda s: TruncatedConsistency(s.teacher), "easy_consistency"),
+    "continuous_training": Method(lambda s: ContinuousConsistency(warmup=s.steps // 5), "diffusion"),
+    "continuous_distillation": Method(lambda s: ContinuousConsistency(s.teacher, warmup=s.steps // 5), "diffusion"),
     "mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5))),
     "improved_mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5), improved=True)),
     "mean_flow_distillation": Method(lambda s: MeanFlow(s.pairs(0.75), s.teacher), "diffusion"),

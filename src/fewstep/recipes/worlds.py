@@ -180,7 +180,7 @@ class Pictures:
     def _recipe(self) -> DigitsRecipe | EmojiRecipe:
         if self.name == "digits":
             return DigitsRecipe()
-        return replace(EmojiRecipe(), widths=(32, 64, 96), canvas=(0, 16, 32), text_width=64)
+        return replace(EmojiRecipe(), widths=(32, 32, 64), canvas=(0, 16, 32), text_width=64)
 
     @property
     def density(self) -> Density:
@@ -208,7 +208,7 @@ class Pictures:
         return DatasetBatches(self._dataset, self._conditioning, seed, drop=0.0)
 
     def training(self, images: int, seed: int) -> TrainingConfig:
-        return _training(images, seed, 64, 1e-3, self.precision)
+        return _training(images, seed, 32, 2e-3, self.precision)
 
     @cached_property
     def _subject(self) -> Subject:
