@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.cli import main as command_line
 from fewstep.models.saved import built_in
 
 ROOT = Path(__file__).parent.parent
@@ -66,3 +67,21 @@ def test_every_file_a_page_links_is_there(page: Path) -> None:
     local = [link for link in links if not link.startswith(("http:", "https:"))]
     waiting = set() if built_in() else {"pictures/same-seed.png", "pictures/teacher-steps.png"}  # drawn by the models
     assert [link for link in local if not (page.parent / link).exists() and link not in waiting] == []
+
+
+SHOWN = re.compile(
+    r"^    fewstep bench methods --read (?P<rows>\S+).*\n\n```text\n(?P<table>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def test_the_tables_of_methods_are_what_the_command_prints_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = list(SHOWN.finditer((ROOT / "docs" / "methods.md").read_text(encoding="utf-8")))
+    assert {found["rows"] for found in shown} == {
+        str(file.relative_to(ROOT)) for file in ROOT.glob("docs/methods/*.json")
+    }
+    for found in shown:
+        assert command_line.run(["bench", "methods", "--read", found["rows"]]) == 0
+        assert capsys.readouterr().out == found["table"], found["rows"]

@@ -15,7 +15,9 @@ from PIL import Image
 from fewstep.cli.output import write_json
 from fewstep.recipes.comparison import MethodRow, read_rows, summary
 
-ROW = MethodRow("diffusion", "mixture", "heun", 4, 7, (80.0,), (0,), (0.02,), None, "distance", 512, 1536, 1536)
+ROW = MethodRow(
+    "diffusion", "mixture", "heun", 4, 7, (80.0,), (0,), (0.02,), 500, None, "distance", 1500, 512, 1536, 1536
+)
 
 
 def test_a_comparison_is_printed_drawn_and_kept(run: Any, tmp_path: Path) -> None:
@@ -54,13 +56,13 @@ def test_the_table_has_a_line_a_method_and_sampler_and_a_column_a_number_of_eval
     file.write_text(json.dumps([row.as_json() for row in rows]))
     lines = [line.split() for line in run("bench", "methods", "--read", file).out.splitlines()]
     assert lines[:8] == [
-        ["data", "method", "sampler", "7", "or", "8", "to", "flow", "images", "trained"],
-        ["mixture", "diffusion", "heun", "0.0200", "0.00", "M", "0.00", "M"],
-        ["mixture", "diffusion", "dpm_solver", "0.0200", "0.00", "M", "0.00", "M"],
-        [],
         ["data", "method", "sampler", "1", "4", "to", "flow", "images", "trained"],
         ["mixture", "mean_flow", "consistency", "0.200", "±", "0.141", "0.500", "0.00", "M", "0.00", "M"],
         ["mixture", "mean_flow", "flow_map", "3.00", "±", "1.41", "0.250", "0.00", "M", "0.00", "M"],
+        [],
+        ["data", "method", "sampler", "7", "or", "8", "to", "flow", "images", "trained"],
+        ["mixture", "diffusion", "heun", "0.0200", "0.00", "M", "0.00", "M"],
+        ["mixture", "diffusion", "dpm_solver", "0.0200", "0.00", "M", "0.00", "M"],
         [],
     ]
 
@@ -68,8 +70,8 @@ def test_the_table_has_a_line_a_method_and_sampler_and_a_column_a_number_of_eval
 def test_what_is_done_is_kept_when_the_next_is_stopped(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*given: Any) -> Iterator[MethodRow]:
-        yield ROW
+    def stopped(*given: Any) -> Iterator[list[MethodRow]]:
+        yield [ROW]
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fewstep.recipes.comparison.compare", stopped)
@@ -82,11 +84,11 @@ def test_seeds_of_different_files_are_joined(tmp_path: Path) -> None:
     two = [replace(ROW, to_flow=0.1), replace(ROW, seeds=(2, 1), errors=(0.04, 0.06), levels=(5.0,), to_flow=0.4)]
     files = [tmp_path / name for name in ("one.json", "other.json")]
     for file, row in zip(files, two, strict=True):
-        file.write_text(json.dumps([row.as_json(), replace(row, training=9).as_json()]))
+        file.write_text(json.dumps([row.as_json(), replace(row, budget=9).as_json()]))
     row, more_training = read_rows(files)
     assert (row.seeds, row.errors, row.levels) == ((0, 2, 1), (0.02, 0.04, 0.06), (80.0,))
     assert (row.error, row.spread, row.to_flow) == pytest.approx((0.04, 0.02, 0.3))
-    assert replace(more_training, training=ROW.training) == row
+    assert replace(more_training, budget=ROW.budget) == row
     with pytest.raises(ValueError, match="seed 0 of diffusion on mixture is there twice"):
         read_rows([files[0], files[0]])
 

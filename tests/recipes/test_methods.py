@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from fewstep.core.parameterisations import Targets
+from fewstep.data.dataset import DataError
 from fewstep.data.toys import ring
 from fewstep.evaluation import tradeoff
 from fewstep.objectives import Diffusion
+from fewstep.recipes import comparison
+from fewstep.recipes import methods as recipes
 from fewstep.recipes.comparison import Way, compare, joined, ways_of
-from fewstep.recipes.methods import METHODS, Stage, Trained, cost_of
+from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs
 from fewstep.recipes.worlds import Plane
+from fewstep.training.loop import AtPrecision, TrainingDiverged
 
 CPU = torch.device("cpu")
 WORLD = Plane(samples=200)
@@ -53,7 +60,9 @@ def test_every_method_comes_after_what_it_starts_from() -> None:
 def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
     said: list[str] = []
     methods, worlds = ["easy_consistency", "mean_flow"], {"mixture": WORLD}
-    single = list(compare(["mixture"], methods, 4_000, (0, 1), CPU, say=said.append, worlds=worlds))
+    groups = list(compare({"mixture": 4_000}, methods, (0, 1), CPU, say=said.append, worlds=worlds))
+    assert [len(group) for group in groups] == [3, 5] * 2
+    single = [row for group in groups for row in group]
     rows = joined(single)
     assert [(row.method, row.sampler, row.evaluations) for row in rows] == [
         *(("easy_consistency", "consistency", n) for n in (1, 2, 4)),
@@ -85,7 +94,7 @@ def test_the_error_of_the_mixture_is_0_for_the_mixture_and_sees_a_shift() -> Non
 
 def test_a_seed_by_itself_is_the_same_as_among_others() -> None:
     one, both = (
-        list(compare(["mixture"], ["diffusion"], 2_000, seeds, CPU, worlds={"mixture": WORLD}))
+        list(compare({"mixture": 2_000}, ["diffusion"], seeds, CPU, worlds={"mixture": WORLD}))
         for seeds in ((1,), (0, 1))
     )
     assert both[len(one) :] == one
@@ -98,12 +107,78 @@ def test_solvers_are_compared_by_their_evaluations() -> None:
     assert not Way("consistency", 2).is_deterministic
 
 
+def test_rows_that_are_there_are_not_made_again_and_starts_only_where_needed() -> None:
+    worlds = {"mixture": WORLD}
+    (first,) = compare({"mixture": 2_000}, ["easy_consistency"], [0], CPU, worlds=worlds)
+    both = ["diffusion", "easy_consistency"]
+    (second,) = compare({"mixture": 2_000}, both, [0], CPU, known=joined(first), worlds=worlds)
+    assert {row.method for row in second} == {"diffusion"}
+    assert list(compare({"mixture": 2_000}, both, [0], CPU, known=[*first, *second], worlds=worlds)) == []
+    (other,) = compare({"mixture": 3_000}, ["diffusion"], [0], CPU, known=second, worlds=worlds)
+    assert {row.budget for row in other} == {3_000}
+
+
+def test_what_diverges_is_said_and_left_out_with_all_that_starts_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, said = comparison.train_method, list[str]()
+
+    def diverging(method: Method, *given: Any) -> Trained:
+        if method is METHODS["easy_consistency"]:
+            raise TrainingDiverged("at σ/α = 3")
+        return trained(method, *given)
+
+    monkeypatch.setattr(comparison, "train_method", diverging)
+    methods = ["easy_consistency", "truncated_consistency", "flow_matching"]
+    (rows,) = compare({"mixture": 2_000}, methods, [0], CPU, say=said.append, worlds={"mixture": WORLD})
+    assert {row.method for row in rows} == {"flow_matching"}
+    assert "mixture, seed 0: easy_consistency diverged: at σ/α = 3" in said
+    assert "mixture, seed 0: truncated_consistency has nothing to start from" in said
+
+
+def test_what_is_missing_is_found_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing(Plane):
+        def check(self) -> None:
+            raise DataError("no font")
+
+    monkeypatch.setattr(comparison, "train_method", None)
+    worlds = {"mixture": WORLD, "emoji": Missing()}
+    with pytest.raises(DataError, match="no font"):
+        next(compare({"mixture": 2_000, "emoji": 2_000}, ["diffusion"], [0], CPU, worlds=worlds))
+
+
+class Meta:
+    """Random numbers without values, on the device `meta`."""
+
+    def __init__(self, seed: int, step: int, device: torch.device) -> None:
+        self.device = device
+
+    def normal(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.empty(tuple(shape), device=self.device)
+
+    uniform = normal
+
+
+class Whole(AtPrecision):
+    """In float32 without autocast, which `meta` does not have."""
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        output: torch.Tensor = self._network(*given)
+        return output
+
+
+@pytest.mark.parametrize("name", set(METHODS) - {"truncated_consistency"})  # which asks for values: who is below t'
+def test_all_that_a_method_computes_with_is_on_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: the device `meta` refuses to compute with tensors of the CPU, as a GPU does."""
+    monkeypatch.setattr(recipes, "StepRng", Meta)
+    monkeypatch.setattr(recipes, "AtPrecision", Whole)
+    assert costs({name, METHODS[name].start}, WORLD, torch.device("meta"))[name] == COSTS[name]
+
+
 @pytest.mark.parametrize(
     ("data", "methods"), [(["mixture"], ["magic"]), (["sand"], ["diffusion"]), ([], ["diffusion"])]
 )
 def test_unknown_names_are_refused(data: list[str], methods: list[str]) -> None:
     with pytest.raises(ValueError, match="must be of"):
-        next(compare(data, methods, 1_000, [0], CPU, worlds={"mixture": WORLD}))
+        next(compare(dict.fromkeys(data, 1_000), methods, [0], CPU, worlds={"mixture": WORLD}))
 
 
 def test_a_method_without_its_start_says_so() -> None:

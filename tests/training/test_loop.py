@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from fewstep.core.codecs import Identity
 from fewstep.core.curricula import Clock, ict_levels
-from fewstep.core.densities import LogNormal
+from fewstep.core.densities import LogNormal, Rng
 from fewstep.core.levels import CLEAN, from_ratio
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data import Mixture, PointSet, ring, spiral
 from fewstep.models.conditioning import Conditioning
-from fewstep.objectives import Batch, Diffusion, FlowMatching, Objective
+from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
+from fewstep.objectives.objective import Role
 from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.loop import (
@@ -322,3 +323,38 @@ def test_precision_is_float32_at_the_border_of_the_network() -> None:
         assert output.dtype == torch.float32
     assert seen == [torch.bfloat16, torch.float32]
     assert CLEAN.sigma == 0
+
+
+class Precisions(Objective):
+    """Diffusion that also asks the target, and names networks to be kept in float32."""
+
+    targets = Targets.SAME
+
+    def __init__(self, in_float32: Sequence[Role]) -> None:
+        self._in_float32 = in_float32
+
+    @property
+    def in_float32(self) -> Sequence[Role]:
+        return self._in_float32
+
+    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
+        with torch.no_grad():
+            asked = Diffusion(LogNormal())(target, target, batch, clock, rng)
+        return replace(Diffusion(LogNormal())(student, student, batch, clock, rng), scalars=asked.terms)
+
+
+@pytest.mark.parametrize("in_float32", [(), ("target",), ("student", "target")])
+def test_an_objective_keeps_networks_in_float32(
+    in_float32: Sequence[Role], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+    called = AtPrecision.__call__
+
+    def watched(self: AtPrecision, *given: Any) -> torch.Tensor:
+        seen.append(("student" if torch.is_grad_enabled() else "target", self._half))
+        return called(self, *given)
+
+    monkeypatch.setattr(AtPrecision, "__call__", watched)
+    config = replace(CONFIG, images=CONFIG.batch, precision="bf16", checkpoint_every=0)
+    train(small_unet(), Edm(), Precisions(in_float32), Rows((3, 4, 4)), config, tmp_path)
+    assert set(seen) == {(role, role not in in_float32) for role in ("student", "target")}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewstep.cli.output import check_json, check_picture, say, say_table, write_json
+from fewstep.cli.output import check_json, check_plot, say, say_table, write_json
 
 if TYPE_CHECKING:
     from fewstep.recipes.comparison import MethodRow
@@ -39,11 +40,12 @@ def methods(
         short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
         read: Train nothing and show the rows of these files, which --json wrote.
         plot: Write a picture of error against evaluations to this PNG file.
-        json: Write the rows as JSON to this file, after each that is new, or to standard output with -.
+        json: Write the rows as JSON to this file, after each method, or to standard output with -. Rows that the file
+            holds stay, and are not made again: a run that was stopped goes on.
     """
     check_json(json)
     if plot is not None:
-        check_picture(plot)
+        check_plot(plot)
     for name, value in (("evaluations", evaluations), ("seeds", seeds)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -65,6 +67,7 @@ def methods(
         say("", json)
     for line in comparison.summary(rows):
         say(line, json)
+    write_json(json, [row.as_json() for row in rows])
     if plot is not None:
         from fewstep.evaluation import tradeoff
         from fewstep.evaluation.plane import save, style
@@ -72,40 +75,43 @@ def methods(
         with style():
             save(tradeoff.picture([row.as_json() for row in rows]), plot)
         say(str(plot), json)
-    write_json(json, [row.as_json() for row in rows])
     return 0
 
 
 def _trained(
     data: str | None, methods: str, evaluations: int | None, seeds: range, short: bool, json: str | None
 ) -> list[MethodRow]:
-    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare, joined
+    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare, joined, read_rows
     from fewstep.recipes.methods import METHODS
     from fewstep.training.loop import accelerator
 
     budgets = SHORT if short else BUDGETS
     names = list(budgets) if data is None else _listed(data)
     chosen = list(METHODS) if methods == "all" else _listed(methods)
-    check_names("data of the short form" if short else "data", names, budgets)  # before any training
-    check_names("methods", chosen, METHODS)
-    rows: list[MethodRow] = []
-    for name in names:
-        budget, samples = evaluations or budgets[name], SHORT_SAMPLES if short else None
-        for row in compare(
-            [name], chosen, budget, seeds, accelerator().device, samples, lambda text: say(text, json)
-        ):
-            rows = joined([*rows, row])
-            if json != "-":
-                write_json(json, [row.as_json() for row in rows])  # kept if what follows is stopped
+    check_names("data of the short form" if short else "data", names, budgets)
+    given = {name: evaluations or budgets[name] for name in names}
+    is_kept = json not in (None, "-") and Path(str(json)).is_file() and Path(str(json)).stat().st_size > 0
+    rows = read_rows([Path(str(json))]) if is_kept else []
+    samples = SHORT_SAMPLES if short else None
+    for new in compare(given, chosen, seeds, accelerator().device, samples, rows, lambda text: say(text, json)):
+        rows = joined([*rows, *new])
+        if json != "-":
+            write_json(json, [row.as_json() for row in rows])  # kept if what follows is stopped
+    if not rows:
+        raise ValueError("every training diverged: there is nothing to show")
     return rows
 
 
 def _tables(rows: Sequence[MethodRow]) -> list[list[dict[str, object]]]:
-    """For each kind of data one of few-step ways and one of solvers: a line a method and sampler."""
-    tables: dict[tuple[str, bool], list[MethodRow]] = {}
-    for row in rows:
-        tables.setdefault((row.data, row.sampler in ("consistency", "flow_map")), []).append(row)
-    return [_table(tables[key]) for key in sorted(tables, key=lambda key: (list(tables).index(key), key[1]))]
+    """For each kind of data and budget one of few-step ways and one of solvers."""
+    tables: list[list[dict[str, object]]] = []
+    for place in dict.fromkeys(row.place for row in rows):
+        here = [row for row in rows if row.place == place]
+        few = [row.sampler in ("consistency", "flow_map") for row in here]
+        for chosen in (few, [not each for each in few]):
+            if any(chosen):
+                tables.append(_table(list(compress(here, chosen))))
+    return tables
 
 
 def _table(rows: Sequence[MethodRow]) -> list[dict[str, object]]:
@@ -113,11 +119,11 @@ def _table(rows: Sequence[MethodRow]) -> list[dict[str, object]]:
     for row in rows:
         counts.setdefault(_column(row), set()).add(row.evaluations)
     names = {column: " or ".join(map(str, sorted(counts[column]))) for column in sorted(counts)}
-    lines: dict[tuple[str, str, int], list[MethodRow]] = {}
+    lines: dict[tuple[str, str], list[MethodRow]] = {}
     for row in rows:
-        lines.setdefault((row.method, row.sampler, row.training), []).append(row)
+        lines.setdefault((row.method, row.sampler), []).append(row)
     table: list[dict[str, object]] = []
-    for (method, sampler, _), line in lines.items():
+    for (method, sampler), line in lines.items():
         cells: dict[str, object] = dict.fromkeys(names.values(), "")
         cells.update({names[_column(row)]: _error(row) for row in line})
         flows = {row.evaluations: row.to_flow for row in line if row.to_flow is not None}

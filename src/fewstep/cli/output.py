@@ -39,6 +39,16 @@ def check_picture(path: Path) -> Path:
     return check_writable(path)
 
 
+def check_plot(path: Path) -> Path:
+    """`check_writable` for a drawing, which is a PNG; ImportError where nothing can draw."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"cannot draw '{path}': its name must end in .png")
+    from fewstep.evaluation.plane import style
+
+    with style():
+        return check_writable(path)
+
+
 def image_paths(out: Path | None, names: Sequence[str]) -> list[Path]:
     """Where images go: into the current or given directory by name, beside what is there; or to `out`, numbered."""
     if out is None or out.is_dir():

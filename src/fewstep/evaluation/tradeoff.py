@@ -17,21 +17,21 @@ LINES = {"consistency": "-", "flow_map": "--"}
 
 
 def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
-    """Error over evaluations, both logarithmic, a panel for each kind of data.
+    """Error over evaluations, both logarithmic, a panel for each kind of data and budget.
 
     Args:
-        rows: with data, method, sampler, evaluations, error, spread and measure.
+        rows: with data, budget, method, sampler, evaluations, error, spread and measure.
         floor: errors below are drawn here: a distance in excess of another may be 0 and less.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    kinds = list(dict.fromkeys(row["data"] for row in rows))
+    kinds = list(dict.fromkeys((row["data"], row["budget"]) for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     looks = {method: _look(index) for index, method in enumerate(methods)}
     figure = Figure(figsize=(5.6 * len(kinds) + 3.4, 6.4))
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        _panel(axes, [row for row in rows if row["data"] == kind], looks, floor)
+        _panel(axes, [row for row in rows if (row["data"], row["budget"]) == kind], looks, floor)
     handles = [Line2D([], [], ls="", label=method.replace("_", " "), **look) for method, look in looks.items()]
     for label, line in {"fresh noise between": "-", "deterministic": "--", "solvers": ":"}.items():
         handles.append(Line2D([], [], color=INK, ls=line, label=label))
@@ -48,7 +48,7 @@ def _look(index: int) -> dict[str, Any]:
 
 def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, dict[str, Any]], floor: float) -> None:
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=str(rows[0]["measure"]))
-    axes.set_title(str(rows[0]["data"]))
+    axes.set_title(f"{rows[0]['data']}, {rows[0]['budget']:,} evaluations a training".replace(",", "\u202f"))
     ticks = [tick for tick in (1, 2, 4, 8, 20, 40) if tick <= max(row["evaluations"] for row in rows) + 1]
     axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=9)
     axes.minorticks_off()

@@ -20,7 +20,7 @@ from fewstep.core.distances import Distance, PseudoHuber, Squared, inverse_gap
 from fewstep.core.grids import check_range, karras
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ConsistencyTraining(Objective):
     path: Path | None = None
     dropout: bool = False
     targets: Targets = Targets.CLEAN
+    in_float32 = COMPARED
 
     def __post_init__(self) -> None:
         check_range(self.sigma_min, self.sigma_max)

@@ -25,7 +25,7 @@ from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import normalised
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
+from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
 
 
 class LearnedWeight(nn.Module):
@@ -70,7 +70,7 @@ class ContinuousConsistency(Objective):
     derivative: Derivative = field(default_factory=Derivative)
     dropout: bool = False
     targets: Targets = Targets.CLEAN
-    differentiates: bool = True
+    in_float32 = DERIVED
 
     def __post_init__(self) -> None:
         if self.guidance is not None and self.teacher is None:

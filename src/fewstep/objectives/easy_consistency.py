@@ -17,7 +17,7 @@ from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.distances import Distance, Norm, inverse_gap
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class EasyConsistency(Objective):
     path: Path | None = None
     dropout: bool = True
     targets: Targets = Targets.CLEAN
+    in_float32 = COMPARED
 
     def __post_init__(self) -> None:
         check_choice("weight", self.weight, "gap", "edm")

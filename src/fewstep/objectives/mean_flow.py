@@ -23,7 +23,7 @@ from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import LINEAR, adaptive, velocity, velocity_along
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
-from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
+from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class MeanFlow(Objective):
     derivative: Derivative = field(default_factory=Derivative)
     dropout: bool = False
     targets: Targets = Targets.ANY
-    differentiates: bool = True
+    in_float32 = DERIVED
 
     def __post_init__(self) -> None:
         if self.teacher is not None and self.mixing:

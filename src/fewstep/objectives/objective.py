@@ -3,9 +3,9 @@ step: weights, moving averages, optimisers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,14 @@ from fewstep.core.curricula import Clock
 from fewstep.core.densities import Rng
 from fewstep.core.levels import VE, Level, Path, from_ratio, place
 from fewstep.core.parameterisations import Estimator, Targets
+
+Role = Literal["student", "target"]
+
+DERIVED: tuple[Role, ...] = ("target",)
+"""What runs in float32 where the target is differentiated."""
+
+COMPARED: tuple[Role, ...] = ("student", "target")
+"""And where the loss is what two answers differ by over a small gap: bfloat16 would round it away."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,14 @@ class Objective(Protocol):
     """A training objective: a function of the student, the data, the clock and random numbers.
 
     `targets` says which jumps the trained network can make. `modules` are further networks it trains, by
-    optimiser role. `differentiates` says that it takes derivatives of the target, which then runs in float32 whatever
-    the training's precision.
+    optimiser role. `in_float32` says which networks run in float32 whatever the training's precision.
     """
 
     targets: Targets
-    differentiates: bool = False
+
+    @property
+    def in_float32(self) -> Collection[Role]:
+        return ()
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

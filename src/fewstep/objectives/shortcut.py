@@ -8,7 +8,7 @@ that reaches where the two did, and the data where r = t, without which every ma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from fewstep.core.distances import Squared
 from fewstep.core.jump import connecting_estimate, jump
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.flow_maps import LINEAR, adaptive
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, with_dropout
+from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, Role, mean_loss, with_dropout
 
 
 def soflow_gap(clock: Clock, start: float = 0.1, end: float = 0.002) -> float:
@@ -70,6 +70,10 @@ class Shortcut(Objective):
         """SoFlow's settings; its loss is that of the shorter jump, (t − r)/(t − m) times as large."""
         chosen: dict[str, Any] = {"times": TwoTimes(LogitNormal(-0.2, 1.0), 0.25), "gap": soflow_gap, "first": "data"}
         return cls(**{**chosen, "decay": None, "power": 1.0, **settings})
+
+    @property
+    def in_float32(self) -> Collection[Role]:
+        return COMPARED if self.first == "data" else ()
 
     def target_decay(self, clock: Clock) -> float | None:
         return self.decay

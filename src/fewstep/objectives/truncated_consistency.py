@@ -17,7 +17,17 @@ from fewstep.core.densities import Density, LogStudentT, Rng
 from fewstep.core.distances import Distance, PseudoHuber
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.objective import (
+    COMPARED,
+    Batch,
+    Loss,
+    Objective,
+    check_jumps,
+    mean_loss,
+    noised,
+    on_path,
+    with_dropout,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class TruncatedConsistency(Objective):
     path: Path | None = None
     dropout: bool = False
     targets: Targets = Targets.CLEAN
+    in_float32 = COMPARED
 
     def __post_init__(self) -> None:
         check_jumps("first", self.first, Targets.CLEAN)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import derive
 from fewstep.evaluation.level_search import best_levels
 from fewstep.recipes.common import SIGMA_MAX
-from fewstep.recipes.methods import METHODS, Trained, train_method
+from fewstep.recipes.methods import METHODS, Trained, costs, train_method
 from fewstep.recipes.worlds import SIGMA_MIN, WORLDS, Plane, World
 from fewstep.samplers import SAMPLERS
+from fewstep.training.loop import TrainingDiverged
 
 BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 120_000}
 """Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
@@ -43,8 +44,10 @@ class MethodRow:
         levels: the σ/α visited, those of the first seed.
         seeds: of data and noise.
         errors: how far the samples are from the data, for each seed; `measure` says in what.
+        samples: of which.
         to_flow: mean root mean square distance to where the exact flow takes the noise, for deterministic ways where
             it is known.
+        budget: network evaluations that each training was given.
         images: the method was trained on.
         training: network evaluations spent on it, its teacher's within its training included.
         training_with_start: and those that trained the network it started from.
@@ -58,8 +61,10 @@ class MethodRow:
     levels: tuple[float, ...]
     seeds: tuple[int, ...]
     errors: tuple[float, ...]
+    samples: int
     to_flow: float | None
     measure: str
+    budget: int
     images: int
     training: int
     training_with_start: int
@@ -79,14 +84,29 @@ class MethodRow:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> MethodRow:
-        known = {field.name: row[field.name] for field in fields(cls)}
-        errors = tuple(math.nan if error is None else float(error) for error in known["errors"])
-        return cls(**{**known, "levels": tuple(known["levels"]), "seeds": tuple(known["seeds"]), "errors": errors})
+        """Of what `as_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        read: dict[str, Any] = {name: str(row[name]) for name in ("method", "data", "sampler", "measure")}
+        read |= {name: int(row[name]) for name in COUNTS}
+        read |= {name: tuple(map(kind, row[name])) for name, kind in (("levels", float), ("seeds", int))}
+        errors = tuple(math.nan if error is None else float(error) for error in row["errors"])
+        return cls(**read, errors=errors, to_flow=None if row["to_flow"] is None else float(row["to_flow"]))
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Rows of one place can be compared: the same data, budget and number of samples."""
+        return self.data, self.budget, self.samples
 
     @property
     def without_seeds(self) -> MethodRow:
         """What rows of other seeds have in common with this one."""
         return replace(self, levels=(), seeds=(), errors=(), to_flow=None)
+
+
+COUNTS = ("steps", "evaluations", "samples", "budget", "images", "training", "training_with_start")
 
 
 def read_rows(files: Sequence[Path]) -> list[MethodRow]:
@@ -134,14 +154,14 @@ def _joined(rows: Sequence[MethodRow]) -> MethodRow:
 
 
 def summary(rows: Sequence[MethodRow], few: Sequence[int] = (1, 2, 4)) -> list[str]:
-    """For each kind of data the best of few evaluations, beside the diffusion model in Heun's most."""
+    """For each kind of data and budget the best of few evaluations, beside the diffusion model in Heun's most."""
     lines = []
-    for data in dict.fromkeys(row.data for row in rows):
-        here = [row for row in rows if row.data == data]
+    for place in dict.fromkeys(row.place for row in rows):
+        data, here = place[0], [row for row in rows if row.place == place]
         solved = [row for row in here if row.sampler == "heun"]
         for evaluations in few:
             if solved and (ways := [row for row in here if row.evaluations == evaluations]):
-                best = min(ways, key=lambda row: row.error)
+                best = min(ways, key=lambda row: (math.isnan(row.error), row.error))
                 heun = max(solved, key=lambda row: row.evaluations)
                 times = f"{best.error / heun.error:.2f} times" if heun.error > 0 else "beside"
                 lines.append(
@@ -218,44 +238,53 @@ def levels_for(trained: Trained, world: World, way: Way, samples: int) -> Level:
     own."""
     if trained.targets is Targets.SAME:
         return grids.karras(way.steps, SIGMA_MIN, SIGMA_MAX)
+    if way.steps == 1:
+        return grids.from_ratios((SIGMA_MAX,))
 
     def score(ratios: tuple[float, ...]) -> float:
         return world.error(sampled(trained, world, way, grids.from_ratios(ratios), samples, seed=-1)[1])
 
-    tries = 12 // max(way.steps - 1, 1)  # of each level: two steps have but one, and two valleys along it
+    tries = 12 // (way.steps - 1)  # of each level: two steps have but one, and two valleys along it
     return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
 
 
 def compare(
-    data: Sequence[str],
+    budgets: Mapping[str, int],
     methods: Sequence[str],
-    budget: int,
     seeds: Iterable[int],
     device: torch.device,
     samples: int | None = None,
+    known: Sequence[MethodRow] = (),
     say: Callable[[str], None] = lambda text: None,
     worlds: Mapping[str, World] = WORLDS,
-) -> Iterator[MethodRow]:
-    """Train and sample each method on each data, for each seed; rows of one seed each, as they come.
+) -> Iterator[list[MethodRow]]:
+    """Train and sample each method on each data, for each seed.
 
     Args:
-        data: names of `WORLDS`.
+        budgets: names of `WORLDS`, and the network evaluations of each training there.
         methods: names of `METHODS`; what they start from is trained too.
-        budget: network evaluations of the training of each, on each data and seed.
         seeds: of data and noise.
         device: where.
         samples: to measure with; None for each world's own number.
+        known: rows that need not be made again.
         say: told what happens.
         worlds: the data by name.
+
+    Returns:
+        The rows of one method and seed at a time; none for one that diverges, which is said.
 
     Raises:
         ValueError: an unknown name, or nothing to do.
     """
-    check_names("data", data, worlds)
+    check_names("data", list(budgets), worlds)
     check_names("methods", methods, METHODS)
-    for name in data:
+    for name in budgets:
+        worlds[name].check()
+    for name, budget in budgets.items():
         for seed in seeds:
-            yield from _seed(worlds[name], methods, budget, seed, device, samples, say)
+            yield from _seed(
+                Task(worlds[name], budget, seed, device, samples or worlds[name].samples), methods, known, say
+            )
 
 
 def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
@@ -264,46 +293,70 @@ def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
         raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
 
 
+@dataclass(frozen=True)
+class Task:
+    """Where methods are compared, and with what."""
+
+    world: World
+    budget: int
+    seed: int
+    device: torch.device
+    samples: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.world.name}, seed {self.seed}"
+
+    def is_in(self, row: MethodRow) -> bool:
+        return row.place == (self.world.name, self.budget, self.samples) and self.seed in row.seeds
+
+
 def _seed(
-    world: World,
-    methods: Sequence[str],
-    budget: int,
-    seed: int,
-    device: torch.device,
-    samples: int | None,
-    say: Callable[[str], None],
-) -> Iterator[MethodRow]:
+    task: Task, methods: Sequence[str], known: Sequence[MethodRow], say: Callable[[str], None]
+) -> Iterator[list[MethodRow]]:
+    wanted = set(methods) - {row.method for row in known if task.is_in(row)}
+    cost = costs(_needed(wanted), task.world, task.device)
     done: dict[str, Trained] = {}
-    count = samples or world.samples
-    for name in METHODS:
-        if name not in _needed(methods):
-            continue
+    for name in cost:
         method = METHODS[name]
-        done[name] = trained = train_method(method, world, budget, seed, done.get(method.start), device)
-        for way in ways_of(name, trained.targets) if name in methods else ():
-            levels = levels_for(trained, world, way, max(round(count * world.search_share), 2))
-            noise, drawn = sampled(trained, world, way, levels, count, seed)
-            flow = world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None
-            error = world.error(drawn)
-            say(f"{world.name}, seed {seed}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
-            yield MethodRow(
-                method=name,
-                data=world.name,
-                sampler=way.sampler,
-                steps=way.steps,
-                evaluations=way.evaluations,
-                levels=tuple(levels.ratio[:-1].tolist()),
-                seeds=(seed,),
-                errors=(error,),
-                to_flow=flow,
-                measure=world.error_name,
-                images=trained.images,
-                training=trained.evaluations,
-                training_with_start=trained.evaluations + trained.before,
-            )
+        if method.start and method.start not in done:
+            say(f"{task.name}: {name} has nothing to start from")
+            continue
+        try:
+            done[name] = train_method(method, task.world, task.budget, cost[name], task.seed, done.get(method.start))
+        except TrainingDiverged as stopped:
+            say(f"{task.name}: {name} diverged: {stopped}")
+            continue
+        if name in wanted:
+            yield [_measured(task, name, way, done[name], say) for way in ways_of(name, done[name].targets)]
 
 
-def _needed(methods: Sequence[str]) -> set[str]:
+def _measured(task: Task, name: str, way: Way, trained: Trained, say: Callable[[str], None]) -> MethodRow:
+    world, count = task.world, task.samples
+    levels = levels_for(trained, world, way, max(round(count * world.search_share), 2))
+    noise, drawn = sampled(trained, world, way, levels, count, task.seed)
+    error = world.error(drawn)
+    say(f"{task.name}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
+    return MethodRow(
+        method=name,
+        data=world.name,
+        sampler=way.sampler,
+        steps=way.steps,
+        evaluations=way.evaluations,
+        levels=tuple(levels.ratio[:-1].tolist()),
+        seeds=(task.seed,),
+        errors=(error,),
+        samples=count,
+        to_flow=world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None,
+        measure=world.error_name,
+        budget=task.budget,
+        images=trained.images,
+        training=trained.evaluations,
+        training_with_start=trained.evaluations + trained.before,
+    )
+
+
+def _needed(methods: Collection[str]) -> set[str]:
     """These methods and all that they start from."""
     needed = set(methods)
     while more := {METHODS[name].start for name in needed} - needed - {""}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,30 +155,46 @@ def cost_of(objective: Objective, world: World, device: torch.device, samples: i
             watched = replace(watched, **{name: replace(part, network=counted[-1])})
     (batch,) = world.batches(0).stream(0, 1, samples, 0, 1)
     moved = Batch(batch.data.to(device), {name: values.to(device) for name, values in batch.cond.items()})
+    for module in objective.modules.values():
+        module.to(device)
     watched(student, student, moved, Clock(0, 2), StepRng(0, 0, device))
     return sum(each.evaluations for each in counted) / samples
 
 
-def train_method(
-    method: Method, world: World, budget: int, seed: int, start: Trained | None, device: torch.device
-) -> Trained:
+def costs(names: Collection[str], world: World, device: torch.device) -> dict[str, float]:
+    """What methods cost, with untrained networks where they start from others: also a trial of them all."""
+    found: dict[str, float] = {}
+    makes: dict[str, Targets] = {}
+    for name, method in METHODS.items():
+        if name in names:
+            start = None
+            if method.start:
+                start = Trained(world.network().to(device), makes[method.start], 0, 0, 0, world.precision).estimator
+            objective = method.objective(Stage(world.density, 1, start))
+            makes[name], found[name] = objective.targets, cost_of(objective, world, device)
+    return found
+
+
+def train_method(method: Method, world: World, budget: int, cost: float, seed: int, start: Trained | None) -> Trained:
     """Train one method for a budget of network evaluations.
 
     Args:
         method: how.
         world: on what.
         budget: evaluations, those of a teacher in training included.
+        cost: evaluations for one image.
         seed: of data and noise.
         start: what it starts from, None for a fresh network.
-        device: where.
+
+    Raises:
+        TrainingDiverged: a loss or gradient was no longer finite.
     """
     network = world.network()
     if start is not None:
         initialise(network, start.network)
-    stage = Stage(world.density, 1, None if start is None else start.estimator)
-    cost = cost_of(method.objective(stage), world, device)
     config = world.training(max(1, round(budget / cost)), seed)
-    objective = method.objective(replace(stage, steps=config.steps(1)))
+    estimator = None if start is None else start.estimator
+    objective = method.objective(Stage(world.density, config.steps(1), estimator))
     with tempfile.TemporaryDirectory() as folder:
         average = train(network, Edm(SIGMA_DATA), objective, world.batches(seed), config, Path(folder))
     images = config.steps(1) * config.batch

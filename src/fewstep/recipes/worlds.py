@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -22,7 +22,7 @@ from fewstep.data.toys import Mixture, ring
 from fewstep.evaluation.exact import Exact
 from fewstep.evaluation.metrics import frechet_distance, projected
 from fewstep.evaluation.recognise import Recogniser
-from fewstep.evaluation.subjects import DigitsSubject, EmojiSubject, Subject
+from fewstep.evaluation.subjects import Ask, DigitsSubject, EmojiSubject, Subject
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import find
 from fewstep.networks.mlp import MLP, MLPConfig
@@ -57,6 +57,10 @@ class World(Protocol):
 
     @property
     def density(self) -> Density: ...
+
+    def check(self) -> None:
+        """Raise for what is missing (packages, fonts, a judge) before any training."""
+        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,6 +126,9 @@ class Plane:
     density: Density = field(default_factory=lambda: LogNormal(-0.4, 1.8))
     _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (2,)
@@ -153,7 +160,7 @@ class Plane:
         return self._known[count]
 
     def distance_to_flow(self, noise: Tensor, samples: Tensor, most: int = 2000) -> float:
-        """The root mean square distance of samples to where the exact flow takes their noise."""
+        """The root mean square distance, per coordinate, of samples to where the exact flow takes their noise."""
         start = noise[:most].double().numpy()
         ends = Exact(ring()).flow(
             start, PURE_NOISE.batch(len(start)), Level(np.ones(len(start)), np.zeros(len(start)))
@@ -163,7 +170,10 @@ class Plane:
 
 @dataclass
 class Pictures:
-    """Pictures by a small U-Net. The error is the Fréchet distance to real ones in the features of their judge.
+    """Pictures by a small U-Net.
+
+    The error is the Fréchet distance to real ones in the features of their judge, less what is between these and as
+    many others.
 
     Args:
         name: "digits" or "emoji".
@@ -172,9 +182,10 @@ class Pictures:
 
     name: str
     samples: int
-    error_name: str = "Fréchet distance"
+    error_name: str = "excess Fréchet distance"
     search_share: float = 0.1
     precision: Precision = "bf16"
+    _floors: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _recipe(self) -> DigitsRecipe | EmojiRecipe:
@@ -196,6 +207,10 @@ class Pictures:
         recipe = self._recipe
         return Digits(recipe.size) if isinstance(recipe, DigitsRecipe) else recipe.dataset
 
+    def check(self) -> None:
+        self.conditions(1)
+        _ = self._subject
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self._conditioning.codec.shape(self._recipe.pixels))
@@ -208,7 +223,7 @@ class Pictures:
         return DatasetBatches(self._dataset, self._conditioning, seed, drop=0.0)
 
     def training(self, images: int, seed: int) -> TrainingConfig:
-        return _training(images, seed, 32, 2e-3, self.precision)
+        return _training(images, seed, 32, 1e-3, self.precision)
 
     @cached_property
     def _subject(self) -> Subject:
@@ -230,11 +245,22 @@ class Pictures:
     @cached_property
     def _features(self) -> Any:
         asks = self._subject.asks(self.samples, 0)
-        return np.concatenate([self._subject.judge(self._subject.real(asks, draw)).features for draw in (1, 2)])
+        return np.concatenate([self._real(asks, draw) for draw in (1, 2)])
+
+    def _real(self, asks: Sequence[Ask], draw: int) -> Any:
+        return self._subject.judge(self._subject.real(asks, draw)).features
+
+    def _floor(self, count: int) -> float:
+        """The mean distance of `count` other real pictures: it grows as they get fewer."""
+        if count not in self._floors:
+            asks = self._subject.asks(count, 0)
+            others = [frechet_distance(self._real(asks, draw), self._features) for draw in range(3, REFERENCES)]
+            self._floors[count] = float(np.mean(others))
+        return self._floors[count]
 
     def error(self, samples: Tensor) -> float:
         pixels = self._conditioning.codec.decode(samples.numpy())
-        return frechet_distance(self._subject.judge(pixels).features, self._features)
+        return frechet_distance(self._subject.judge(pixels).features, self._features) - self._floor(len(samples))
 
 
 WORLDS: dict[str, World] = {

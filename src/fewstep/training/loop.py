@@ -204,10 +204,13 @@ class _Run:
             role: optimizers.build(module, config.optimizer)
             for role, module in {"student": self.network, **self.roles}.items()
         }
-        self.student = self._estimator(self.wrapped)
+        exact = objective.in_float32 if config.precision != "float32" else ()
+        if exact:
+            log.info("%s in float32: the objective has no use for %s there", " and ".join(exact), config.precision)
+        self.student = self._estimator(self.wrapped, "float32" if "student" in exact else None)
         # nothing learns through the target, so it goes around the wrapper that shares gradients
-        exact: Precision = "float32" if objective.differentiates else config.precision
-        self.target = self._estimator(self.network if self.follower is None else self.follower, exact)
+        follower = self.network if self.follower is None else self.follower
+        self.target = self._estimator(follower, "float32" if "target" in exact else None)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
 
     def _estimator(self, network: nn.Module, precision: Precision | None = None) -> Estimator:
