@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fewstep.cli.output import write_json
-from fewstep.recipes.comparison import MethodRow, read_rows, summary
+from fewstep.evaluation.method_rows import MethodRow, read_rows, summary
 
 ROW = MethodRow(
     "diffusion", "mixture", "heun", 4, 7, (80.0,), (0,), (0.02,), 500, None, "distance", 1500, 512, 1536, 1536

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -222,6 +223,16 @@ def test_steps_ask_only_for_the_denoiser_and_heun_asks_twice_except_at_the_end()
         step(Counting(), x, at, end, {})
         assert len(calls) == count
         assert all(np.array_equal(a.sigma, b.sigma) and np.array_equal(a.alpha, b.alpha) for a, b in calls)
+
+
+@pytest.mark.parametrize("ratios", [(0.1, 1.0, 80.0), (80.0, 1.0, 2.0), (1.0, math.inf)])
+def test_a_grid_that_rises_is_refused(ratios: tuple[float, ...]) -> None:
+    levels = [from_ratio(ratio) for ratio in ratios]
+    grid = Level(
+        np.array([float(level.alpha) for level in levels]), np.array([float(level.sigma) for level in levels])
+    )
+    with pytest.raises(ValueError, match="levels must go from the noisiest to clean"):
+        next(consecutive(grid, 1))
 
 
 def test_consecutive_walks_the_grid_in_pairs() -> None:

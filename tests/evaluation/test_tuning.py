@@ -25,6 +25,7 @@ from fewstep.evaluation.tuning import (
     PictureExaminer,
     PointExaminer,
     Tuned,
+    check_guidance,
     examiner_for,
     present_levels,
     store,
@@ -210,6 +211,23 @@ def test_a_model_of_emoji_is_tuned(pair: tuple[Model, Model], subject: EmojiSubj
     assert [(row.steps, row.metric, len(row.levels_found)) for row in rows] == [(3, "kid", 3), (2, "kid", 2)]
     assert said[0] == "tiny: 12 samples for each set of levels, scored by kid"
     assert all(math.isfinite(row.score_before) and math.isfinite(row.score_found) for row in rows)
+
+
+def test_levels_found_at_another_guidance_are_only_for_a_copy_that_has_it(
+    pair: tuple[Model, Model], tmp_path: Path
+) -> None:
+    student, own = pair[0], pair[0].spec.guidance
+    check_guidance(student, None, is_copied=False)
+    check_guidance(student, own, is_copied=False)
+    check_guidance(student, 3.5, is_copied=True)
+    with pytest.raises(
+        ValueError, match=r"levels found at guidance 3\.5 are not for the model 'tiny', whose scale is"
+    ):
+        check_guidance(student, 3.5, is_copied=False)
+    rows = [Tuned(2, "kid", (80.0, 1.0), 0.2, (80.0, 2.0), 0.1)]
+    stored = store(student.saved, rows, tmp_path / "copy", guidance=3.5)
+    assert stored is not None
+    assert (stored.spec.guidance, stored.spec.levels[2]) == (3.5, (80.0, 2.0))
 
 
 def test_the_metric_is_what_fits_the_model(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

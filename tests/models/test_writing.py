@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -305,7 +306,14 @@ def test_where_nothing_can_be_written_is_told_before_the_work(
     check_rewrite(model, tmp_path / "not" / "yet")
     with pytest.raises(PermissionError, match="is no directory that can be written to"):
         check_rewrite(model, model.weights / "copy")
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    made = tempfile.TemporaryFile
+
+    def refused(dir: Path) -> Any:
+        if dir == tmp_path:
+            raise PermissionError
+        return made(dir=dir)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
     check_rewrite(model, model.directory)
     with pytest.raises(PermissionError, match="is no directory that can be written to"):
         check_rewrite(model, tmp_path / "copy")

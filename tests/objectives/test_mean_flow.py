@@ -76,7 +76,8 @@ def test_guidance_moves_the_velocity_away_from_the_unconditional_one() -> None:
         Labelled(), Labelled(), batch, CLOCK, Dictated([NORMALS, NORMALS, NOISE], [torch.zeros(16), torch.zeros(16)])
     )
     v = NOISE - DATA
-    goal = v + 1.0 * (v - 100) + 0.25 * (label[:, None] - 100)
+    omega, kappa = 2.0 * (1 - 0.25), 0.25
+    goal = omega * v + kappa * label[:, None] + (1 - omega - kappa) * 100
     torch.testing.assert_close(loss.per_sample, (label[:, None] - goal).square().sum(dim=1))
     assert all(
         torch.equal(cond["guidance"], torch.full((16,), 1.0 if cond["label"][0] == 100 else 2.0)) for cond in asked

@@ -30,7 +30,8 @@ from fewstep.objectives import (
 )
 from objective_cases import TABLE, World, loss_of, points
 from oracles import Gaussian
-from students import perceptron, student_of
+from students import perceptron, step_rng, student_of
+from training_runs import small_unet
 
 TEACHER = Gaussian(0.2, 0.6, targets=Targets.SAME)
 FIRST = Gaussian(0.2, 0.6, targets=Targets.CLEAN)
@@ -73,6 +74,8 @@ REFUSED: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     "a negative power, MeanFlow": (MeanFlow, {"power": -1.0}, "power must be at least 0, got -1"),
     "a negative power, shortcut": (Shortcut, {"power": -1.0}, "power must be at least 0"),
     "an unknown end": (FlowMapDistillation, {"teacher": TEACHER, "end": "middle"}, "end must be 'eulerian' or 'lagrangian'"),
+    "a velocity at clean": (FlowMapDistillation, {"teacher": TEACHER, "end": "lagrangian", "times": Halves()}, "times must keep r above 0 for the lagrangian end"),
+    "a density with a boundary of its own": (TruncatedConsistency, {"first": FIRST, "boundary": 2.0, "density": LogStudentT()}, "density.low must be the boundary 2, got 1"),
     "an unknown first jump": (Shortcut, {"first": "teacher"}, "first must be 'model' or 'data', got 'teacher'"),
     "shortcuts without a denoiser": (Shortcut, {"times": TwoTimes(apart=1.0)}, "apart must be below 1: without pairs at r = t"),
     "no boundary": (TruncatedConsistency, {"first": FIRST, "boundary": 0.0}, "boundary must be above 0"),
@@ -113,6 +116,8 @@ def test_the_edges_of_what_works_are_allowed() -> None:
     EctGap(q=256.0, stages=2)
     ConsistencyDistillation(Gaussian(0.0, 1.0, targets=Targets.ANY), decay=0.0)
     TruncatedConsistency(Gaussian(0.0, 1.0, targets=Targets.ANY))
+    TruncatedConsistency(Gaussian(0.0, 1.0, targets=Targets.ANY), boundary=2.0, density=LogStudentT(low=2.0))
+    FlowMapDistillation(Gaussian(0.0, 1.0, targets=Targets.ANY), "eulerian", Halves())
     ContinuousConsistency(warmup=0, floor=None)
     Shortcut.soflow(times=TwoTimes(apart=1.0))
     LearnedGuidance(0.0, 0.0, NULL, unconditional=1.0)
@@ -148,3 +153,12 @@ def test_no_objective_divides_its_batch_so_any_size_will_do(name: str, size: int
     loss = loss_of(objective, student_of(perceptron(), objective.targets), Batch(points(size).float()))
     assert loss.per_sample.shape == (size,)
     assert bool(torch.isfinite(loss.per_sample).all())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_first_stage_that_is_asked_about_no_sample_is_no_error(seed: int) -> None:
+    """A batch without a target below t': the network, with attention, then sees no sample at all."""
+    network = small_unet()
+    objective = TruncatedConsistency(student_of(network, Targets.CLEAN))
+    loss = loss_of(objective, student_of(network, Targets.CLEAN), Batch(torch.zeros(1, 3, 4, 4)), rng=step_rng(seed))
+    assert bool(torch.isfinite(loss.terms["student"]))

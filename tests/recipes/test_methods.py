@@ -13,10 +13,11 @@ from fewstep.core.parameterisations import Targets
 from fewstep.data.dataset import DataError
 from fewstep.data.toys import ring
 from fewstep.evaluation import tradeoff
+from fewstep.evaluation.method_rows import joined
 from fewstep.objectives import Diffusion
 from fewstep.recipes import comparison
 from fewstep.recipes import methods as recipes
-from fewstep.recipes.comparison import Way, compare, joined, ways_of
+from fewstep.recipes.comparison import Way, compare, ways_of
 from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs
 from fewstep.recipes.worlds import Plane
 from fewstep.training.loop import AtPrecision, TrainingDiverged
@@ -165,7 +166,7 @@ class Whole(AtPrecision):
         return output
 
 
-@pytest.mark.parametrize("name", set(METHODS) - {"truncated_consistency"})  # which asks for values: who is below t'
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "truncated_consistency"])  # it asks for values
 def test_all_that_a_method_computes_with_is_on_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: the device `meta` refuses to compute with tensors of the CPU, as a GPU does."""
     monkeypatch.setattr(recipes, "StepRng", Meta)

@@ -41,3 +41,12 @@ def test_every_share_of_fresh_noise_keeps_mean_and_deviation(steps: int, gamma: 
 def test_gamma_must_be_a_share() -> None:
     with pytest.raises(ValueError, match="gamma must be between 0 and 1"):
         list(flow_map(GAUSSIAN, normal(2, 2), from_ratios([80.0, 1.0]), {}, fresh, 1.5))
+
+
+def test_fresh_noise_is_needed_only_where_some_is_asked_for() -> None:
+    levels, x = from_ratios([80.0, 1.0]), normal(2, 2)
+    *_, alone = flow_map(GAUSSIAN, x, levels, {})
+    *_, given = flow_map(GAUSSIAN, x, levels, {}, fresh)
+    np.testing.assert_array_equal(alone.x, given.x)
+    with pytest.raises(ValueError, match="gamma above 0 needs fresh noise"):
+        next(flow_map(GAUSSIAN, x, levels, {}, gamma=0.5))

@@ -297,6 +297,12 @@ def test_the_number_of_steps_covers_all_images() -> None:
     assert TrainingConfig(images=1, batch=64).steps(1) == 1
 
 
+def test_a_precision_that_is_not_there_is_refused() -> None:
+    wrong: Any = "fp16"
+    with pytest.raises(ValueError, match="precision must be 'bf16' or 'float32', got 'fp16'"):
+        TrainingConfig(images=1, precision=wrong)
+
+
 def test_half_precision_trains_float32_weights(tmp_path: Path) -> None:
     network = small_unet()
     config = replace(CONFIG, images=8, precision="bf16")

@@ -123,3 +123,9 @@ def test_the_settings_reach_the_optimisers() -> None:
     assert (adam.param_groups[0]["lr"], adam.param_groups[0]["betas"]) == (3e-4, (0.8, 0.9))
     (radam,) = build(small_mlp(), OptimizerConfig(kind="radam"))
     assert isinstance(radam, torch.optim.RAdam)
+
+
+@pytest.mark.parametrize("betas", [(2.0, 3.0), (0.9, 1.0), (-0.1, 0.99)])
+def test_betas_that_no_average_can_have_are_refused(betas: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="betas must be at least 0 and below 1"):
+        OptimizerConfig(betas=betas)

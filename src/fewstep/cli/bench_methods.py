@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fewstep.cli.output import check_json, check_plot, say, say_table, write_json
 
 if TYPE_CHECKING:
-    from fewstep.recipes.comparison import MethodRow
+    from fewstep.evaluation.method_rows import MethodRow
 
 
 def methods(
@@ -19,8 +19,9 @@ def methods(
     evaluations: int | None = None,
     seeds: int | None = None,
     seed: int = 0,
+    samples: int | None = None,
     short: bool = False,
-    read: tuple[Path, ...] = (),
+    read: tuple[Path, ...] | None = None,
     plot: Path | None = None,
     json: str | None = None,
 ) -> int:
@@ -37,6 +38,8 @@ def methods(
         evaluations: The budget of each training; if left out, one for each kind of data.
         seeds: How many, of data and noise; 3 if left out.
         seed: The first of them: other machines can have others, and --read joins their rows.
+        samples: How many to measure with, in each way of sampling; if left out 100 000 points, 2 000 digits and 1 000
+            emoji, which take minutes for each method whatever its budget.
         short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
         read: Train nothing and show the rows of these files, which --json wrote.
         plot: Write a picture of error against evaluations to this PNG file.
@@ -46,26 +49,26 @@ def methods(
     check_json(json)
     if plot is not None:
         check_plot(plot)
-    for name, value in (("evaluations", evaluations), ("seeds", seeds)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    for name, value, least in (("evaluations", evaluations, 1), ("seeds", seeds, 1), ("samples", samples, 2)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    try:
-        from fewstep.recipes import comparison
-    except ImportError as error:
-        raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
+    from fewstep.evaluation.method_rows import read_rows, summary
 
-    if read:
-        if data or methods != "all" or evaluations or seeds or seed or short:
+    if read is not None:
+        if data or methods != "all" or evaluations or seeds or seed or samples or short:
             raise ValueError("--read shows rows that are there: leave out what says how to train")
-        rows = comparison.read_rows(read)
+        if not read:
+            raise ValueError("--read needs at least one file")
+        rows = read_rows(read)
     else:
-        rows = _trained(data, methods, evaluations, range(seed, seed + (seeds or (1 if short else 3))), short, json)
+        every = range(seed, seed + (seeds or (1 if short else 3)))
+        rows = _trained(data, methods, evaluations, every, samples, short, json)
     for table in _tables(rows):
         say_table(table, json)
         say("", json)
-    for line in comparison.summary(rows):
+    for line in summary(rows):
         say(line, json)
     write_json(json, [row.as_json() for row in rows])
     if plot is not None:
@@ -79,11 +82,21 @@ def methods(
 
 
 def _trained(
-    data: str | None, methods: str, evaluations: int | None, seeds: range, short: bool, json: str | None
+    data: str | None,
+    methods: str,
+    evaluations: int | None,
+    seeds: range,
+    samples: int | None,
+    short: bool,
+    json: str | None,
 ) -> list[MethodRow]:
-    from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare, joined, read_rows
-    from fewstep.recipes.methods import METHODS
-    from fewstep.training.loop import accelerator
+    try:
+        from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
+        from fewstep.recipes.methods import METHODS
+        from fewstep.training.loop import accelerator
+    except ImportError as error:
+        raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
+    from fewstep.evaluation.method_rows import joined, read_rows
 
     budgets = SHORT if short else BUDGETS
     names = list(budgets) if data is None else _listed(data)
@@ -92,7 +105,7 @@ def _trained(
     given = {name: evaluations or budgets[name] for name in names}
     is_kept = json not in (None, "-") and Path(str(json)).is_file() and Path(str(json)).stat().st_size > 0
     rows = read_rows([Path(str(json))]) if is_kept else []
-    samples = SHORT_SAMPLES if short else None
+    samples = samples or (SHORT_SAMPLES if short else None)
     for new in compare(given, chosen, seeds, accelerator().device, samples, rows, lambda text: say(text, json)):
         rows = joined([*rows, *new])
         if json != "-":

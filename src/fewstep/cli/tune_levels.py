@@ -47,7 +47,7 @@ def tune_levels(
             points; if left out frechet or wasserstein.
         n: Captions, or points, that each set of levels is scored on.
         seed: Chooses the captions and the noise.
-        guidance: The guidance scale, instead of the model's own.
+        guidance: The guidance scale, instead of the model's own: it becomes that of the copy, which --out must name.
         tries: Places of a level in each round.
         rounds: Each looks within the spacing of the one before.
         engine: What the model runs on.
@@ -56,7 +56,7 @@ def tune_levels(
         out: The directory for a copy with the new levels; if left out they are stored in the model's own directory.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
-    from fewstep.evaluation.tuning import Effort, check_steps, examiner_for, store, tune
+    from fewstep.evaluation.tuning import Effort, check_guidance, check_steps, examiner_for, store, tune
     from fewstep.generation import load
 
     check_json(json)
@@ -65,11 +65,12 @@ def tune_levels(
     check_steps(numbers)
     effort = Effort(n, seed, tries, rounds)
     loaded = load(model, engine, threads=threads)
+    check_guidance(loaded, guidance, is_copied=out is not None)
     place = _place(loaded.saved, model, out)
     examiner = examiner_for(loaded, metric, recogniser, threads)
     rows = tune(loaded, examiner, numbers, effort, guidance, progress)
-    stored = store(loaded.saved, rows, place)
     say_table([_readable(row) for row in rows], json)
+    stored = store(loaded.saved, rows, place, guidance)
     if stored is None:
         say("nothing is stored: no levels that were found are better on fresh noise", json)
     else:

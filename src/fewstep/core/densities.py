@@ -142,15 +142,17 @@ class TwoTimes:
 
 @dataclass(frozen=True)
 class Halves:
-    """Steps of length 1, 1/2, 1/4 … that divide [0, 1] evenly (shortcut models, 2410.12557 §3.2).
+    """Steps of length 1, 1/2, 1/4 … 2/M that divide [0, 1] evenly (shortcut models, 2410.12557 §3.2).
 
     Args:
-        finest: M, the finest division; r = t stands at its times.
+        finest: M, the finest division: half of the shortest step; r = t stands at its times.
         apart: the share with r < t.
     """
 
     finest: int = 128
     apart: float = 0.25
+    to_clean = True
+    """Whether r = 0 is among the pairs."""
 
     def __post_init__(self) -> None:
         check_share("apart", self.apart)

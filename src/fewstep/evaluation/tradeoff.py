@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^v<>pP*Xhd8"
-LINES = {"consistency": "-", "flow_map": "--"}
-"""Of few-step samplers; solvers are dotted."""
+LINES = {"fresh noise between": "-", "deterministic": "--", "solvers": ":"}
+"""Of the kinds of sampling."""
 
 
 def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
@@ -21,22 +22,28 @@ def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
 
     Args:
         rows: with data, budget, method, sampler, evaluations, error, spread and measure.
-        floor: errors below are drawn here: a distance in excess of another may be 0 and less.
+        floor: errors below are drawn here: an excess may be 0 and less. Those that are no number
+            are left out.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    rows = [row for row in rows if math.isfinite(row["error"])]
     kinds = list(dict.fromkeys((row["data"], row["budget"]) for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     looks = {method: _look(index) for index, method in enumerate(methods)}
-    figure = Figure(figsize=(5.6 * len(kinds) + 3.4, 6.4))
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+    figure = Figure(figsize=(5.6 * max(len(kinds), 1) + 3.4, 6.4))
+    for axes, kind in zip(figure.subplots(1, max(len(kinds), 1), squeeze=False)[0], kinds, strict=False):
         _panel(axes, [row for row in rows if (row["data"], row["budget"]) == kind], looks, floor)
     handles = [Line2D([], [], ls="", label=method.replace("_", " "), **look) for method, look in looks.items()]
-    for label, line in {"fresh noise between": "-", "deterministic": "--", "solvers": ":"}.items():
-        handles.append(Line2D([], [], color=INK, ls=line, label=label))
+    for label in dict.fromkeys(_kind(row["sampler"]) for row in rows):
+        handles.append(Line2D([], [], color=INK, ls=LINES[label], label=label))
     figure.legend(handles=handles, loc="outside right upper", fontsize=9)
     return figure
+
+
+def _kind(sampler: str) -> str:
+    return {"consistency": "fresh noise between", "flow_map": "deterministic"}.get(sampler, "solvers")
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -47,10 +54,16 @@ def _look(index: int) -> dict[str, Any]:
 
 
 def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, dict[str, Any]], floor: float) -> None:
+    from matplotlib.ticker import LogLocator
+
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=str(rows[0]["measure"]))
-    axes.set_title(f"{rows[0]['data']}, {rows[0]['budget']:,} evaluations a training".replace(",", "\u202f"))
-    ticks = [tick for tick in (1, 2, 4, 8, 20, 40) if tick <= max(row["evaluations"] for row in rows) + 1]
+    budget = f"{rows[0]['budget']:,}".replace(",", "\u202f")
+    axes.set_title(f"{rows[0]['data']}, {budget} evaluations a training")
+    counts = sorted({row["evaluations"] for row in rows})
+    ticks = [one for one, next in zip(counts, [*counts[1:], math.inf], strict=True) if next > 1.2 * one]
     axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=9)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.grid(axis="y", color=GREY, alpha=0.25)
     for method, sampler in dict.fromkeys((row["method"], row["sampler"]) for row in rows):
@@ -63,7 +76,7 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, di
                   [row["spread"] for row in points]],
             elinewidth=0.6,
             lw=1.1,
-            ls=LINES.get(sampler, ":"),
+            ls=LINES[_kind(sampler)],
             ms=5.5,
             alpha=0.85,
             **looks[method],

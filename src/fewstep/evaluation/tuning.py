@@ -235,6 +235,21 @@ def check_steps(steps: Sequence[int]) -> None:
         raise ValueError("steps must name at least one number of steps")
 
 
+def check_guidance(model: Model, guidance: float | None, is_copied: bool) -> None:
+    """Raise for a scale that the model does not take, or whose levels would not fit where they are to be stored.
+
+    Raises:
+        RequestError, ValueError.
+    """
+    Way("model", model, model.spec.steps, model.spec.sampler, guidance).plan([Ask(0, "")], [0])
+    if guidance not in (None, model.spec.guidance) and not is_copied:
+        own = "1" if model.spec.guidance is None else f"{model.spec.guidance:g}"
+        raise ValueError(
+            f"levels found at guidance {guidance:g} are not for the model '{model.name}', whose scale is {own}: "
+            "give --out for a copy that has this scale"
+        )
+
+
 def _check(way: Way) -> None:
     way.plan([Ask(0, "")], [0])
     first = present_levels(way.model.spec, way.steps)[0]
@@ -265,13 +280,16 @@ def as_text(levels: Sequence[float]) -> str:
     return ", ".join(f"{ratio:.3g}" for ratio in levels)
 
 
-def store(saved: SavedModel, rows: Sequence[Tuned], directory: Path) -> SavedModel | None:
+def store(
+    saved: SavedModel, rows: Sequence[Tuned], directory: Path, guidance: float | None = None
+) -> SavedModel | None:
     """Save a model with the levels that are better; those for other numbers of steps stay.
 
     Args:
         saved: the model that was tuned.
         rows: what was found.
         directory: its own, or another for a copy.
+        guidance: the scale it was tuned at, which becomes its own; None where it was.
 
     Returns:
         The model with its new levels; None where none are better, and then nothing is written.
@@ -282,4 +300,5 @@ def store(saved: SavedModel, rows: Sequence[Tuned], directory: Path) -> SavedMod
     better = {row.steps: row.levels_found for row in rows if row.is_better}
     if not better:
         return None
-    return rewrite(saved, replace(saved.spec, levels={**saved.spec.levels, **better}), directory)
+    spec = replace(saved.spec, levels={**saved.spec.levels, **better})
+    return rewrite(saved, spec if guidance is None else replace(spec, guidance=guidance), directory)

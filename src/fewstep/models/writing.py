@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,17 @@ def check_rewrite(saved: SavedModel, directory: Path) -> None:
     if not _is_own(saved, place):
         _check_place(directory)
         written = next(above for above in place.parents if above.exists())
-    if not written.is_dir() or not os.access(written, os.W_OK):
+    if not written.is_dir() or not _takes_files(written):
         raise PermissionError(f"cannot write '{directory}': '{written}' is no directory that can be written to")
+
+
+def _takes_files(directory: Path) -> bool:
+    """Whether a file can be made there: to be allowed to is not enough in file systems like /proc."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
 
 
 def _is_own(saved: SavedModel, place: Path) -> bool:

@@ -152,7 +152,7 @@ def attend(
     a CPU than the fused kernel.
     """
     b, n, w = q.shape
-    q, k, v = (t.reshape(b, -1, heads, w // heads).transpose(1, 2) for t in (q, k, v))
+    q, k, v = (t.reshape(b, t.shape[1], heads, w // heads).transpose(1, 2) for t in (q, k, v))
     scores = (q @ k.transpose(-1, -2)) * (w // heads) ** -0.5
     if bias is not None:
         scores = scores + bias[:, None, None, :].to(scores.dtype)

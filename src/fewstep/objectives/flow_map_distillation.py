@@ -32,7 +32,7 @@ class FlowMapDistillation(Objective):
     Args:
         teacher: the frozen denoiser.
         end: which end of the jump is moved: `eulerian` the start (AYF-EMD), `lagrangian` the end (AYF-LMD).
-        times: of t and r.
+        times: of t and r; with r above 0 for the Lagrangian end.
         warmup: steps in which the derivative's share rises to 1.
         floor: c of g/(‖g‖ + c), the norm the root mean square; None leaves g as it is.
         guidance: the teacher's, which becomes the student's input; None for none.
@@ -55,6 +55,8 @@ class FlowMapDistillation(Objective):
         check_jumps("teacher", self.teacher, Targets.SAME)
         check_choice("end", self.end, "eulerian", "lagrangian")
         check_at_least(0, warmup=self.warmup)
+        if self.end == "lagrangian" and getattr(self.times, "to_clean", False):
+            raise ValueError("times must keep r above 0 for the lagrangian end: at r = 0 the teacher has no velocity")
         if self.floor is not None:
             check_above_0(floor=self.floor)
 

@@ -38,6 +38,7 @@ class MeanFlow(Objective):
         power, floor: of the adaptive weight; p = 1 on latents, 0.75 on pixels, c = 0.01.
         guidance: what v is guided by, which becomes the student's input; None for none.
         mixing: κ, the share of the network's own velocity in the guided one (2505.13447 eq. 20); not with a teacher.
+            ω there is w·(1 − κ), so that what is learned is guided by w, the scale that the student is told.
         derivative: how du/dt is taken.
         dropout: whether to drop activations, with one mask for u and its derivative; v is taken without.
     """
@@ -89,7 +90,7 @@ class MeanFlow(Objective):
         if self.guidance is None:
             return v
         alone = velocity(x, t, target(x, at, at, self.guidance.without(cond)))
-        v = v + per_sample(cond["guidance"] - 1, x) * (v - alone)
+        v = alone + per_sample(cond["guidance"], x) * (v - alone)
         if self.mixing:
-            v = v + self.mixing * (velocity(x, t, target(x, at, at, cond)) - alone)
+            v = v + self.mixing * (velocity(x, t, target(x, at, at, cond)) - v)
         return v

@@ -37,7 +37,7 @@ class TruncatedConsistency(Objective):
     Args:
         first: the frozen consistency function of the first stage; the student should start as its copy.
         boundary: t', in σ/α; 1 in the paper.
-        density: of σ/α above t'.
+        density: of σ/α above t'; None for Student's t there.
         share: of samples at t' itself; 0.25.
         weight: of their part of the loss; 0.1.
         gap: how far below t the target stands; the paper goes on with the last stage of the first training.
@@ -48,7 +48,7 @@ class TruncatedConsistency(Objective):
 
     first: Estimator
     boundary: float = 1.0
-    density: Density = field(default_factory=LogStudentT)
+    density: Density | None = None
     share: float = 0.25
     weight: float = 0.1
     gap: EctGap = field(default_factory=lambda: EctGap(first=7, stages=1))
@@ -63,11 +63,14 @@ class TruncatedConsistency(Objective):
         if not 0 < self.share < 1:
             raise ValueError(f"share must be above 0 and below 1, for both parts of the loss, got {self.share}")
         check_above_0(boundary=self.boundary, weight=self.weight)
+        if isinstance(self.density, LogStudentT) and self.density.low != self.boundary:
+            raise ValueError(f"density.low must be the boundary {self.boundary:g}, got {self.density.low:g}")
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]
         edge = rng.uniform((size,)) < self.share
-        drawn = self.density.sample(rng, size).double().clamp(min=self.boundary)
+        density = LogStudentT(low=self.boundary) if self.density is None else self.density
+        drawn = density.sample(rng, size).double().clamp(min=self.boundary)
         ratio_t = torch.where(edge, self.boundary, drawn)
         ratio_r = self.gap.lower(ratio_t, clock)
         x_t, t, noise = noised(batch.data, ratio_t, rng, self.path)

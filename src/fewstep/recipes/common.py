@@ -14,6 +14,8 @@ from PIL import Image
 from torch import nn
 
 from fewstep.core.arrays import Condition
+from fewstep.core.checks import check_at_least
+from fewstep.core.distances import inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
@@ -143,15 +145,18 @@ class Distillation:
     Args:
         levels, sigma_min: of the grid; below sigma_min it ends at clean in one step of the teacher.
         target_decay: of the moving average that is the student's target.
+        weighted: whether distances count by 1/(t − r); the shipped student was trained without.
+        jitter: whether levels between the grid's are learned too; the shipped student was trained without.
     """
 
     levels: int = 8
     sigma_min: float = 0.4
     target_decay: float = 0.9
+    weighted: bool = False
+    jitter: bool = False
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"levels must be at least 2, got {self.levels}")
+        check_at_least(2, levels=self.levels)
         if not 0 < self.sigma_min < SIGMA_MAX:
             raise ValueError(f"sigma_min must be between 0 and {SIGMA_MAX:g}, got {self.sigma_min}")
         if not 0 <= self.target_decay < 1:
@@ -174,7 +179,8 @@ class Distillation:
             sigma_min=self.sigma_min,
             sigma_max=SIGMA_MAX,
             decay=self.target_decay,
-            weight=None,  # as the shipped student was trained
+            weight=inverse_gap if self.weighted else None,
+            jitter=self.jitter,
             solver="euler",
             guidance=conditioning.guidance and LearnedGuidance(*conditioning.guidance, null_condition(conditioning)),
         )

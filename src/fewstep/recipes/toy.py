@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from fewstep.core.checks import check_at_least
 from fewstep.core.codecs import Identity
 from fewstep.core.densities import LogNormal
-from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
 from fewstep.evaluation.metrics import sliced_wasserstein
@@ -75,6 +74,9 @@ class ToyRecipe:
     student: TrainingConfig = field(default_factory=lambda: _training(1, 1e-3))
     points: int = 10_000
 
+    def __post_init__(self) -> None:
+        check_at_least(2, levels=self.levels, points=self.points)
+
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out`, save both models in `out/models` and log their distances."""
         teacher = self._train(Diffusion(self.density, SIGMA_DATA), self._network(), self.teacher, out / "teacher")
@@ -85,7 +87,8 @@ class ToyRecipe:
         frozen = Parameterised(teacher.eval().requires_grad_(False), Edm(SIGMA_DATA))
         objective = ConsistencyDistillation(frozen, levels=self.levels, solver="heun")
         asked = Asked(Conditioning(Identity()), (2,), "points", prompts=("",) * 64)
-        watched = [DistanceToTeacher(frozen, asked, partial(karras, sigma_min=0.05))]
+        grid = self.spec(student, "toy", parent).grid
+        watched = [DistanceToTeacher(frozen, asked, grid)]
         student = self._train(objective, student, self.student, out / "student", parent, watched)
         saved = self.save(student, out / "models" / "toy", parent)
         if accelerator().is_main_process:
@@ -111,10 +114,10 @@ class ToyRecipe:
         assert isinstance(average, MLP)
         return average
 
-    def save(self, network: MLP, directory: Path, parent: SavedModel | None = None) -> SavedModel:
-        """Save the teacher, or with its `parent` the student."""
-        spec = ModelSpec(
-            name=directory.name,
+    def spec(self, network: MLP, name: str, parent: SavedModel | None = None) -> ModelSpec:
+        """What model.json says: of the teacher, or with its `parent` of the student."""
+        return ModelSpec(
+            name=name,
             network=describe(network),
             parameterisation=Edm(SIGMA_DATA),
             targets=Targets.SAME if parent is None else Targets.CLEAN,
@@ -128,7 +131,10 @@ class ToyRecipe:
             recipe=resolved(self, "toy"),
             lineage=lineage(parent),
         )
-        return save_model(network, spec, directory)
+
+    def save(self, network: MLP, directory: Path, parent: SavedModel | None = None) -> SavedModel:
+        """Save the teacher, or with its `parent` the student."""
+        return save_model(network, self.spec(network, directory.name, parent), directory)
 
     def measure(self, out: Path) -> dict[str, float]:
         """The sliced Wasserstein distance of each way of sampling to the data, and that of the data to itself."""

@@ -11,6 +11,9 @@ from fewstep.samplers.euler import euler
 from fewstep.samplers.flow_map import flow_map
 from fewstep.samplers.heun import heun
 
+ddim = euler
+"""DDIM (2010.02502) with η = 0: the same loop."""
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -29,11 +32,11 @@ class Sampler:
 
 SAMPLERS: Mapping[str, Sampler] = {
     "consistency": Sampler(consistency, Targets.CLEAN, gamma=1.0),
-    "ddim": Sampler(euler, Targets.SAME),  # the same loop: 2010.02502 with η = 0
+    "ddim": Sampler(ddim, Targets.SAME),
     "dpm_solver": Sampler(dpm_solver, Targets.SAME),
     "euler": Sampler(euler, Targets.SAME),
     "flow_map": Sampler(flow_map, Targets.ANY, gamma=0.0),
     "heun": Sampler(heun, Targets.SAME),
 }
 
-__all__ = ["SAMPLERS", "Sampler", "consistency", "dpm_solver", "euler", "flow_map", "heun"]
+__all__ = ["SAMPLERS", "Sampler", "consistency", "ddim", "dpm_solver", "euler", "flow_map", "heun"]

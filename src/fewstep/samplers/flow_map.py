@@ -23,7 +23,7 @@ def flow_map(
     x: Array,
     levels: Level,
     cond: Condition,
-    noise: NoiseSource,
+    noise: NoiseSource | None = None,
     gamma: float = 0.0,
 ) -> Iterator[Jump]:
     """Jump from level to level.
@@ -33,7 +33,7 @@ def flow_map(
         x: [b, ...] the state at the first level.
         levels: N + 1 levels [N + 1], from the noisiest to clean.
         cond: the network's conditions.
-        noise: fresh noise; draws 1 … N − 1 are used where gamma > 0.
+        noise: fresh noise; draws 1 … N − 1 are used where gamma > 0, without which none is needed.
         gamma: the share of fresh noise, in [0, 1].
 
     Yields:
@@ -41,14 +41,16 @@ def flow_map(
 
     Raises:
         UnsupportedTarget: the model is no flow map.
-        ValueError: gamma is outside [0, 1].
+        ValueError: gamma is outside [0, 1], or has no noise.
     """
     require_targets(estimator, Targets.ANY, "flow_map")
     check_share("gamma", gamma)
+    if gamma and noise is None:
+        raise ValueError("gamma above 0 needs fresh noise: give `noise`")
     for index, at, to in consecutive(levels, x.shape[0]):
         aim = Level(to.alpha, to.sigma * math.sqrt(1 - gamma**2))
         estimate = estimator(x, at, aim, cond)
         x = jump(x, at, aim, estimate)
-        if gamma and not bool(namespace(to.sigma).all(to.sigma == 0)):
+        if noise is not None and gamma and not bool(namespace(to.sigma).all(to.sigma == 0)):
             x = x + per_sample(to.sigma * gamma, x) * namespace(x).astype(like(noise(index + 1), x), x.dtype)
         yield Jump(index, at, to, x, estimate)

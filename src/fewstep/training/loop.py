@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.core.arrays import Condition
+from fewstep.core.checks import check_choice
 from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Network, Parameterisation, Parameterised
@@ -77,6 +78,7 @@ class TrainingConfig:
         for name in ("images", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_choice("precision", self.precision, "bf16", "float32")
         if not self.clip > 0:
             raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
 

@@ -104,6 +104,8 @@ class OptimizerConfig:
                 "warmup and weight_decay must be at least 0 and decay_from between 0 and 1, "
                 f"got {self.warmup}, {self.weight_decay} and {self.decay_from}"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be at least 0 and below 1, got {self.betas[0]:g} and {self.betas[1]:g}")
 
 
 def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
