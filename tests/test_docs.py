@@ -44,7 +44,7 @@ def run(chosen: list[Block], name: str) -> None:
     for block in chosen:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block.code, name, "exec"), names)
+            exec(compile(block.code, name, "exec", dont_inherit=True), names)
         if block.printed is not None:
             assert printed.getvalue() == block.printed, f"after:\n{block.code}"
 

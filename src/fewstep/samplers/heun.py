@@ -18,7 +18,7 @@ def heun(
     variable: StepVariable = "angle",
     sigma_data: float = 0.5,
 ) -> Iterator[Jump]:
-    """Take N steps, the last one a jump: 2N − 1 evaluations.
+    """Take N steps, the last one a jump: 2N − 1 evaluations; 2N on an accelerator, which is not asked where it ends.
 
     Args:
         estimator: a denoiser or a flow map.
