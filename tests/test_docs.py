@@ -70,7 +70,7 @@ def test_every_file_a_page_links_is_there(page: Path) -> None:
 
 
 SHOWN = re.compile(
-    r"^    fewstep bench methods --read (?P<rows>\S+).*\n\n```text\n(?P<table>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^    fewstep bench methods --read (?P<rows>\S+)[^\n]*\n\n```text\n(?P<table>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
 

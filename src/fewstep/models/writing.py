@@ -97,6 +97,8 @@ def check_rewrite(saved: SavedModel, directory: Path) -> None:
 
 def _takes_files(directory: Path) -> bool:
     """Whether a file can be made there: to be allowed to is not enough in file systems like /proc."""
+    if not os.access(directory, os.W_OK):
+        return False
     try:
         with tempfile.TemporaryFile(dir=directory):
             return True
