@@ -13,7 +13,6 @@ import torch
 from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.curricula import EctGap
 from fewstep.core.densities import LogNormal
-from fewstep.core.distances import PseudoHuber
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data.digits import Digits
 from fewstep.models.conditioning import Conditioning
@@ -49,8 +48,8 @@ class DigitsRecipe:
     Args:
         size: pixels a side, a multiple of 4.
         widths, depths: of the U-Net.
-        density: of noise levels, in both stages.
-        gap: ECT's curriculum.
+        density: of the teacher's noise levels.
+        student_density, gap: of ECT's levels, and its curriculum; the published ones.
         teacher, student: how long and how each stage is trained.
     """
 
@@ -58,7 +57,8 @@ class DigitsRecipe:
     widths: tuple[int, ...] = (32, 64)
     depths: tuple[int, ...] = (1, 2)
     density: LogNormal = field(default_factory=lambda: LogNormal(-0.4, 1.6))
-    gap: EctGap = field(default_factory=lambda: EctGap(q=4.0, stages=4))
+    student_density: LogNormal = field(default_factory=lambda: LogNormal(-1.1, 2.0))
+    gap: EctGap = field(default_factory=EctGap)
     teacher: TrainingConfig = field(default_factory=lambda: _training(100_000, 0, 0.02))
     student: TrainingConfig = field(default_factory=lambda: _training(100_000, 1, 0.005))
 
@@ -104,7 +104,7 @@ class DigitsRecipe:
         objective = (
             Diffusion(self.density, SIGMA_DATA)
             if is_teacher
-            else EasyConsistency(self.density, self.gap, PseudoHuber(0.03), dropout=False)
+            else EasyConsistency(self.student_density, self.gap, dropout=False)
         )
         labels = tuple(label for label in range(10) for _ in range(2))
         asked = Asked(self.conditioning, self.pixels, "grey", ("",) * len(labels), labels=labels)
