@@ -19,7 +19,7 @@ from fewstep.recipes import comparison
 from fewstep.recipes import methods as recipes
 from fewstep.recipes.comparison import Way, compare, ways_of
 from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs
-from fewstep.recipes.worlds import Plane
+from fewstep.recipes.worlds import Pictures, Plane
 from fewstep.training.loop import AtPrecision, TrainingDiverged
 
 CPU = torch.device("cpu")
@@ -99,6 +99,17 @@ def test_a_seed_by_itself_is_the_same_as_among_others() -> None:
         for seeds in ((1,), (0, 1))
     )
     assert both[len(one) :] == one
+
+
+def test_the_error_of_digits_is_about_0_for_others_and_large_for_grey() -> None:
+    world = Pictures("digits", 300)
+    world.check()
+    real = world._subject.real(world._subject.asks(300, 0), 7)
+    samples = torch.from_numpy(world._conditioning.codec.encode(real))
+    assert samples.shape[1:] == world.shape
+    assert abs(world.error(samples)) < 0.1
+    assert world.error(torch.zeros_like(samples)) > 1.0
+    assert len(world.conditions(300)["label"]) == 300
 
 
 def test_solvers_are_compared_by_their_evaluations() -> None:

@@ -105,6 +105,8 @@ def _trained(
     given = {name: evaluations or budgets[name] for name in names}
     is_kept = json not in (None, "-") and Path(str(json)).is_file() and Path(str(json)).stat().st_size > 0
     rows = read_rows([Path(str(json))]) if is_kept else []
+    if rows:
+        say(f"{json} holds {len(rows)} rows, which stay and are not made again", json)
     samples = samples or (SHORT_SAMPLES if short else None)
     for new in compare(given, chosen, seeds, accelerator().device, samples, rows, lambda text: say(text, json)):
         rows = joined([*rows, *new])
