@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.arrays import Array, Condition, divide, per_sample
-from fewstep.core.jump import heun_step
+from fewstep.core.arrays import Array, Condition, per_sample
+from fewstep.core.jump import connecting_estimate, heun_step
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.data.toys import SIGMA_DATA, Mixture
@@ -36,14 +36,12 @@ class Exact:
 
     def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
         """The average of the denoiser over κ from `at` to `to`: (σ_s·x_r − σ_r·x_s)/(α_r·σ_s − α_s·σ_r)."""
-        here = self.mixture.denoise(x, at)
-        if self.targets is Targets.SAME:
-            return here
-        gap = np.broadcast_to(to.alpha * at.sigma - at.alpha * to.sigma, len(x))
-        if not gap.any():
-            return here
-        numerator = per_sample(at.sigma, here) * self.flow(x, at, to) - per_sample(to.sigma, here) * x
-        return np.where(gap[:, None] == 0, here, divide(numerator, np.broadcast_to(gap[:, None], here.shape)))
+        x = np.asarray(x, dtype=np.float64)
+        apart = np.broadcast_to(to.alpha * at.sigma != at.alpha * to.sigma, len(x))
+        if self.targets is Targets.SAME or not apart.any():
+            return self.mixture.denoise(x, at)
+        average = connecting_estimate(x, at, to, self.flow(x, at, to))
+        return np.where(apart[:, None], average, self.mixture.denoise(x, at))
 
     def flow(self, x: Array, at: Level, to: Level) -> Array:
         """Where the trajectory through x [b, d] at `at` is at `to`."""

@@ -131,8 +131,8 @@ def examiner_for(
     """
     if model.spec.pixel_format == "points" and model.spec.recipe.get("name") == "toy":
         return PointExaminer(_fitting(model, metric, [PointExaminer.metric]))
-    subject = subject_for(model, recogniser, threads)
-    return PictureExaminer(subject, _fitting(model, metric, list(METRICS)))
+    fitting = _fitting(model, metric, list(METRICS))
+    return PictureExaminer(subject_for(model, recogniser, threads), fitting)
 
 
 def _fitting(model: Model, metric: str | None, known: Sequence[str]) -> str:
