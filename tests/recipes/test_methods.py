@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fewstep.objectives import Diffusion
 from fewstep.recipes import comparison
 from fewstep.recipes import methods as recipes
 from fewstep.recipes.comparison import Way, compare, ways_of
-from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs
+from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs, train_method
 from fewstep.recipes.worlds import Pictures, Plane
 from fewstep.training.loop import AtPrecision, TrainingDiverged
 
@@ -51,6 +52,18 @@ def test_the_evaluations_of_a_step_are_counted(name: str) -> None:
         assert 4 < cost < 5
     else:
         assert cost == COSTS[name]
+
+
+def test_a_method_learns_at_its_rate() -> None:
+    start = train_method(METHODS["diffusion"], WORLD, 6_000, 3, 0, None)
+    weights = dict(start.network.named_parameters())
+
+    def moved(rate: float) -> float:
+        method = replace(METHODS["easy_consistency"], rate=rate)
+        after = train_method(method, WORLD, 4_000, 4, 0, start).network.named_parameters()
+        return max(float((values - weights[name]).abs().max()) for name, values in after)
+
+    assert moved(0.01) < 0.02 * moved(1.0)
 
 
 def test_every_method_comes_after_what_it_starts_from() -> None:

@@ -67,10 +67,12 @@ class Method:
     Args:
         objective: made for its stage.
         start: the method whose network it starts from, "" for a fresh one.
+        rate: of learning, in that of the others.
     """
 
     objective: Callable[[Stage], Objective]
     start: str = ""
+    rate: float = 1.0
 
 
 METHODS: dict[str, Method] = {
@@ -81,9 +83,13 @@ METHODS: dict[str, Method] = {
     ),
     "consistency_training": Method(lambda s: ConsistencyTraining()),
     "easy_consistency": Method(lambda s: EasyConsistency(dropout=False), "diffusion"),
-    "truncated_consistency": Method(lambda s: TruncatedConsistency(s.teacher), "easy_consistency"),
-    "continuous_training": Method(lambda s: ContinuousConsistency(warmup=s.steps // 5), "diffusion"),
-    "continuous_distillation": Method(lambda s: ContinuousConsistency(s.teacher, warmup=s.steps // 5), "diffusion"),
+    # it refines a network that is nearly right: at the whole rate, gaps as narrow as its own make that one worse
+    "truncated_consistency": Method(lambda s: TruncatedConsistency(s.teacher), "easy_consistency", rate=0.1),
+    # without the published weight: it is largest where the tangent is small already, and drowns the other levels
+    "continuous_training": Method(lambda s: ContinuousConsistency(weight=None, warmup=s.steps // 5), "diffusion"),
+    "continuous_distillation": Method(
+        lambda s: ContinuousConsistency(s.teacher, weight=None, warmup=s.steps // 5), "diffusion"
+    ),
     "mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5))),
     "improved_mean_flow": Method(lambda s: MeanFlow(s.pairs(0.5), improved=True)),
     "mean_flow_distillation": Method(lambda s: MeanFlow(s.pairs(0.75), s.teacher), "diffusion"),
@@ -193,6 +199,7 @@ def train_method(method: Method, world: World, budget: int, cost: float, seed: i
     if start is not None:
         initialise(network, start.network)
     config = world.training(max(1, round(budget / cost)), seed)
+    config = replace(config, optimizer=replace(config.optimizer, lr=config.optimizer.lr * method.rate))
     estimator = None if start is None else start.estimator
     objective = method.objective(Stage(world.density, config.steps(1), estimator))
     with tempfile.TemporaryDirectory() as folder:
