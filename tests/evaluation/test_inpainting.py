@@ -11,11 +11,18 @@ from fewstep.evaluation.inpainting import LinearConsistency, gaps
 
 
 def test_the_loop_is_its_closed_form_and_more_steps_come_nearer() -> None:
-    rows = gaps(size=8, draws=20_000)
+    rows = [row for row in gaps(size=8, draws=20_000) if not row["fit"]]
     assert [row["steps"] for row in rows] == [1, 2, 3, 4, 8, 40]
     for row in rows:
         assert row["measured"] == pytest.approx(row["mean_gap"], abs=0.02)
     assert all(later["distance"] < earlier["distance"] for earlier, later in pairwise(rows))
+
+
+def test_corrections_of_the_noise_come_nearer_than_forty_steps_and_then_all_the_way() -> None:
+    distances = {(row["steps"], row["fit"]): row["distance"] for row in gaps(size=8, draws=20_000)}
+    assert distances[1, 2] < distances[40, 0]
+    assert all(distances[1, more] < distances[1, fewer] for fewer, more in ((0, 1), (1, 2), (2, 4)))
+    assert distances[1, 8] < 0.05 * distances[1, 0]
 
 
 def test_one_jump_from_pure_noise_knows_nothing_of_what_is_known() -> None:

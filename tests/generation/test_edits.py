@@ -172,12 +172,48 @@ def test_a_background_lies_behind_the_edit(model: Model) -> None:
         ({"strength": 1.5}, "strength"),
         ({"strength": True}, "strength"),
         ({"strength": float("nan")}, "strength"),
+        ({"fit": 1}, "fit"),
+        ({"mask": Image.new("L", (60, 40), 255), "fit": -1}, "fit"),
+        ({"mask": Image.new("L", (60, 40), 255), "fit": 9}, "fit"),
+        ({"mask": Image.new("L", (60, 40), 255), "fit": 1.5}, "fit"),
+        ({"mask": Image.new("L", (60, 40), 255), "fit": True}, "fit"),
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(RequestError) as refused:
         Edit(**{"image": photo(), **wrong})
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("choices", "steps", "evaluations"),
+    [({}, 1, 3), ({}, 2, 6), ({"fit": 0}, 2, 2), ({"fit": 4}, 1, 9), ({"strength": 0.9}, 1, 1)],
+)
+def test_what_a_mask_keeps_is_fitted_unless_said_otherwise(
+    model: Model, choices: dict[str, Any], steps: int, evaluations: int
+) -> None:
+    original = photo((SIDE, SIDE))
+    open_left = mask(original.size, (0, 0, 7, 15), alpha=False)
+    record = edit(model, Edit(original, open_left, **choices), steps=steps).record
+    assert record.network_evaluations == evaluations
+    assert record.sampler_settings.get("fit", 0) == (evaluations // steps - 1) // 2
+
+
+def test_a_fitted_picture_does_not_depend_on_its_batch(model: Model) -> None:
+    original = photo((SIDE, SIDE))
+    some = Edit(original, mask(original.size, (0, 0, 7, 15), alpha=False), fit=2)
+    whole = model.generate_all(Request("cat", seed=1, images=3, edit=some))
+    alone = model.generate_all(Request("cat", seed=2, edit=some))
+    assert np.array_equal(np.asarray(whole[1]), np.asarray(alone[0]))
+
+
+def test_a_diffusion_model_is_not_fitted(tiny: TinyModels) -> None:
+    original = photo((SIDE, SIDE))
+    everywhere = Image.new("L", original.size, 255)
+    assert "fit" not in edit(onnx(tiny.teacher), Edit(original, everywhere), steps=2).record.sampler_settings
+    with pytest.raises(RequestError, match="fit needs the sampler consistency, not") as refused:
+        edit(onnx(tiny.teacher), Edit(original, everywhere, fit=1))
+    assert refused.value.field == "fit"
 
 
 def test_a_model_without_prompt_edits_too(tiny: TinyModels) -> None:

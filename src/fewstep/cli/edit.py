@@ -77,7 +77,16 @@ Options = Annotated[Drawing, tyro.conf.arg(name="")]
 PLAIN = Drawing()
 
 
-def inpaint(image: Path, prompt: str = "", /, *, mask: Path, strength: float = 1.0, drawing: Options = PLAIN) -> int:
+def inpaint(
+    image: Path,
+    prompt: str = "",
+    /,
+    *,
+    mask: Path,
+    strength: float = 1.0,
+    fit: int | None = None,
+    drawing: Options = PLAIN,
+) -> int:
     """Fill the part of an image that a mask leaves open; all the rest comes back bit for bit.
 
     Args:
@@ -85,11 +94,13 @@ def inpaint(image: Path, prompt: str = "", /, *, mask: Path, strength: float = 1
         prompt: What to draw there.
         mask: An image of the same size: its transparent pixels may change, or its white ones if it has no alpha.
         strength: How little is left of what stood there, above 0 to 1; at 1 it is not looked at.
+        fit: Corrections of the noise, so that what is drawn fits what is kept, 0 to 8; each costs two evaluations of
+            the network. If left out 1 for few-step models that start from noise alone.
         drawing: How to draw.
     """
     from fewstep.generation import Edit
 
-    edit = Edit(open_image(image, "image"), open_image(mask, "mask"), strength)
+    edit = Edit(open_image(image, "image"), open_image(mask, "mask"), strength, fit)
     return drawing.run(prompt, edit)
 
 

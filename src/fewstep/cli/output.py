@@ -133,7 +133,7 @@ def progress(text: str) -> None:
 
 def say_table(rows: Sequence[Mapping[str, Any]], json: str | None) -> None:
     """Say rows of equal keys in columns."""
-    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(rows[0]))]
     for line in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), json)

@@ -19,6 +19,11 @@ from fewstep.models.saved import ModelSpec
 OPAQUE = 128
 """From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
 
+MAX_FIT = 8
+
+FITTING = ("consistency",)
+"""Samplers whose start can be corrected: they go on from the estimate alone."""
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -30,11 +35,15 @@ class Edit:
             mask that is transparent nowhere, the white ones. The others come back unchanged. None: all may change.
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
             1 with a mask (what stood there is not looked at), 0.5 without.
+        fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
+            8, two evaluations of the network each. None: 1 where the edit starts from noise alone and the sampler is
+            `consistency`, else 0.
     """
 
     image: Image.Image
     mask: Image.Image | None = None
     strength: float | None = None
+    fit: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("image", self.image), ("mask", self.mask)):
@@ -48,6 +57,23 @@ class Edit:
         strength = self.strength
         if strength is not None and (isinstance(strength, bool) or not 0 < strength <= 1):
             raise RequestError("strength", f"strength must be above 0 and at most 1, got {strength}")
+        fit = self.fit
+        if fit is not None and (isinstance(fit, bool) or not isinstance(fit, int) or not 0 <= fit <= MAX_FIT):
+            raise RequestError("fit", f"fit must be a whole number between 0 and {MAX_FIT}, got {fit}")
+        if fit and self.mask is None:
+            raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
+
+    def chosen_fit(self, sampler: str) -> int:
+        """`fit`, or what it is if left open.
+
+        Raises:
+            RequestError: corrections for a sampler whose model does not jump to clean.
+        """
+        if self.fit and sampler not in FITTING:
+            raise RequestError("fit", f"fit needs the sampler {' or '.join(FITTING)}, not '{sampler}'")
+        if self.fit is None:
+            return int(self.mask is not None and self.chosen_strength == 1 and sampler in FITTING)
+        return self.fit
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget, require_targets
 from fewstep.core.randomness import Noise
-from fewstep.editing import Constrained, Known, grid_from, level_of
+from fewstep.editing import Constrained, Fitted, Known, grid_from, level_of
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
 from fewstep.generation.errors import RequestError
@@ -135,15 +135,16 @@ class Model:
             )
         count = request.images
         settings: dict[str, Any] = {}
-        levels, start, known = self._grid(steps), None, None
+        levels, start, known, fit = self._grid(steps), None, None, 0
         if edit := request.edit:
             data, free = edit.data(spec), edit.free(spec)
             known = None if free is None else Known(data, free)
+            fit = edit.chosen_fit(sampler)
             if edit.chosen_strength < 1:
                 start, ratio = data, level_of(edit.chosen_strength, spec.sigma_max)
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
                 levels = grid_from(ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
-            settings = {"edit": edit.name, "strength": edit.chosen_strength}
+            settings = {"edit": edit.name, "strength": edit.chosen_strength} | ({"fit": fit} if fit else {})
         if gamma is not None and len(levels) > 2:
             settings = {"gamma": gamma, **settings}
         transparent = spec.pixel_format == "rgba_premultiplied"
@@ -160,6 +161,7 @@ class Model:
             control=control,
             start=start,
             known=known,
+            fit=fit,
             size=request.size or (edit.own_size if edit else None),
             background=(request.background or "transparent") if transparent else None,
             parents=_parents(request),
@@ -217,6 +219,8 @@ class Model:
             null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
             estimator = Guided(estimator, null, plan.guidance)
         if plan.known is not None:
+            if plan.fit:
+                estimator = Fitted(estimator, plan.known, plan.fit)
             estimator = Constrained(estimator, plan.known)
         noise = Noise(plan.seeds, self.spec.conditioning.codec.shape(self.spec.pixels))
         x = noise(0) * np.float32(plan.levels.sigma[0])

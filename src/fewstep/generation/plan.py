@@ -45,6 +45,7 @@ class Plan:
         layout: how they are laid back onto an edited image, or None.
         start: data [1, ...] to go out from, where the levels begin below pure noise.
         known: what an edit keeps: data [1, ...] and Ω, or None.
+        fit: corrections of the noise before each estimate, so that it agrees with what is known.
         settings: what the sampler was told beside the levels.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     control: Any = None
     start: Any = None
     known: Known | None = None
+    fit: int = 0
     size: tuple[int, int] | None = None
     background: str | None = None
     parents: tuple[str, ...] = ()

@@ -64,7 +64,9 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
     _check_at_most("steps", asked.steps, settings.most_steps)
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
-    edit = Edit(upload.image, upload.mask, getattr(asked, "strength", None)) if upload.image is not None else None
+    edit = None
+    if upload.image is not None:
+        edit = Edit(upload.image, upload.mask, getattr(asked, "strength", None), getattr(asked, "fit", None))
     request = Request(
         prompt=prompt,
         seed=asked.seed,

@@ -64,6 +64,7 @@ class EditFields(Asked):
 
     prompt: str = ""
     strength: Number | None = Field(None, gt=0, le=1)
+    fit: Whole | None = Field(None, ge=0, le=8, description="How often the start is fitted to what a mask keeps.")
 
 
 class Source(BaseModel):

@@ -1,0 +1,113 @@
+"""Starts that fit what is known: the noise is moved until the estimate agrees with the data.
+
+A consistency function f turns noise into data in one jump, so what is known of the data says something of the noise.
+Of the starts whose estimate agrees, the one nearest to a random start is a draw from the conditional distribution
+where f is linear (Matheron's rule: Hoffman & Ribak 1991), and close to one elsewhere (randomise then optimise:
+Bardsley et al. 2014). Replacement alone (`Known`) tells the free part of the known one only between two jumps.
+
+The corrections are conjugate gradients of least distance (Craig's method): with r = (1 − Ω)·(known − f(x)),
+
+    p ← Jᵀr + (‖r‖²/‖r_before‖²)·p,     x ← x + (‖r‖²/‖p‖²)·p
+
+The Jacobian of f is symmetric for Gaussian data and nearly so for images, so Jᵀr ≈ J·r, a difference of two
+estimates: no network needs a backward pass. Where f is bent a step can lead away; it is taken back, and the next is
+shorter and starts afresh.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fewstep.core.arrays import Array, Condition, batch_of, divide, like, namespace, per_sample
+from fewstep.core.checks import check_at_least
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Estimator, Targets, require_targets
+from fewstep.editing.constraints import Known
+
+PROBE = 0.2
+"""How far the second estimate of a difference is taken from the first: the root mean square in units of σ."""
+
+FARTHEST = 4.0
+"""How much ‖r‖² may grow in one step: on the way of least distance it need not fall each time."""
+
+SHORTER = 0.3
+"""How much shorter a sample's next step is after one that led away."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A consistency function that looks for noise whose estimate agrees with what is known: an estimator again.
+
+    Args:
+        estimator: a consistency function or a flow map.
+        known: what its estimates should agree with. It is not put in its place: that is `Constrained`'s.
+        times: corrections of each estimate, at two evaluations each. Of all estimates on the way each sample gets the
+            one that is nearest to what is known.
+
+    Raises:
+        UnsupportedTarget: the estimator is a denoiser.
+        ValueError: times is negative.
+    """
+
+    estimator: Estimator
+    known: Known
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        check_at_least(0, times=self.times)
+        require_targets(self.estimator, Targets.CLEAN, "fitting")
+
+    @property
+    def targets(self) -> Targets:
+        return self.estimator.targets
+
+    @property
+    def epsilon(self) -> float:
+        return self.estimator.epsilon
+
+    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+        """1 + 2·times evaluations."""
+        xp = namespace(x)
+        best = estimate = self.estimator(x, at, to, cond)
+        gap = self._gap(estimate)
+        least = squared = before = _squared(gap)
+        along, share = x * 0, squared * 0 + 1
+        for _ in range(self.times):
+            along = self._slope(x, at, to, cond, estimate, gap) + per_sample(divide(squared, before), x) * along
+            moved = x + per_sample(share * divide(squared, _squared(along)), x) * along
+            there = self.estimator(moved, at, to, cond)
+            left = self._gap(there)
+            reached = _squared(left)
+            best, least = _where(reached < least, there, best), xp.where(reached < least, reached, least)
+            kept = reached < FARTHEST * squared
+            x, estimate, gap = _where(kept, moved, x), _where(kept, there, estimate), _where(kept, left, gap)
+            along, share = _where(kept, along, 0 * along), xp.where(kept, share, SHORTER * share)
+            before, squared = squared, xp.where(kept, reached, squared)
+        return best
+
+    def _gap(self, estimate: Array) -> Array:
+        """r: what is known less the estimate, 0 where the estimate decides."""
+        xp = namespace(estimate)
+        known, free = (
+            xp.astype(like(values, estimate), estimate.dtype) for values in (self.known.data, self.known.free)
+        )
+        return (known - estimate) * (1 - free)
+
+    def _slope(self, x: Array, at: Level, to: Level, cond: Condition, estimate: Array, gap: Array) -> Array:
+        """Jᵀr."""
+        size = namespace(x).sqrt(_squared(gap) / math.prod(x.shape[1:]))
+        probe = divide(PROBE * batch_of(at.sigma, x), size)
+        there = self.estimator(x + per_sample(probe, x) * gap, at, to, cond)
+        return per_sample(divide(size * 0 + 1, probe), x) * (there - estimate)
+
+
+def _where(which: Array, these: Array, those: Array) -> Array:
+    """Samples of `these` where `which` [b], else of `those`."""
+    return namespace(these).where(which[(..., *[None] * (these.ndim - 1))], these, those)
+
+
+def _squared(values: Array) -> Array:
+    """‖·‖² of each sample [b]."""
+    xp = namespace(values)
+    return xp.sum(xp.reshape(values * values, (values.shape[0], -1)), axis=1)

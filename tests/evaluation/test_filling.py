@@ -1,0 +1,47 @@
+"""The halves of real pictures that a model fills without being told what they show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewstep.evaluation import filling
+from fewstep.evaluation.filling import fillings
+from fewstep.evaluation.subjects import EmojiSubject
+from fewstep.generation import Model, RequestError
+
+
+def test_every_way_is_counted_and_judged(
+    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "WAYS", ((1, 0), (1, 2), (2, 1)))
+    rows = fillings(pair[0], subject, n=3)
+    assert [(row.steps, row.fit, row.evaluations) for row in rows] == [(1, 0, 1), (1, 2, 5), (2, 1, 6)]
+    assert all(0 < row.error < 1 and 0 <= row.right <= 1 for row in rows)
+    assert fillings(pair[0], subject, n=3) == rows
+
+
+def test_the_true_half_has_no_error_and_is_recognised(
+    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that hands the picture back as it came, mask and all, would fill in the truth."""
+    monkeypatch.setattr(filling, "WAYS", ((1, 0),))
+    real = Model.generate
+
+    def truth(self: Model, prompt: str, **choices: object) -> object:
+        drawn = real(self, prompt, **choices)
+        edit = choices["edit"]
+        drawn.paste(edit.image)  # type: ignore[attr-defined]
+        return drawn
+
+    monkeypatch.setattr(Model, "generate", truth)
+    (row,) = fillings(pair[0], subject, n=12)
+    asks = subject.asks(12, 0)
+    right = [name == ask.name for name, ask in zip(subject.judge(subject.real(asks, 0)).names, asks, strict=True)]
+    assert row.error == pytest.approx(0, abs=0.005)  # bytes
+    assert row.right == pytest.approx(np.mean(right), abs=0.1)
+
+
+def test_a_diffusion_model_is_refused(pair: tuple[Model, Model], subject: EmojiSubject) -> None:
+    with pytest.raises(RequestError, match="consistency"):
+        fillings(pair[1], subject, n=2)
