@@ -21,7 +21,8 @@ def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
     """Error over evaluations, both logarithmic, a panel for each kind of data and budget.
 
     Args:
-        rows: with data, budget, method, sampler, evaluations, error, spread and measure.
+        rows: with data, budget, method, sampler, evaluations, error, errors and measure. Bars reach from the least
+            error of a seed to the largest.
         floor: errors below are drawn here: an excess may be 0 and less. Those that are no number
             are left out.
     """
@@ -72,8 +73,8 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, di
         axes.errorbar(
             [row["evaluations"] for row in points],
             shown,
-            yerr=[[min(row["spread"], value - floor) for row, value in zip(points, shown, strict=True)],
-                  [row["spread"] for row in points]],
+            yerr=[[value - max(min(row["errors"]), floor) for row, value in zip(points, shown, strict=True)],
+                  [max(*row["errors"], floor) - value for row, value in zip(points, shown, strict=True)]],
             elinewidth=0.6,
             lw=1.1,
             ls=LINES[_kind(sampler)],
