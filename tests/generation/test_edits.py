@@ -189,14 +189,21 @@ def test_what_is_wrong_is_named(wrong: dict[str, Any], field: str) -> None:
     ("choices", "steps", "evaluations"),
     [({}, 1, 3), ({}, 2, 6), ({"fit": 0}, 2, 2), ({"fit": 4}, 1, 9), ({"strength": 0.9}, 1, 1)],
 )
-def test_what_a_mask_keeps_is_fitted_unless_said_otherwise(
+def test_what_a_mask_keeps_is_fitted_where_nothing_else_says_what_to_draw(
     model: Model, choices: dict[str, Any], steps: int, evaluations: int
 ) -> None:
     original = photo((SIDE, SIDE))
     open_left = mask(original.size, (0, 0, 7, 15), alpha=False)
-    record = edit(model, Edit(original, open_left, **choices), steps=steps).record
+    record = edit(model, Edit(original, open_left, **choices), prompt="", steps=steps).record
     assert record.network_evaluations == evaluations
     assert record.sampler_settings.get("fit", 0) == (evaluations // steps - 1) // 2
+
+
+def test_a_prompt_is_fitted_only_if_asked(model: Model) -> None:
+    original = photo((SIDE, SIDE))
+    open_left = mask(original.size, (0, 0, 7, 15), alpha=False)
+    costs = [edit(model, Edit(original, open_left, fit=fit), steps=1).record.network_evaluations for fit in (None, 2)]
+    assert costs == [1, 5]
 
 
 def test_a_fitted_picture_does_not_depend_on_its_batch(model: Model) -> None:

@@ -95,7 +95,7 @@ def inpaint(
         mask: An image of the same size: its transparent pixels may change, or its white ones if it has no alpha.
         strength: How little is left of what stood there, above 0 to 1; at 1 it is not looked at.
         fit: Corrections of the noise, so that what is drawn fits what is kept, 0 to 8; each costs two evaluations of
-            the network. If left out 1 for few-step models that start from noise alone.
+            the network. If left out 1 without a prompt, 0 with one.
         drawing: How to draw.
     """
     from fewstep.generation import Edit

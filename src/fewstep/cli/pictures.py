@@ -1,4 +1,4 @@
-"""`fewstep pictures`: what docs/concepts.md shows."""
+"""`fewstep pictures`: what the docs show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from fewstep.cli.output import check_writable, say
 
 PLANE = ("trajectories", "paths", "estimates", "renoising", "guidance")
-SHEETS = ("same-seed", "teacher-steps")
+SHEETS = ("same-seed", "teacher-steps", "filled")
 
 
 def pictures(
@@ -17,7 +17,7 @@ def pictures(
     seed: int = 7,
     only: tuple[str, ...] = (),
 ) -> int:
-    """Make the pictures of docs/concepts.md: drawings in the plane, and sheets of a model's own images.
+    """Make the pictures of the docs: drawings in the plane, and sheets of a model's own images.
 
     The drawings need matplotlib (pip install 'fewstep[train]'), the sheets a model and its teacher.
 
@@ -26,7 +26,8 @@ def pictures(
         model: The few-step model of the sheets.
         teacher: The diffusion model it was distilled from.
         seed: Of all noise.
-        only: Make just these: trajectories, paths, estimates, renoising, guidance, same-seed, teacher-steps.
+        only: Make just these: trajectories, paths, estimates, renoising, guidance, same-seed, teacher-steps,
+            filled.
     """
     unknown = [name for name in only if name not in PLANE + SHEETS]
     if unknown:
@@ -46,10 +47,14 @@ def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None
     from fewstep.evaluation import sheets
     from fewstep.generation import load
 
-    slow = load(teacher)
+    fast, slow = load(model), load(teacher)
+    drawn = {
+        "same-seed": lambda: sheets.same_seed(fast, slow, seed),
+        "teacher-steps": lambda: sheets.estimates(slow, seed),
+        "filled": lambda: sheets.filled(fast, slow, seed),
+    }
     for name, file in files.items():
-        page = sheets.same_seed(load(model), slow, seed) if name == "same-seed" else sheets.estimates(slow, seed)
-        page.save(file, optimize=True)
+        drawn[name]().save(file, optimize=True)
         say(str(file))
 
 

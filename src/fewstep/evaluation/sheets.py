@@ -1,13 +1,13 @@
-"""Sheets of a model's own images for docs/concepts.md: one seed at several costs, estimates on the way."""
+"""Sheets of a model's own images for the docs: one seed at several costs, estimates on the way, halves filled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fewstep.generation import Model, Request
+from fewstep.generation import Edit, Model, Request
 from fewstep.generation.images import to_image
 
 PROMPTS = ("red apple", "cat face", "rocket", "octopus", "sunflower", "sailboat")
@@ -55,6 +55,23 @@ def estimates(teacher: Model, seed: int, prompts: int = 2, columns: int = 9) -> 
     )
 
 
+def filled(model: Model, teacher: Model, seed: int, fits: Sequence[int] = (0, 1, 4)) -> Image.Image:
+    """Right halves of the teacher's pictures, filled by the model in one step, with only the left ones to go by."""
+    asked = [replace(request, background=None) for request in _requests(teacher, seed, teacher.spec.steps)]
+    whole = [teacher.generate_all(request)[0] for request in asked]
+    width, height = whole[0].size
+    mask = Image.new("L", (width, height), "black")
+    mask.paste("white", (width // 2, 0, width, height))
+    kept = [Image.composite(Image.new(image.mode, image.size, "lightgrey"), image, mask) for image in whole]
+    rows = [Row("kept", "", kept)]
+    for fit in fits:
+        requests = [Request(seed=seed, steps=1, edit=Edit(image, mask, fit=fit)) for image in whole]
+        images = [model.generate_all(request)[0] for request in requests]
+        evaluations = images[0].record.network_evaluations
+        rows.append(Row(f"fit {fit}", f"{evaluations} evaluation{'s' if evaluations > 1 else ''}", images))
+    return sheet([*rows, Row("before", "", whole)])
+
+
 def sheet(rows: Sequence[Row], above: Sequence[str] = (), below: Sequence[Sequence[str]] = ()) -> Image.Image:
     """Rows of images on white.
 
@@ -79,7 +96,8 @@ def sheet(rows: Sequence[Row], above: Sequence[str] = (), below: Sequence[Sequen
         draw.text((GAP, top + side / 2 + 4), row.note, fill=SOFT, font=font)
         for column, image in enumerate(row.images):
             left = LEFT + column * (side + GAP)
-            page.paste(image.convert("RGB").resize((side, side), Image.Resampling.NEAREST), (left, top))
+            large = image.convert("RGBA").resize((side, side), Image.Resampling.NEAREST)
+            page.paste(large, (left, top), large)
             if below:
                 text = below[number % len(below)][column]
                 draw.text((left + side / 2, top + side + 9), text, fill=SOFT, font=font, anchor="mm")

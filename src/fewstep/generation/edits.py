@@ -36,8 +36,8 @@ class Edit:
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
             1 with a mask (what stood there is not looked at), 0.5 without.
         fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
-            8, two evaluations of the network each. None: 1 where the edit starts from noise alone and the sampler is
-            `consistency`, else 0.
+            8, two evaluations of the network each. None: 1 where nothing else says what to draw (no prompt and no
+            label, a start from noise alone, the sampler `consistency`), else 0.
     """
 
     image: Image.Image
@@ -63,8 +63,12 @@ class Edit:
         if fit and self.mask is None:
             raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
 
-    def chosen_fit(self, sampler: str) -> int:
+    def chosen_fit(self, sampler: str, is_told: bool) -> int:
         """`fit`, or what it is if left open.
+
+        Args:
+            sampler: of the request.
+            is_told: whether a prompt or label says what to draw.
 
         Raises:
             RequestError: corrections for a sampler whose model does not jump to clean.
@@ -72,7 +76,7 @@ class Edit:
         if self.fit and sampler not in FITTING:
             raise RequestError("fit", f"fit needs the sampler {' or '.join(FITTING)}, not '{sampler}'")
         if self.fit is None:
-            return int(self.mask is not None and self.chosen_strength == 1 and sampler in FITTING)
+            return int(self.mask is not None and self.chosen_strength == 1 and sampler in FITTING and not is_told)
         return self.fit
 
     @property
