@@ -17,12 +17,12 @@ from tiny_models import TinyModels
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
-    "edit vary", "edit stroke", "edit inpaint", "tune-levels",
+    "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "tune-levels",
 ]  # fmt: skip
 
 ARGUMENTS = {
     "show": " x", "record": " x", "preview": " x", "vary": " plain.png", "stroke": " plain.png",
-    "inpaint": " plain.png --mask plain.png", "tune-levels": " x",
+    "inpaint": " plain.png --mask plain.png", "outpaint": " plain.png --margin 0.5", "tune-levels": " x",
 }  # fmt: skip
 
 WITHOUT = """
@@ -110,6 +110,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "edit of no image": ("edit vary no.png --model {model}", "there is no image 'no.png'"),
     "edit of words": ("edit stroke notes.txt --model {model}", "'notes.txt' is no image"),
     "edit without a mask": ("edit inpaint plain.png x --model {model}", "--mask"),
+    "edit beyond no border": ("edit outpaint plain.png x --model {model}", "leave nothing to draw"),
+    "edit far beyond": ("edit outpaint plain.png x --margin 3 --model {model}", "left must be between 0 and 2, got 3"),
     "edit with no mask": ("edit inpaint plain.png x --mask no.png --model {model}", "there is no mask 'no.png'"),
     "edit of strength 0": ("edit vary plain.png --strength 0 --model {model}", "strength must be above 0 and at most 1, got 0"),
     "edit with two steps more": ("edit vary plain.png --steps 0 --model {model}", "steps must be a whole number"),

@@ -199,6 +199,34 @@ def test_what_a_mask_keeps_is_fitted_where_nothing_else_says_what_to_draw(
     assert record.sampler_settings.get("fit", 0) == (evaluations // steps - 1) // 2
 
 
+def test_beyond_the_borders_is_drawn_and_the_image_kept_to_the_bit(model: Model) -> None:
+    original = photo((40, 20), "RGBA")
+    drawn = edit(model, Edit.beyond(original, left=0.5, bottom=1.0))
+    assert drawn.size == (60, 40)
+    assert np.array_equal(np.asarray(drawn)[:20, 20:], np.asarray(original))
+    assert np.asarray(drawn)[25:].std() > 0
+    assert drawn.record.sampler_settings["edit"] == "outpaint"
+    assert drawn.record.network_evaluations == 9 * drawn.record.steps
+    assert drawn.record.parents == (image_hash(original),)
+    picture = model.generate("cat", seed=1)
+    assert edit(model, Edit.beyond(picture, top=0.1)).record.parents == (picture.record.id,)
+
+
+@pytest.mark.parametrize(
+    ("choices", "field"),
+    [({}, "left"), ({"left": -0.1}, "left"), ({"bottom": 2.1}, "bottom"), ({"top": True}, "top")],
+)
+def test_margins_out_of_range_are_named(choices: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Edit.beyond(photo(), **choices)
+    assert refused.value.field == field
+
+
+def test_margins_of_a_large_image_stay_within_bounds() -> None:
+    with pytest.raises(RequestError, match="sides of at most 8192, got 10000x10"):
+        Edit.beyond(Image.new("L", (5000, 10)), right=1.0)
+
+
 def test_a_prompt_is_fitted_only_if_asked(model: Model) -> None:
     original = photo((SIDE, SIDE))
     open_left = mask(original.size, (0, 0, 7, 15), alpha=False)

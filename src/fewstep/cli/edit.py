@@ -1,4 +1,4 @@
-"""`fewstep edit inpaint | stroke | vary`: images made from images, by the model as it is."""
+"""`fewstep edit inpaint | outpaint | stroke | vary`: images made from images, by the model as it is."""
 
 from __future__ import annotations
 
@@ -102,6 +102,40 @@ def inpaint(
 
     edit = Edit(open_image(image, "image"), open_image(mask, "mask"), strength, fit)
     return drawing.run(prompt, edit)
+
+
+def outpaint(
+    image: Path,
+    prompt: str = "",
+    /,
+    *,
+    margin: float = 0.0,
+    left: float | None = None,
+    top: float | None = None,
+    right: float | None = None,
+    bottom: float | None = None,
+    fit: int | None = None,
+    drawing: Options = PLAIN,
+) -> int:
+    """Draw what lies beyond an image's borders; the image itself comes back bit for bit.
+
+    Args:
+        image: The image.
+        prompt: What the whole shows. A model that knows things at one size draws them once more around the image:
+            leave it empty then.
+        margin: How far beyond each border, in shares of the image's width or height, 0 to 2.
+        left: How far to the left, instead of margin; likewise the others.
+        top: How far upwards.
+        right: How far to the right.
+        bottom: How far downwards.
+        fit: As for fewstep edit inpaint; 4 if left out.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
+    far = {name: margin if share is None else share for name, share in sides.items()}
+    return drawing.run(prompt, Edit.beyond(open_image(image, "image"), **far, fit=fit))
 
 
 def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: Options = PLAIN) -> int:

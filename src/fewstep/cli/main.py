@@ -22,6 +22,7 @@ PROGRAM = "fewstep"
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
     "edit inpaint": ("fewstep.cli.edit:inpaint", "fill the part of an image that a mask leaves open"),
+    "edit outpaint": ("fewstep.cli.edit:outpaint", "draw what lies beyond an image's borders"),
     "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
     "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
     "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),

@@ -20,6 +20,8 @@ OPAQUE = 128
 """From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
 
 MAX_FIT = 8
+MOST_BEYOND = 2.0
+MOST_PIXELS = 8192
 
 FITTING = ("consistency",)
 """Samplers whose start can be corrected: they go on from the estimate alone."""
@@ -36,14 +38,16 @@ class Edit:
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
             1 with a mask (what stood there is not looked at), 0.5 without.
         fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
-            8, two evaluations of the network each. None: 1 where nothing else says what to draw (no prompt and no
-            label, a start from noise alone, the sampler `consistency`), else 0.
+            8, two evaluations of the network each. None: with the sampler `consistency` and a start from noise alone
+            4 for outpainting and 1 where nothing else says what to draw (no prompt and no label), else 0.
+        inner: of outpainting, the image without its margins, which the record names (`Edit.beyond`).
     """
 
     image: Image.Image
     mask: Image.Image | None = None
     strength: float | None = None
     fit: int | None = None
+    inner: Image.Image | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("image", self.image), ("mask", self.mask)):
@@ -63,6 +67,47 @@ class Edit:
         if fit and self.mask is None:
             raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
 
+    @classmethod
+    def beyond(
+        cls,
+        image: Image.Image,
+        *,
+        left: float = 0.0,
+        top: float = 0.0,
+        right: float = 0.0,
+        bottom: float = 0.0,
+        fit: int | None = None,
+    ) -> Edit:
+        """Outpainting: what lies beyond an image's borders may be drawn, the image is kept.
+
+        Args:
+            image: Pillow's, of any size and mode.
+            left, top, right, bottom: how far beyond, in shares of the image's width or height, 0 to 2.
+            fit: as above.
+
+        Raises:
+            RequestError: a share is out of range, or all are 0.
+        """
+        shares = {"left": left, "top": top, "right": right, "bottom": bottom}
+        for name, share in shares.items():
+            if isinstance(share, bool) or not 0 <= share <= MOST_BEYOND:
+                raise RequestError(name, f"{name} must be between 0 and {MOST_BEYOND:g}, got {share}")
+        if not isinstance(image, Image.Image):
+            raise RequestError("image", f"image must be a Pillow image, got a {type(image).__name__}")
+        width, height = image.size
+        at = round(left * width), round(top * height)
+        size = at[0] + width + round(right * width), at[1] + height + round(bottom * height)
+        if size == image.size:
+            raise RequestError("left", "left, top, right and bottom leave nothing to draw: one must be above 0")
+        if max(size) > MOST_PIXELS:
+            raise RequestError(
+                "image", f"image with its margins must have sides of at most {MOST_PIXELS}, got {size[0]}x{size[1]}"
+            )
+        canvas, mask = Image.new("RGBA", size), Image.new("L", size, "white")
+        canvas.paste(image.convert("RGBA"), at)
+        mask.paste("black", (*at, at[0] + width, at[1] + height))
+        return cls(canvas, mask, fit=fit, inner=image)
+
     def chosen_fit(self, sampler: str, is_told: bool) -> int:
         """`fit`, or what it is if left open.
 
@@ -76,12 +121,15 @@ class Edit:
         if self.fit and sampler not in FITTING:
             raise RequestError("fit", f"fit needs the sampler {' or '.join(FITTING)}, not '{sampler}'")
         if self.fit is None:
-            return int(self.mask is not None and self.chosen_strength == 1 and sampler in FITTING and not is_told)
+            is_open = self.mask is not None and self.chosen_strength == 1 and sampler in FITTING
+            return (4 if self.inner is not None else int(not is_told)) if is_open else 0
         return self.fit
 
     @property
     def name(self) -> str:
         """What the record calls it."""
+        if self.inner is not None:
+            return "outpaint"
         return "inpaint" if self.mask is not None else "restart"
 
     @property

@@ -313,7 +313,7 @@ class Model:
 
 def _parents(request: Request) -> tuple[str, ...]:
     """What a request's pictures are made from: the id of an edited image that has a record, else its hash."""
-    edited = None if request.edit is None else request.edit.image
+    edited = None if request.edit is None else request.edit.inner or request.edit.image
     return tuple(
         image.record.id if isinstance(image, GeneratedImage) else image_hash(image)
         for image in (edited, request.control)
