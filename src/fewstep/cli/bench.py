@@ -152,6 +152,7 @@ def edits(
     model: str | None = None,
     n: int = 200,
     seed: int = 0,
+    recogniser: Path | None = None,
     threads: int | None = None,
     json: str | None = None,
 ) -> int:
@@ -166,6 +167,7 @@ def edits(
         model: A built-in model, a directory, or user/name on the hub: emoji from text, or digits by class.
         n: Pictures to fill.
         seed: Chooses them and the noise.
+        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
         threads: Of one network call, the judge's too; one a core if left out.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
@@ -188,7 +190,7 @@ def edits(
         check_seed(seed)
         check_seed(seed + n)
         loaded = load(model, threads=threads)
-        subject = subject_for(loaded, threads=threads)
+        subject = subject_for(loaded, recogniser, threads)
         rows = [asdict(row) for row in fillings(loaded, subject, n, seed, progress)]
     say_table(rows, json)
     write_json(json, rows)
