@@ -85,3 +85,15 @@ def test_the_tables_of_methods_are_what_the_command_prints_of_the_rows(
     for found in shown:
         assert command_line.run(["bench", "methods", "--read", found["rows"]]) == 0
         assert capsys.readouterr().out == found["table"], found["rows"]
+
+
+def test_the_table_of_inpainting_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Up to the last digits, which differ between machines."""
+    page = (ROOT / "docs" / "edit.md").read_text(encoding="utf-8")
+    shown = page.split("    fewstep bench edits\n")[1].split("```text\n")[1].split("```")[0].splitlines()
+    assert command_line.run(["bench", "edits"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert shown[0] == printed[0]
+    rows = [[[float(cell) for cell in line.split()] for line in lines[1:]] for lines in (shown, printed)]
+    assert [len(row) for row in rows[0]] == [len(row) for row in rows[1]]
+    assert all(a == pytest.approx(b, abs=0.003) for a, b in zip(*rows, strict=True))

@@ -14,6 +14,7 @@ from fewstep.data.toys import ring
 from fewstep.evaluation import plane, sheets
 from fewstep.evaluation.exact import Exact
 from subjects import normal
+from tiny_models import SIDE, TinyModels, onnx
 
 LARGEST = 150_000  # bytes of one picture
 
@@ -59,3 +60,14 @@ def test_a_sheet_has_room_for_every_image_and_text() -> None:
     page = sheets.sheet(rows, above=["a", "b", "c"], below=[["1", "2", "3"]])
     red = np.all(np.asarray(page) == (255, 0, 0), axis=2)
     assert red.sum() == 6 * (3 * 32) ** 2
+
+
+def test_a_filled_half_keeps_the_other_and_costs_two_evaluations_a_correction(tiny: TinyModels) -> None:
+    page = np.asarray(sheets.filled(onnx(tiny.student), onnx(tiny.teacher), seed=1, fits=(0, 2)))
+    side = sheets.CELL // SIDE * SIDE
+    top = [sheets.GAP + row * (side + sheets.GAP) for row in range(4)]
+    kept, plain, fitted, before = (page[y : y + side, sheets.LEFT : sheets.LEFT + side].astype(int) for y in top)
+    for row in (kept, plain, fitted):
+        np.testing.assert_allclose(row[:, : side // 2], before[:, : side // 2], atol=1)
+    assert (kept[:, side // 2 :] == 211).all()  # light grey
+    assert not np.array_equal(plain[:, side // 2 :], before[:, side // 2 :])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from fewstep.evaluation import filling
 from fewstep.evaluation.filling import fillings
 from fewstep.evaluation.subjects import EmojiSubject
-from fewstep.generation import Model, RequestError
+from fewstep.generation import GeneratedImage, Model, RequestError
 
 
 def test_every_way_is_counted_and_judged(
@@ -28,10 +30,9 @@ def test_the_true_half_has_no_error_and_is_recognised(
     monkeypatch.setattr(filling, "WAYS", ((1, 0),))
     real = Model.generate
 
-    def truth(self: Model, prompt: str, **choices: object) -> object:
+    def truth(self: Model, prompt: str, **choices: Any) -> GeneratedImage:
         drawn = real(self, prompt, **choices)
-        edit = choices["edit"]
-        drawn.paste(edit.image)  # type: ignore[attr-defined]
+        drawn.paste(choices["edit"].image)
         return drawn
 
     monkeypatch.setattr(Model, "generate", truth)

@@ -214,7 +214,15 @@ def test_beyond_the_borders_is_drawn_and_the_image_kept_to_the_bit(model: Model)
 
 @pytest.mark.parametrize(
     ("choices", "field"),
-    [({}, "left"), ({"left": -0.1}, "left"), ({"bottom": 2.1}, "bottom"), ({"top": True}, "top")],
+    [
+        ({}, "left"),
+        ({"left": -0.1}, "left"),
+        ({"bottom": 2.1}, "bottom"),
+        ({"top": True}, "top"),
+        ({"right": "far"}, "right"),
+        ({"right": float("nan")}, "right"),
+        ({"left": 0.001}, "left"),
+    ],
 )
 def test_margins_out_of_range_are_named(choices: dict[str, Any], field: str) -> None:
     with pytest.raises(RequestError) as refused:
@@ -234,6 +242,14 @@ def test_a_prompt_is_fitted_only_if_asked(model: Model) -> None:
     assert costs == [1, 5]
 
 
+def test_noise_that_is_kept_between_steps_is_not_fitted(model: Model) -> None:
+    original = photo((SIDE, SIDE))
+    open_left = mask(original.size, (0, 0, 7, 15), alpha=False)
+    assert edit(model, Edit(original, open_left), prompt="", steps=2, gamma=0.5).record.network_evaluations == 2
+    with pytest.raises(RequestError, match=r"'consistency' with gamma 0\.5"):
+        edit(model, Edit(original, open_left, fit=1), steps=2, gamma=0.5)
+
+
 def test_a_fitted_picture_does_not_depend_on_its_batch(model: Model) -> None:
     original = photo((SIDE, SIDE))
     some = Edit(original, mask(original.size, (0, 0, 7, 15), alpha=False), fit=2)
@@ -246,7 +262,7 @@ def test_a_diffusion_model_is_not_fitted(tiny: TinyModels) -> None:
     original = photo((SIDE, SIDE))
     everywhere = Image.new("L", original.size, 255)
     assert "fit" not in edit(onnx(tiny.teacher), Edit(original, everywhere), steps=2).record.sampler_settings
-    with pytest.raises(RequestError, match="fit needs the sampler consistency, not") as refused:
+    with pytest.raises(RequestError, match="fit needs the sampler 'consistency' with gamma 1, got 'heun'") as refused:
         edit(onnx(tiny.teacher), Edit(original, everywhere, fit=1))
     assert refused.value.field == "fit"
 

@@ -138,17 +138,6 @@ def test_a_boolean_is_no_number(server: Running, field: str, value: bool) -> Non
     assert f"got {json.dumps(value)}" in refused(edit(server, **{field: value}), field)
 
 
-def test_an_edit_is_fitted_as_often_as_asked(server: Running) -> None:
-    buffer = io.BytesIO()
-    Image.new("L", (20, 12), "white").save(buffer, "PNG")
-    mask = {"image_url": data_url(buffer.getvalue())}
-    costs = [edit(server, mask=mask, fit=fit, steps=1).body["network_evaluations"] for fit in (0, 2)]
-    assert costs == [1, 5]
-    parts = ("fit", "1"), ("steps", "1"), ("image", png()), ("mask", buffer.getvalue())
-    assert form(server.url, "/v1/images/edits", *parts).body["network_evaluations"] == 3
-    assert "fit needs a mask" in refused(edit(server, fit=1), "fit")
-
-
 def test_a_forms_numbers_and_truths_are_words(server: Running) -> None:
     parts = ("n", "2"), ("strength", "0.5"), ("stream", "false"), ("seed", "3"), ("image", png())
     answer = form(server.url, "/v1/images/edits", *parts)
@@ -193,8 +182,6 @@ def test_what_is_out_of_range_is_told_with_the_range_that_holds(
         ({"images": [{"image_url": "data:image/png;base64,?"}]}, "images", "no valid base64"),
         ({"mask": {"image_url": data_url(b"words")}}, "mask", "mask is no image"),
         ({"control": data_url(b"words")}, "control", "control is no image"),
-        ({"fit": 9}, "fit", "8"),
-        ({"fit": -1}, "fit", "0"),
         ({"control": 3}, "control", "got 3"),
     ],
 )  # fmt: skip

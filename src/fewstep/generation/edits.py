@@ -20,11 +20,12 @@ OPAQUE = 128
 """From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
 
 MAX_FIT = 8
-MOST_BEYOND = 2.0
-MOST_PIXELS = 8192
 
-FITTING = ("consistency",)
-"""Samplers whose start can be corrected: they go on from the estimate alone."""
+MOST_BEYOND = 2.0
+"""How far outpainting goes beyond a border, in shares of the image."""
+
+MOST_SIDE = 8192
+"""Pixels of a side of an image with its margins."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Edit:
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
             1 with a mask (what stood there is not looked at), 0.5 without.
         fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
-            8, two evaluations of the network each. None: with the sampler `consistency` and a start from noise alone
-            4 for outpainting and 1 where nothing else says what to draw (no prompt and no label), else 0.
+            8, two evaluations of the network each. None: with the sampler `consistency`, all noise fresh and a start
+            from noise alone 4 for outpainting and 1 where nothing else says what to draw (no prompt and no label);
+            else 0.
         inner: of outpainting, the image without its margins, which the record names (`Edit.beyond`).
     """
 
@@ -90,7 +92,7 @@ class Edit:
         """
         shares = {"left": left, "top": top, "right": right, "bottom": bottom}
         for name, share in shares.items():
-            if isinstance(share, bool) or not 0 <= share <= MOST_BEYOND:
+            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= MOST_BEYOND:
                 raise RequestError(name, f"{name} must be between 0 and {MOST_BEYOND:g}, got {share}")
         if not isinstance(image, Image.Image):
             raise RequestError("image", f"image must be a Pillow image, got a {type(image).__name__}")
@@ -98,32 +100,40 @@ class Edit:
         at = round(left * width), round(top * height)
         size = at[0] + width + round(right * width), at[1] + height + round(bottom * height)
         if size == image.size:
-            raise RequestError("left", "left, top, right and bottom leave nothing to draw: one must be above 0")
-        if max(size) > MOST_PIXELS:
             raise RequestError(
-                "image", f"image with its margins must have sides of at most {MOST_PIXELS}, got {size[0]}x{size[1]}"
+                "left", "left, top, right and bottom leave nothing to draw: one must be a pixel or more"
+            )
+        if max(size) > MOST_SIDE:
+            raise RequestError(
+                "image", f"image with its margins must have sides of at most {MOST_SIDE}, got {size[0]}x{size[1]}"
             )
         canvas, mask = Image.new("RGBA", size), Image.new("L", size, "white")
         canvas.paste(image.convert("RGBA"), at)
         mask.paste("black", (*at, at[0] + width, at[1] + height))
         return cls(canvas, mask, fit=fit, inner=image)
 
-    def chosen_fit(self, sampler: str, is_told: bool) -> int:
+    def chosen_fit(self, sampler: str, gamma: float | None, is_told: bool) -> int:
         """`fit`, or what it is if left open.
 
         Args:
-            sampler: of the request.
+            sampler, gamma: of the request. Only where all noise is fresh do jumps go on from the estimate alone: kept
+                noise would be that from before the correction.
             is_told: whether a prompt or label says what to draw.
 
         Raises:
-            RequestError: corrections for a sampler whose model does not jump to clean.
+            RequestError: corrections where they cannot be.
         """
-        if self.fit and sampler not in FITTING:
-            raise RequestError("fit", f"fit needs the sampler {' or '.join(FITTING)}, not '{sampler}'")
-        if self.fit is None:
-            is_open = self.mask is not None and self.chosen_strength == 1 and sampler in FITTING
-            return (4 if self.inner is not None else int(not is_told)) if is_open else 0
-        return self.fit
+        can_fit = sampler == "consistency" and gamma == 1
+        if self.fit and not can_fit:
+            with_gamma = "" if gamma is None else f" with gamma {gamma:g}"
+            raise RequestError(
+                "fit", f"fit needs the sampler 'consistency' with gamma 1, got '{sampler}'{with_gamma}"
+            )
+        if self.fit is not None:
+            return self.fit
+        if self.mask is None or self.chosen_strength < 1 or not can_fit:
+            return 0
+        return 4 if self.inner is not None else int(not is_told)
 
     @property
     def name(self) -> str:

@@ -139,7 +139,7 @@ class Model:
         if edit := request.edit:
             data, free = edit.data(spec), edit.free(spec)
             known = None if free is None else Known(data, free)
-            fit = edit.chosen_fit(sampler, is_told=bool(request.prompt) or request.label is not None)
+            fit = edit.chosen_fit(sampler, gamma, is_told=bool(request.prompt) or request.label is not None)
             if edit.chosen_strength < 1:
                 start, ratio = data, level_of(edit.chosen_strength, spec.sigma_max)
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)

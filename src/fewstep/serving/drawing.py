@@ -112,6 +112,10 @@ def check_limits(request: Request, settings: ServeSettings) -> None:
         long = len(request.prompt)
         raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {long}")
     _check_at_most("steps", request.steps, settings.most_steps)
+    steps, fit = request.steps or 1, (request.edit and request.edit.fit) or 0
+    if steps * (1 + 2 * fit) > settings.most_steps:
+        most = f"steps · (1 + 2 · fit) at most {settings.most_steps}"
+        raise RequestError("fit", f"fit must leave {most}, got {fit} with {steps} steps")
     width, height = request.size or (request.edit and request.edit.own_size) or (0, 0)
     if width * height * request.images > settings.most_pixels:
         raise RequestError(
