@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError, Example
@@ -212,6 +212,8 @@ class Emoji:
     @cached_property
     def _drawn(self) -> tuple[list[Glyph], Any]:
         path = _existing(self.font, "fonts-noto-color-emoji", FONT_VARIABLE)
+        if not features.check("raqm"):  # without it sequences are drawn apart, and 140 emoji would be missing unsaid
+            raise DataError("Pillow draws emoji through Raqm, which wants FriBiDi: install Debian's 'libfribidi0'")
         font = ImageFont.truetype(str(path), _FONT_SIZE)
         glyphs, pictures = [], []
         for glyph in read_glyphs(self.selection, self.emoji_test, self.annotations):

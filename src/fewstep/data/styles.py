@@ -95,28 +95,92 @@ def pastel(image: Image4) -> Image4:
     return join(0.5 + 0.5 * (grey + 0.6 * (straight - grey)), alpha)
 
 
+def neon(image: Image4) -> Image4:
+    """Bright, saturated lines where colour or coverage changes, the rest nearly black."""
+    straight, alpha = split(image)
+    grey = luminance(straight)[None]
+    vivid = 0.5 + 2.5 * (straight - grey)
+    bright = 0.35 + 0.65 * (vivid / np.maximum(vivid.max(axis=0), 1e-3)).clip(0, 1)
+    lines = _edges(image)[None]
+    return join(lines * bright + (1 - lines) * 0.3 * straight**2, alpha)
+
+
+def night(image: Image4) -> Image4:
+    """As moonlight shows it: dark, and all but blue."""
+    straight, alpha = split(image)
+    grey = luminance(straight)[None]
+    tint = np.array([0.28, 0.36, 0.72], dtype=np.float32)[:, None, None]
+    return join(0.04 + 0.7 * (0.3 * straight + 0.7 * grey) * tint, alpha)
+
+
 STYLES: dict[str, Callable[[Image4], Image4]] = {
     "flat": flat,
     "outline": outline,
     "pixel art": pixel_art,
     "silhouette": silhouette,
     "pastel": pastel,
+    "neon": neon,
+    "night": night,
 }
 """Each style word and what it does."""
 
 
 def sketch(image: Image4, rng: np.random.Generator) -> Image4:
-    """What a hurried hand would draw of it: an outline of random weight and wobble, or flat patches of colour."""
+    """What a hurried hand would draw of it: lines of random weight, colour and wobble, or flat patches of colour;
+    sometimes not finished yet."""
     wobbly = _wobble(image, rng)
-    if rng.random() < 0.5:
-        lines = _edges(wobbly, threshold=float(rng.uniform(0.12, 0.3)))
-        if rng.random() < 0.5:
-            lines = _filtered(lines[None], ImageFilter.MaxFilter(3))[0]
-        return join(np.full((3, *image.shape[1:]), float(rng.uniform(0, 0.3)), dtype=np.float32), lines[None])
-    straight, alpha = split(wobbly)
+    drawn = _drawn_lines(wobbly, rng) if rng.random() < 0.6 else _patches(wobbly, rng)
+    return _unfinished(drawn, rng) if rng.random() < 0.3 else drawn
+
+
+def _drawn_lines(image: Image4, rng: np.random.Generator) -> Image4:
+    """Lines along every edge or only around the whole, dark or in the picture's mean colour."""
+    seen = np.repeat(_shape(image, rng), 4, axis=0) if rng.random() < 0.4 else image
+    lines = _edges(seen, threshold=float(rng.uniform(0.12, 0.3)))
+    if rng.random() < 0.4:
+        lines = _filtered(lines[None], ImageFilter.MaxFilter(3))[0]
+    ink = np.full((3, 1, 1), rng.uniform(0, 0.3)) if rng.random() < 0.6 else _mean_colour(image)
+    strength = np.float32(rng.uniform(0.7, 1))
+    return join(np.broadcast_to(ink, (3, *image.shape[1:])), strength * lines[None])
+
+
+def _patches(image: Image4, rng: np.random.Generator) -> Image4:
+    """Flat areas of few colours, or of one."""
+    straight, alpha = split(image)
+    covered = (alpha > 0.5).astype(np.float32)
+    if rng.random() < 0.4:
+        return join(np.broadcast_to(_mean_colour(image), straight.shape), _shape(image, rng))
     smooth = _filtered(straight, ImageFilter.MedianFilter(5))
     levels = int(rng.integers(2, 4))
-    return join(np.round(smooth * levels) / levels, (alpha > 0.5).astype(np.float32))
+    return join(np.round(smooth * levels) / levels, covered)
+
+
+def _shape(image: Image4, rng: np.random.Generator) -> Any:
+    """Where something is [1, h, w], 0 or 1: as it is, or in half of the draws as roundly as a hand in haste draws."""
+    alpha = image[3:]
+    if rng.random() < 0.5:
+        radius = float(rng.uniform(1, 4)) * image.shape[1] / 32
+        alpha = _filtered(alpha, ImageFilter.GaussianBlur(radius))
+    return (alpha > 0.5 * alpha.max()).astype(np.float32)
+
+
+def _unfinished(drawn: Image4, rng: np.random.Generator) -> Image4:
+    """What lies on one side of a random line is not drawn yet."""
+    height, width = drawn.shape[1:]
+    rows, columns = np.mgrid[0:height, 0:width]
+    angle = rng.uniform(0, 2 * np.pi)
+    along = (rows / height - 0.5) * np.sin(angle) + (columns / width - 0.5) * np.cos(angle)
+    there = drawn[3] > 0.1
+    if not there.any():
+        return drawn
+    kept: Image4 = drawn * (along <= np.quantile(along[there], rng.uniform(0.3, 0.9)))
+    return kept
+
+
+def _mean_colour(image: Image4) -> Any:
+    """The mean straight colour [3, 1, 1] of what is covered."""
+    total = np.maximum(image[3].sum(), 1e-3)
+    return (image[:3].sum(axis=(1, 2)) / total)[:, None, None].clip(0, 1)
 
 
 def _edges(image: Image4, threshold: float = 0.2) -> Any:

@@ -33,7 +33,7 @@ from fewstep.evaluation.subjects import emoji_picture
 log = logging.getLogger(__name__)
 
 IGNORED = -100
-_HUELESS = ("outline", "silhouette")  # styles that leave nothing of a colour
+_HUELESS = ("outline", "silhouette", "night")  # styles that leave next to nothing of a colour
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RecogniserConfig:
     widths: tuple[int, int, int] = (40, 80, 128)
     features: int = 128
     draws: int = 48
-    images: int = 320_000
+    images: int = 480_000
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.05

@@ -125,12 +125,13 @@ def check_size(size: int, patch: int, resolutions: int) -> None:
         raise ValueError(f"size must be a multiple of {cell} (patch {patch}, {resolutions} resolutions), got {size}")
 
 
-def frozen(network: nn.Module, parameterisation: Parameterisation, precision: Precision) -> Parameterised:
+def frozen(
+    network: nn.Module, parameterisation: Parameterisation, precision: Precision, graphs: bool = False
+) -> Parameterised:
     """A trained denoiser that learns no more, on the machine's device."""
     device = accelerator().device
-    return Parameterised(
-        AtPrecision(network.to(device).eval().requires_grad_(False), device, precision), parameterisation
-    )
+    still = network.to(device).eval().requires_grad_(False)
+    return Parameterised(AtPrecision(still, device, precision, graphs), parameterisation)
 
 
 def null_condition(conditioning: Conditioning) -> Condition:
@@ -163,18 +164,22 @@ class Distillation:
             raise ValueError(f"target_decay must be at least 0 and below 1, got {self.target_decay}")
 
     def objective(
-        self, teacher: nn.Module, parameterisation: Parameterisation, precision: Precision, conditioning: Conditioning
+        self,
+        teacher: nn.Module,
+        parameterisation: Parameterisation,
+        training: TrainingConfig,
+        conditioning: Conditioning,
     ) -> ConsistencyDistillation:
         """The objective, the teacher frozen on the machine's device.
 
         Args:
             teacher: the denoiser's network.
             parameterisation: how its output is read.
-            precision: of its arithmetic.
+            training: the student's, whose arithmetic it shares.
             conditioning: the student's; its guidance is folded in.
         """
         return ConsistencyDistillation(
-            frozen(teacher, parameterisation, precision),
+            frozen(teacher, parameterisation, training.precision, training.graphs),
             levels=self.levels,
             sigma_min=self.sigma_min,
             sigma_max=SIGMA_MAX,

@@ -71,7 +71,7 @@ class DigitsRecipe:
         parent = self.save(teacher, out / "models" / "digits-teacher")
         student = self.network()
         initialise(student, teacher)
-        still = frozen(teacher, Edm(SIGMA_DATA), self.student.precision)
+        still = frozen(teacher, Edm(SIGMA_DATA), self.student.precision, self.student.graphs)
         student = self._train(student, out / "student", parent, still)
         return self.save(student, out / "models" / "digits", parent)
 
@@ -121,7 +121,8 @@ class DigitsRecipe:
         ]
         if teacher is not None:
             observers.append(DistanceToTeacher(teacher, asked, grid))
-        source = DatasetBatches(Digits(self.size), self.conditioning, config.seed, drop=0.1 if is_teacher else 0.0)
+        drop = 0.1 if is_teacher else 0.0
+        source = DatasetBatches(Digits(self.size), self.conditioning, config.seed, drop, config.workers)
         facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
         average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
         assert isinstance(average, UNet)

@@ -86,7 +86,7 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.05, turn=10.0, shrink=0.15, still=0.95, colour=0.15, style=0.15, control=0.15, keywords=0.2
+            shift=0.15, turn=15.0, shrink=0.45, still=0.98, colour=0.18, style=0.22, control=0.3, keywords=0.2
         )
     )
     density: LogNormal = field(default_factory=lambda: LogNormal(0.6, 1.9))
@@ -159,7 +159,7 @@ class EmojiRecipe:
     def train_teacher(self, out: Path) -> UNet:
         """Diffusion, from scratch or from `start`."""
         conditioning = self.conditioning(distilled=False)
-        source = DatasetBatches(self.dataset, conditioning, self.teacher.seed, self.drop)
+        source = DatasetBatches(self.dataset, conditioning, self.teacher.seed, self.drop, self.teacher.workers)
         preview = Preview("teacher", self._asked(conditioning), "heun", (18,))
         network = self.network(distilled=False)
         facts = {"start": None if self.start is None else start_from(network, self.start).spec.files[WEIGHTS]}
@@ -171,9 +171,9 @@ class EmojiRecipe:
         conditioning = self.conditioning(distilled=True)
         network = self.network(distilled=True)
         initialise(network, teacher, new=("embedding.guidance.",))
-        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student.precision, conditioning)
-        # no prompt is dropped: guidance is inside, and an empty prompt is not what people ask for
-        source = DatasetBatches(self.dataset, conditioning, self.student.seed, drop=0.0)
+        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student, conditioning)
+        # few prompts are dropped: guidance is inside, and only a sketch of what is not named yet comes without one
+        source = DatasetBatches(self.dataset, conditioning, self.student.seed, 0.05, self.student.workers)
         asked, grid = self._asked(conditioning), self.spec(network, "emoji", parent, distilled=True).grid
         observers: list[Observer] = [
             Preview("student", asked, "consistency", (1, 2), grid),

@@ -129,7 +129,7 @@ class ImagesRecipe:
         conditioning = self.conditioning(distilled=True)
         student = self.network(distilled=True)
         initialise(student, teacher, new=("embedding.guidance.",))
-        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student.precision, conditioning)
+        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student, conditioning)
         student = self._train(student, objective, out / "student", parent)
         return self.save(student, out / "models" / self.name, parent)
 
@@ -228,7 +228,8 @@ class ImagesRecipe:
         distilled = parent is not None
         config = self.student if distilled else self.teacher
         conditioning = self.conditioning(distilled)
-        source = DatasetBatches(self.dataset, conditioning, config.seed, 0.0 if distilled else self.drop)
+        drop = 0.0 if distilled else self.drop
+        source = DatasetBatches(self.dataset, conditioning, config.seed, drop, config.workers)
         spec = self.spec(network, self.name, parent, distilled)
         asked = self._asked(spec)
         name, steps = ("student", (1, 2)) if distilled else ("teacher", (18,))

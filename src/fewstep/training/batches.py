@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from fewstep.core.randomness import derive
-from fewstep.data.dataset import Dataset, Example, prefetched
+from fewstep.data.dataset import Dataset, Example, examples, prefetched
 from fewstep.models.conditioning import Conditioning
 from fewstep.objectives.objective import Batch
 
@@ -33,14 +34,23 @@ class DatasetBatches:
         seed: of order, augmentation and dropping.
         drop: the share of samples whose prompt and label are left out, so that guidance has an unconditional
             estimate.
+        workers: processes that make batches ahead of their use; 0 for one thread, enough where a CPU trains. The
+            batches are the same with any number.
     """
 
     dataset: Dataset
     conditioning: Conditioning
     seed: int = 0
     drop: float = 0.1
+    workers: int = field(default=0, compare=False)
 
     def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        if self.workers:
+            steps = _Steps(self, batch, rank, world)
+            order: Any = range(first, last)
+            len(self.dataset)  # has a data set that draws its pictures once do so before the processes divide
+            yield from DataLoader(steps, batch_size=None, sampler=order, num_workers=self.workers, prefetch_factor=4)
+            return
         for step, rows in enumerate(prefetched(self.dataset, batch, self.seed, first, last, rank, world), first):
             yield self.batch(rows, (step * world + rank) * batch)
 
@@ -56,6 +66,21 @@ class DatasetBatches:
             pixels=rows[0].data.shape,
         )
         return Batch(torch.from_numpy(self.conditioning.codec.encode(pixels)), tensors(cond))
+
+
+@dataclass(frozen=True)
+class _Steps(torch.utils.data.Dataset[Batch]):
+    """The batch of each micro-step, for worker processes to make."""
+
+    source: DatasetBatches
+    size: int
+    rank: int
+    world: int
+
+    def __getitem__(self, step: int) -> Batch:
+        source = self.source
+        rows = examples(source.dataset, self.size, source.seed, step, self.rank, self.world)
+        return source.batch(rows, (step * self.world + self.rank) * self.size)
 
 
 def tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -29,11 +29,12 @@ from fewstep.core.arrays import Condition
 from fewstep.core.checks import check_choice
 from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Network, Parameterisation, Parameterised
+from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
 from fewstep.objectives.objective import Batch, Loss, Objective
 from fewstep.training import checkpoints, ema, optimizers
 from fewstep.training.batches import BatchSource
 from fewstep.training.ema import EmaConfig
+from fewstep.training.graphs import Graphed
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.randomness import StepRng
 from fewstep.training.reporting import Reporter
@@ -58,6 +59,9 @@ class TrainingConfig:
         checkpoint_every, preview_every, log_every: in optimiser steps; 0 for never.
         keep: checkpoints that stay.
         channels_last: memory layout of images; faster on CPUs and GPUs alike.
+        workers: processes that make batches, for a GPU that waits for them; 0 for one thread.
+        graphs: whether a GPU replays the network as a CUDA graph instead of being given kernel by kernel: several
+            times as fast for small networks. Not for objectives with forward-mode derivatives.
     """
 
     images: int
@@ -73,11 +77,17 @@ class TrainingConfig:
     log_every: int = 50
     keep: int = 3
     channels_last: bool = True
+    workers: int = 0
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("images", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        if self.graphs and self.accumulate > 1:
+            raise ValueError("graphs and accumulate exclude each other: a graph writes each gradient over the last")
         check_choice("precision", self.precision, "bf16", "float32")
         if not self.clip > 0:
             raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
@@ -119,19 +129,22 @@ def accelerator() -> Accelerator:
 
 
 class AtPrecision:
-    """A network called in bfloat16 or float32 arithmetic, giving float32.
+    """A network called in bfloat16 or float32 arithmetic, as CUDA graphs if asked, giving float32.
 
     Each call is its own autocast region: a shared one would cache weights cast without gradient for the target's
     call and give them to the student's.
     """
 
-    def __init__(self, network: Network, device: torch.device, precision: Precision) -> None:
-        self._network, self._device, self._half = network, device.type, precision == "bf16"
+    def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
+        self._network = Graphed(network) if graphs and device.type == "cuda" else network
+        self._device, self._half = device.type, precision == "bf16"
 
     def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-            output: Tensor = self._network(x, time_at, time_to, cond).to(x.dtype)
-        return output
+            output: Tensor = self._network(x, time_at, time_to, cond)
+        if isinstance(self._network, Graphed) and output.dtype == x.dtype:
+            return output.clone()
+        return output.to(x.dtype)
 
 
 def train(
@@ -203,20 +216,20 @@ class _Run:
             for values in module.state_dict().values():
                 values.copy_(broadcast(values))
         self.optimizers = {
-            role: optimizers.build(module, config.optimizer)
+            role: optimizers.build(module, config.optimizer, config.graphs)
             for role, module in {"student": self.network, **self.roles}.items()
         }
         exact = objective.in_float32 if config.precision != "float32" else ()
         if exact:
             log.info("%s in float32: the objective has no use for %s there", " and ".join(exact), config.precision)
-        self.student = self._estimator(self.wrapped, "float32" if "student" in exact else None)
+        self.student = self._estimator(self.wrapped, "float32" if "student" in exact else None, config.graphs)
         # nothing learns through the target, so it goes around the wrapper that shares gradients
         follower = self.network if self.follower is None else self.follower
-        self.target = self._estimator(follower, "float32" if "target" in exact else None)
+        self.target = self._estimator(follower, "float32" if "target" in exact else None, config.graphs)
         self.pending: list[tuple[int, Tensor, Tensor, Loss]] = []
 
-    def _estimator(self, network: nn.Module, precision: Precision | None = None) -> Estimator:
-        called = AtPrecision(network, self.device, precision or self.config.precision)
+    def _estimator(self, network: nn.Module, precision: Precision | None = None, graphs: bool = False) -> Estimator:
+        called = AtPrecision(network, self.device, precision or self.config.precision, graphs)
         return Parameterised(called, self.parameterisation, self.objective.targets)
 
     @property
@@ -390,4 +403,4 @@ def identity(part: Any) -> Any:
     return kind
 
 
-_MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep"}
+_MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep", "workers", "graphs"}

@@ -6,7 +6,7 @@ Muon replaces each matrix's momentum by its nearest orthogonal matrix, found by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,12 +41,20 @@ class Muon(torch.optim.Optimizer):
         lr: the step, which a factor √max(1, rows/columns) makes fit any shape.
         momentum: of the Nesterov average.
         weight_decay: decoupled.
+        graphs: whether a GPU replays the iteration as a CUDA graph.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        graphs: bool = False,
     ) -> None:
         super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._graphs = graphs
+        self._recorded: dict[Any, Any] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -56,21 +64,37 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault((p.shape[0], math.prod(p.shape[1:])), []).append(p)
-            for (rows, columns), parameters in by_shape.items():
-                self._update(parameters, rows, columns, group)
+            directions = [self._directions(parameters, shape, group) for shape, parameters in by_shape.items()]
+            for ((rows, columns), parameters), updates in zip(
+                by_shape.items(), self._orthogonal(directions), strict=True
+            ):
+                if group["weight_decay"]:
+                    torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                steps = [update.reshape(p.shape) for p, update in zip(parameters, updates, strict=True)]
+                torch._foreach_add_(parameters, steps, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
 
-    def _update(self, parameters: list[Tensor], rows: int, columns: int, group: dict[str, Any]) -> None:
-        directions = []
-        for p in parameters:
-            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            gradient = p.grad if p.grad is not None else torch.zeros_like(p)
-            momentum.lerp_(gradient, 1 - group["momentum"])
-            directions.append(gradient.lerp(momentum, group["momentum"]).reshape(rows, columns))
-        updates = orthogonalise(torch.stack(directions))
-        scale = math.sqrt(max(1.0, rows / columns))
-        for p, update in zip(parameters, updates, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
+    def _directions(self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> Tensor:
+        """Nesterov's directions of parameters of one shape [n, rows, columns]."""
+        # one call for all: on a GPU a small network's optimiser waits for kernels to be launched
+        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        return torch.stack([direction.reshape(shape) for direction in directions])
+
+    def _orthogonal(self, directions: list[Tensor]) -> Sequence[Tensor]:
+        if not self._graphs or directions[0].device.type != "cuda":
+            return _each_orthogonal(*directions)
+        shapes = tuple(tuple(stack.shape) for stack in directions)
+        if shapes not in self._recorded:
+            samples = tuple(stack.clone() for stack in directions)
+            self._recorded[shapes] = torch.cuda.make_graphed_callables(_each_orthogonal, samples)
+        updates: Sequence[Tensor] = self._recorded[shapes](*directions)
+        return updates
+
+
+def _each_orthogonal(*stacks: Tensor) -> tuple[Tensor, ...]:
+    return tuple(orthogonalise(stack) for stack in stacks)
 
 
 @dataclass(frozen=True)
@@ -108,7 +132,7 @@ class OptimizerConfig:
             raise ValueError(f"betas must be at least 0 and below 1, got {self.betas[0]:g} and {self.betas[1]:g}")
 
 
-def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def build(module: nn.Module, config: OptimizerConfig, graphs: bool = False) -> list[torch.optim.Optimizer]:
     """The optimisers for a module: each parameter is in exactly one."""
     parameters = dict(module.named_parameters())
     matrices = [p for name, p in parameters.items() if config.kind == "muon" and _is_hidden_matrix(name, p, module)]
@@ -116,7 +140,7 @@ def build(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimi
     rest = [p for p in parameters.values() if id(p) not in taken]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+        optimizers.append(Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, graphs=graphs))
     if rest:
         settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
         optimizers.append(
