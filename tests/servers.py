@@ -68,7 +68,7 @@ def running(
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)
     service = Service(chosen, model)
-    server = uvicorn.Server(uvicorn.Config(guarded(service), "127.0.0.1", 0, log_config=None, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(guarded(service), "127.0.0.1", 0, log_config=None, ws="websockets-sansio"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

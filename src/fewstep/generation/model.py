@@ -6,6 +6,7 @@ import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,13 @@ class Model:
             settings = {"edit": edit.name, "strength": edit.chosen_strength} | ({"fit": fit} if fit else {})
         if gamma is not None and len(levels) > 2:
             settings = {"gamma": gamma, **settings}
+        strength = 1.0 if request.control_strength is None else request.control_strength
+        if strength != 1:
+            settings = {**settings, "control_strength": strength}
         transparent = spec.pixel_format == "rgba_premultiplied"
-        control = None if request.control is None else from_image(request.control, spec.pixels, spec.pixel_format)
+        control = None
+        if request.control is not None and strength:
+            control = from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
             prompts=(request.prompt,) * count,
             seeds=tuple(seed + i for i in range(count)),
@@ -159,6 +165,7 @@ class Model:
             negative_prompt=request.negative_prompt,
             labels=(request.label,) * count if spec.conditioning.classes else None,
             control=control,
+            control_strength=strength,
             start=start,
             known=known,
             fit=fit,
@@ -218,6 +225,9 @@ class Model:
         if self.spec.conditioning.guidance is None and plan.guidance is not None and plan.guidance != 1:
             null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
             estimator = Guided(estimator, null, plan.guidance)
+        if plan.control is not None and plan.control_strength != 1:
+            without = self._condition(replace(plan, control=None), plan.prompts)
+            estimator = Guided(estimator, without, plan.control_strength)
         if plan.known is not None:
             if plan.fit:
                 estimator = Fitted(estimator, plan.known, plan.fit)

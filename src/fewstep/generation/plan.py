@@ -43,6 +43,8 @@ class Plan:
         background: of the pictures, None where the model's are opaque.
         parents: what the pictures are made from, for their records.
         layout: how they are laid back onto an edited image, or None.
+        control: float32 [c, h, w] in [0, 1], or None.
+        control_strength: a guidance scale on it.
         start: data [1, ...] to go out from, where the levels begin below pure noise.
         known: what an edit keeps: data [1, ...] and Ω, or None.
         fit: corrections of the noise before each estimate, so that it agrees with what is known.
@@ -58,6 +60,7 @@ class Plan:
     negative_prompt: str = ""
     labels: tuple[int | None, ...] | None = None
     control: Any = None
+    control_strength: float = 1.0
     start: Any = None
     known: Known | None = None
     fit: int = 0

@@ -146,13 +146,14 @@ class Captions:
         return self._tokens.meanings(self.captions)
 
     @cached_property
-    def _known(self) -> frozenset[str]:
+    def known(self) -> frozenset[str]:
+        """Every word that training held, and such as join others."""
         known = {word for caption in self.captions for word in words(caption)}
         return frozenset(known | set(self.other_words) | _FUNCTION_WORDS)
 
     def report(self, prompt: str, length: int, count: int = 3) -> PromptReport:
         """Say which words of a prompt are unknown and which captions lie nearest."""
-        unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self._known))
+        unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self.known))
         nearest: tuple[tuple[str, float], ...] = ()
         meaning = self._tokens.meaning(prompt)
         if self.captions and meaning.any():  # a prompt without tokens is near nothing

@@ -21,9 +21,11 @@ from fewstep.generation import RequestError
 from fewstep.serving.bodies import from_validation
 from fewstep.serving.errors import ApiError
 from fewstep.serving.jobs import ShuttingDown
+from fewstep.serving.live import live_router
 from fewstep.serving.mcp import mcp_server
 from fewstep.serving.metrics import CONTENT_TYPE
 from fewstep.serving.openai_images import images_router
+from fewstep.serving.pages import pages_router
 from fewstep.serving.requests import Identified
 from fewstep.serving.security import Keyed, Named
 from fewstep.serving.service import Service
@@ -59,6 +61,8 @@ def build_app(service: Service) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `Identified` has one span a request already
     )
     app.include_router(images_router(service))
+    app.include_router(live_router(service))
+    app.include_router(pages_router())
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:

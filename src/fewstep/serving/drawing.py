@@ -76,6 +76,7 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
         size=None if asked.size in (None, "auto") else parse_size(asked.size or ""),
         background=_background(asked),
         control=upload.control,
+        control_strength=asked.control_strength,
         edit=edit,
         negative_prompt=asked.negative_prompt,
         label=asked.label,

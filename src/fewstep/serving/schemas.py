@@ -50,6 +50,9 @@ class Asked(BaseModel):
     label: Whole | None = None
     sampler: str | None = Field(None, max_length=50)
     control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
+    control_strength: Number | None = Field(
+        None, ge=0, le=4, description="How strongly the sketch steers: 0 not at all, 1 as trained, more exaggerates."
+    )
     session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
 
 

@@ -14,8 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.serving.errors import ApiError
 
-OPEN = ("/healthz", "/readyz", "/v1/images/files/")
-"""What needs no key: for whoever watches over the server, and images, whose ids nobody can guess, for pages."""
+OPEN = ("/healthz", "/readyz", "/v1/images/files/", "/studio/")
+"""What needs no key: for whoever watches over the server, images, whose ids nobody can guess, for pages, and the
+studio's own files, which ask for one themselves."""
+
+PROTOCOL = "fewstep.live"
+"""The WebSocket's subprotocol."""
+
+KEY_PROTOCOL = "fewstep.key."
+"""What a page's API key follows among the subprotocols: a browser lets it set no header of a WebSocket."""
 
 
 def hashed(key: str) -> str:
@@ -112,10 +119,13 @@ class Keyed:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
-        if not self._keys or scope["path"].startswith(OPEN):
+        if not self._keys or scope["path"] == "/" or scope["path"].startswith(OPEN):
             return str((scope.get("client") or ("",))[0])
         kind, _, key = headers.get("authorization", "").partition(" ")
         given = hashed(key.strip()) if kind.lower() == "bearer" else ""
+        for protocol in scope.get("subprotocols", ()):
+            if not given and protocol.startswith(KEY_PROTOCOL):
+                given = hashed(protocol.removeprefix(KEY_PROTOCOL))
         if not sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
             raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
         return given[:16]

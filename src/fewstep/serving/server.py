@@ -29,7 +29,9 @@ class Server(uvicorn.Server):
             guarded(service),
             log_config=None,
             access_log=False,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=service.settings.most_bytes,
+            ws_per_message_deflate=False,  # a sketch's 4 kB travel faster than they are packed
             server_header=False,
             timeout_graceful_shutdown=round(service.settings.patience) + _GRACE,
         )
