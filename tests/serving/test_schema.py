@@ -30,11 +30,13 @@ OPERATIONS = (
     "GET /metrics",
     "GET /readyz",
     "GET /v1/images/files/{handle}",
+    "GET /v1/live",
     "GET /v1/models",
     "GET /v1/models/{name}",
     "POST /v1/images/edits",
     "POST /v1/images/generations",
     "POST /v1/images/variations",
+    "POST /v1/live",
 )
 FEW = settings(
     max_examples=100,
@@ -101,7 +103,11 @@ def test_the_document_names_every_operation_and_resolves(document: Any) -> None:
     ("name", "mode"),
     [
         *((name, GenerationMode.POSITIVE) for name in OPERATIONS),
-        *((name, GenerationMode.NEGATIVE) for name in OPERATIONS if name.startswith("POST")),
+        *(
+            (name, GenerationMode.NEGATIVE)
+            for name in OPERATIONS
+            if name.startswith("POST") and name != "POST /v1/live"
+        ),  # any bytes fit a frame's schema
     ],
     ids=lambda value: getattr(value, "value", value),
 )

@@ -104,7 +104,7 @@ def planned(request: Request, model: Model) -> tuple[Request, Plan]:
     plan = model.plan_pictures(request)
     if request.edit is None and request.control is None:
         return request, plan
-    return replace(request, edit=None, control=None), plan
+    return replace(request, edit=None, control=None, control_strength=None), plan
 
 
 def check_limits(request: Request, settings: ServeSettings) -> None:

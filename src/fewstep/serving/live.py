@@ -34,6 +34,7 @@ from fewstep.serving.bodies import from_validation
 from fewstep.serving.drawing import Upload, encoded, planned, request_of
 from fewstep.serving.errors import ApiError, busy
 from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
+from fewstep.serving.openapi import ERRORS, FRAME, FRAMES
 from fewstep.serving.schemas import EditFields, Whole
 from fewstep.serving.security import PROTOCOL
 from fewstep.serving.service import Service
@@ -108,14 +109,14 @@ class _Order:
 
 def live_router(service: Service) -> APIRouter:
     """The routes, for one service."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", responses=ERRORS)
 
     @router.get("/live")
     async def about() -> dict[str, Any]:
         """What can be asked for here."""
         return await asyncio.to_thread(described, service)
 
-    @router.post("/live", response_class=Response)
+    @router.post("/live", response_class=Response, responses=FRAMES, openapi_extra=FRAME)
     async def one(request: Request) -> Response:
         """One frame, for who cannot have the WebSocket; its `session` says whose latest it is."""
         frame = b"".join([part async for part in request.stream()])

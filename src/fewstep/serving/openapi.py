@@ -37,6 +37,13 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
+_FRAME: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+FRAME: dict[str, Any] = {"requestBody": {"required": True, "content": _FRAME}}
+FRAMES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The pictures as a frame, or one that says why there are none.", "content": _FRAME}
+}
+
+
 def _published(kind: type[BaseModel]) -> dict[str, Any]:
     """A model's JSON schema in one piece: what may be left out may be null."""
     schema = kind.model_json_schema()
