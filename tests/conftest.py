@@ -1,11 +1,36 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tiny_models import TinyModels, build
+
+if TYPE_CHECKING:
+    from servers import Running
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """Three untrained models, built once; copy a directory before changing it."""
     return build(tmp_path_factory.mktemp("tiny-models"))
+
+
+@pytest.fixture(scope="session")
+def server(tiny: TinyModels) -> Iterator[Running]:
+    """One with default settings, shared: tests must leave it as they found it."""
+    from servers import running
+
+    with running(tiny) as server:
+        yield server
+
+
+@pytest.fixture
+def serve(tiny: TinyModels) -> Iterator[Callable[..., Running]]:
+    """Starts servers with settings of the test's own."""
+    from servers import running
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(running(tiny, **settings))

@@ -6,7 +6,7 @@ import { fingerprint, History } from "./history.js";
 import { Meter } from "./meter.js";
 import { Pace } from "./pace.js";
 import { isPng, texts, withText } from "./png.js";
-import { file, Surface } from "./surface.js";
+import { Surface } from "./surface.js";
 import { Wire } from "./wire.js";
 
 /** @typedef {import("./frames.js").Answer} Answer */
@@ -539,4 +539,4 @@ function listen() {
 theme(localStorage.getItem("fewstep.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 listen();
 wire.connect();
-Object.assign(window, { studio: { wire, pace, surface, meter, history, file } }); // for the console, and for tests
+Object.assign(window, { studio: { wire, pace, surface, meter, history, shown: () => shown } }); // for the console, and for tests
