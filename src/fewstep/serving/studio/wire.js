@@ -64,6 +64,7 @@ export class Wire {
   unlock(key) {
     this.key = key.trim();
     sessionStorage.setItem("fewstep.key", this.key);
+    this.become("connecting");
     this.connect();
   }
 
