@@ -26,8 +26,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewstep.data.styles import COLOURS, STYLES
+from fewstep.generation import Model, RequestError
 from fewstep.generation import Request as DrawRequest
-from fewstep.generation import RequestError
 from fewstep.generation.plan import Plan
 from fewstep.models.text import words
 from fewstep.serving.bodies import from_validation
@@ -35,6 +35,7 @@ from fewstep.serving.drawing import Upload, encoded, planned, request_of
 from fewstep.serving.errors import ApiError, busy
 from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
 from fewstep.serving.openapi import ERRORS, FRAME, FRAMES
+from fewstep.serving.runtime import Runtime
 from fewstep.serving.schemas import EditFields, Whole
 from fewstep.serving.security import PROTOCOL
 from fewstep.serving.service import Service
@@ -148,6 +149,7 @@ def described(service: Service) -> dict[str, Any]:
         "transparent": spec.pixel_format == "rgba_premultiplied",
         "prompt": bool(spec.conditioning.text_length),
         "control": spec.conditioning.control,
+        "teacher": service.teacher and service.teacher.spec.name,
         "steps": {"default": spec.steps, "most": min(4, settings.most_steps)},
         "guidance": {"default": spec.guidance, "low": low, "high": high},
         "images": settings.most_images,
@@ -222,26 +224,37 @@ async def _drawn(
         raise from_validation(error.errors()) from None
     if session is None and head.session is not None:
         session = f"{client}/{head.session}"
-    prepare = partial(_ordered, service, head, pixels, arrived)
-    order = prepare() if len(pixels) <= SMALL else await asyncio.to_thread(prepare)
     try:
-        job = service.runtime.submit(
-            order.wanted, partial(_packed, service, order), client, session, None, arrived, order.plan
-        )
+        runtime = await _runtime(service, head.model)
+        prepare = partial(_ordered, service, runtime.model, head, pixels, arrived)
+        order = prepare() if len(pixels) <= SMALL else await asyncio.to_thread(prepare)
+        finish = partial(_packed, service, order)
+        job = runtime.submit(order.wanted, finish, client, session, None, arrived, order.plan)
+        return await _waited(runtime, job)
     except Busy as error:
         raise busy(str(error), error.retry_after) from None
     except Stopped as error:
         raise _stopped(error) from None
-    return await _waited(service, job)
 
 
-async def _waited(service: Service, job: Job[bytes]) -> bytes:
+async def _runtime(service: Service, name: str | None) -> Runtime:
+    """Where the model of this name draws: the served one, or its teacher.
+
+    Raises:
+        ApiError: 404: it is neither.
+    """
+    if name in (None, service.model.name, *service.settings.aliases):
+        return service.runtime
+    if service.teacher is not None and name == service.teacher.spec.name:
+        return await asyncio.to_thread(service.teaching)
+    raise ApiError(404, f"there is no model '{name}': this server has '{service.model.name}'", "model", "not_found")
+
+
+async def _waited(runtime: Runtime, job: Job[bytes]) -> bytes:
     try:
         return await asyncio.wrap_future(job.future)
-    except Stopped as error:
-        raise _stopped(error) from None
     except asyncio.CancelledError:
-        service.runtime.stop(job, Cancelled("the client went away"))
+        runtime.stop(job, Cancelled("the client went away"))
         raise
 
 
@@ -251,9 +264,9 @@ def _stopped(error: Stopped) -> ApiError:
     return ApiError(499, str(error), None, "superseded" if isinstance(error, Superseded) else "cancelled")
 
 
-def _ordered(service: Service, head: Head, pixels: memoryview, arrived: float) -> _Order:
+def _ordered(service: Service, model: Model, head: Head, pixels: memoryview, arrived: float) -> _Order:
     request = request_of(head, service, _opened(service, head, pixels))
-    return _Order(head, *planned(request, service.model), arrived)
+    return _Order(head, *planned(request, model), arrived)
 
 
 def _opened(service: Service, head: Head, pixels: memoryview) -> Upload:
@@ -297,7 +310,7 @@ def _packed(service: Service, order: _Order, drawn: Drawn) -> bytes:
     drawn.check()
     head = {
         "seq": order.head.seq,
-        "model": service.model.name,
+        "model": first.model,
         "steps": first.steps,
         "network_evaluations": first.network_evaluations,
         "unknown_words": list(first.unknown_words),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fewstep.evaluation.recognise import Recogniser
-from fewstep.generation import Model, Request
+from fewstep.generation import Model, Request, load
 from fewstep.generation.plan import Progress
-from fewstep.serving.jobs import Cancelled, Drawn, Job, Seen
+from fewstep.models.parts import ModelError
+from fewstep.models.saved import SavedModel, find
+from fewstep.serving.jobs import Cancelled, Drawn, Job, Seen, ShuttingDown
 from fewstep.serving.metrics import Metrics
 from fewstep.serving.runtime import Runtime
 from fewstep.serving.security import read_keys
@@ -21,6 +25,8 @@ from fewstep.serving.tracing import Traces
 from fewstep.serving.uploads import Pictures
 
 T = TypeVar("T")
+_RACES = 2
+"""How many pictures a teacher draws at a time: it is there to be compared with, not to serve."""
 
 
 @dataclass
@@ -44,6 +50,8 @@ class Service:
     traces: Traces = field(default_factory=Traces)
     keys: tuple[str, ...] = field(init=False)
     _warm: bool = field(default=False, init=False)
+    _teaching: Runtime | None = field(default=None, init=False)
+    _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         """Read the keys and start the threads.
@@ -84,6 +92,39 @@ class Service:
         self._warm = True
         self.announce()
 
+    @cached_property
+    def teacher(self) -> SavedModel | None:
+        """The model that the served one was distilled from, if it is here: built in, or beside the served one."""
+        saved = self.model.saved
+        for entry in saved.spec.lineage:
+            name = entry.get("teacher", "")
+            if not name or Path(name).name != name:
+                continue
+            for place in (name, saved.directory.parent / name):
+                try:
+                    found = find(place)
+                except ModelError:  # it is not there, or is another's
+                    continue
+                if found.hash == entry.get("hash"):
+                    return found
+        return None
+
+    def teaching(self) -> Runtime:
+        """Where the teacher draws, for who wants to see it race: loaded when it is first asked for; takes seconds.
+
+        Raises:
+            ShuttingDown: the server is closing.
+        """
+        assert self.teacher is not None
+        with self._loading:
+            if self.runtime.closed:
+                raise ShuttingDown("the server is closing")
+            if self._teaching is None:
+                ours = self.model
+                model = load(self.teacher.directory, ours.engine, ours.device, self.settings.threads, ours.precision)
+                self._teaching = Runtime(model, _RACES, self.settings.waiting, self.settings.batch)
+            return self._teaching
+
     async def submit(
         self,
         request: Request,
@@ -111,6 +152,9 @@ class Service:
     def stop(self) -> None:
         """Refuse new requests and give the others the settings' patience; what still runs then is told so."""
         self.runtime.close(self.settings.patience)
+        with self._loading:
+            if self._teaching is not None:
+                self._teaching.close(0)
 
     def close(self) -> None:
         """Stop, and send the last spans."""

@@ -1,11 +1,13 @@
 // @ts-check
 /** The studio: the page's parts, put together. */
 
+import { Chat } from "./chat.js";
 import { Comparison } from "./compare.js";
 import { fingerprint, History } from "./history.js";
 import { Meter } from "./meter.js";
 import { Pace } from "./pace.js";
 import { isPng, texts, withText } from "./png.js";
+import { Race } from "./race.js";
 import { Surface } from "./surface.js";
 import { Wire } from "./wire.js";
 
@@ -47,6 +49,8 @@ const surface = new Surface(
 );
 const history = new History(find("history"), restore);
 const comparison = new Comparison(find, history);
+const race = new Race(find, capture);
+const chat = new Chat(find, () => ({ colours: Object.keys(about?.palette ?? {}), styles: about?.styles ?? [], headers: wire.headers() }), take);
 
 /** @param {string} text @param {boolean} [wrong] */
 function say(text, wrong = false) {
@@ -78,6 +82,8 @@ function offer(now) {
   const first = about === null;
   about = now;
   find("model").textContent = about.model;
+  find("race").hidden = !about.teacher;
+  find("chat").hidden = !about.prompt;
   select("style").parentElement?.toggleAttribute("hidden", !about.styles.length);
   if (select("style").options.length === 1) for (const style of about.styles) select("style").add(new Option(style));
   /** @type {HTMLOptionElement} */ (select("mode").options[0]).disabled = !about.control;
@@ -426,6 +432,11 @@ const actions = {
     pace.pause(!live);
   },
   compare: () => comparison.open() || say("Keep two frames first, then compare them."),
+  race: () => (about?.teacher ? race.open(about) : say("This model's teacher is not here.")),
+  chat: () => {
+    find("talking").hidden = !toggle("chat");
+    if (!find("talking").hidden) find("message").focus();
+  },
   theme: () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"),
   help: () => /** @type {HTMLDialogElement} */ (find("helping")).showModal(),
 };
@@ -455,6 +466,8 @@ const KEYS = [
   ["S", "download", actions.download],
   ["T", "result to canvas", actions.take],
   ["C", "compare", actions.compare],
+  ["G", "teacher against student", actions.race],
+  ["H", "chat", actions.chat],
   ["D", "dark, light", actions.theme],
   ["/", "to the prompt", () => find("prompt").focus()],
   ["?", "this list", actions.help],
@@ -539,4 +552,4 @@ function listen() {
 theme(localStorage.getItem("fewstep.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 listen();
 wire.connect();
-Object.assign(window, { studio: { wire, pace, surface, meter, history, shown: () => shown } }); // for the console, and for tests
+Object.assign(window, { studio: { wire, pace, surface, meter, history, chat, shown: () => shown } }); // for the console, and for tests
