@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core
+DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core libfribidi0 chromium node-typescript
 
-.PHONY: run test setup debian check format pictures clean
+.PHONY: run test setup debian check format pictures screenshots clean
 
 run: setup  ## serve the embedded model; it prints its address and a first example
 	$(BIN)/fewstep serve --model emoji --host 127.0.0.1 --port 8642
@@ -25,12 +25,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-debian:  ## the emoji data: the colour font, Unicode's names, CLDR's keywords (tests and training draw from them)
+debian:  ## the emoji data (the colour font, what draws it, Unicode's names, CLDR's keywords), a browser, tsc
 	@if ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN); \
 	  else \
-	    echo "Tests of the emoji data are skipped without Debian's packages: $(DEBIAN)"; \
+	    echo "Tests of the emoji data and of the studio are skipped without Debian's packages: $(DEBIAN)"; \
 	  fi; \
 	fi
 
@@ -41,6 +41,9 @@ format:
 pictures: setup debian  ## the pictures of README and docs
 	$(BIN)/fewstep demo --out docs/pictures/demo.png
 	$(BIN)/fewstep pictures --out docs/pictures
+
+screenshots: setup debian  ## the studio in its states, light and dark, on three screens: build/screenshots
+	$(BIN)/python -m pytest tests/studio/test_screenshots.py --screenshots build/screenshots
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -34,3 +34,7 @@ def serve(tiny: TinyModels) -> Iterator[Callable[..., Running]]:
 
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running(tiny, **settings))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", help="a folder for pictures of the studio (tests/studio/test_screenshots.py)")

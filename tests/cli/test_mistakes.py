@@ -17,6 +17,7 @@ from tiny_models import TinyModels
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
+    "bench sketches", "bench studio",
     "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "tune-levels",
 ]  # fmt: skip
 
@@ -140,6 +141,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "training in no steps": ("bench training --steps 0", "--steps must be at least 1, got 0"),
     "training on no images": ("bench training --batch -1", "--batch must be at least 1, got -1"),
     "bench of too much": ("bench edits --size 100000000", "size must be between 2 and 512, got 100000000"),
+    "sketches of nothing": ("bench sketches {model} --n 0", "--n must be at least 1, got 0"),
+    "sketches too strong": ("bench sketches --strengths 1 9", "--strengths must be numbers between 0 and 4"),
+    "sketches of a stranger": ("bench sketches {model}", "cannot be evaluated"),
+    "a studio for no time": ("bench studio --seconds 0", "--seconds must be between 1 and 3600"),
     "methods in no seeds": ("bench methods --seeds 0", "seeds must be at least 1, got 0"),
     "unknown method": ("bench methods --methods diffusion,magic", "methods must be of diffusion, flow_matching"),
     "unknown data of methods": ("bench methods --data sand", "data must be of mixture, digits, emoji, got sand"),

@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench soak": ("fewstep.cli.bench_serving:soak", "the server's memory over thousands of requests"),
     "bench peer": ("fewstep.cli.bench:peer", "one step here and in a diffusers pipeline, in turn"),
     "bench edits": ("fewstep.cli.bench:edits", "how far few-step inpainting is from the true conditional"),
+    "bench sketches": ("fewstep.cli.bench_drawing:sketches", "how well sketches and styles are followed"),
+    "bench studio": ("fewstep.cli.bench_drawing:studio", "from the pen to new pixels, in a browser"),
     "bench methods": ("fewstep.cli.bench_methods:methods", "every objective on the same data, network and budget"),
     "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
     "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),

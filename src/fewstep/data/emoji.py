@@ -193,6 +193,7 @@ class Emoji:
         selection: which emoji.
         font, emoji_test, annotations: the colour font, Unicode's emoji-test.txt and CLDR's annotations; if not given,
             what FEWSTEP_EMOJI_FONT, FEWSTEP_EMOJI_TEST and FEWSTEP_EMOJI_ANNOTATIONS name, else Debian's places.
+        styles: the style words of `STYLES` that examples are drawn in.
         held_out: one of this many colour × glyph and style × glyph combinations is never shown in training.
     """
 
@@ -202,10 +203,13 @@ class Emoji:
     font: str = field(default_factory=_font)
     emoji_test: str = field(default_factory=_emoji_test)
     annotations: str = field(default_factory=_annotations)
+    styles: tuple[str, ...] = tuple(STYLES)
     held_out: int = 10
     name: str = "emoji"
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.styles) - set(STYLES)):
+            raise DataError(f"styles must be some of {', '.join(STYLES)}, got {', '.join(unknown)}")
         if self.size not in SIZES:
             raise DataError(f"emoji size must be between {SIZES[0]} and {SIZES[-1]} pixels, got {self.size}")
 
@@ -285,7 +289,7 @@ class Emoji:
         sketched = rng.random() < aug.control
         image = self.picture(index, rng) if sketched else self.pose(index, rng)
         colour = self._word(index, list(COLOURS), aug.colour, rng)
-        style = self._word(index, list(STYLES), aug.style, rng)
+        style = self._word(index, list(self.styles), aug.style, rng)
         if colour:
             image = recolour(image, colour)
         control = sketch(image, rng) if sketched else None
@@ -296,7 +300,7 @@ class Emoji:
 
     def _word(self, index: int, words: list[str], share: float, rng: np.random.Generator) -> str | None:
         """A word for a `share` of examples, never one that is held out for this glyph."""
-        drawn = words[int(rng.integers(len(words)))] if rng.random() < share else None
+        drawn = words[int(rng.integers(len(words)))] if words and rng.random() < share else None
         return None if drawn is None or self.is_held_out(index, drawn) else drawn
 
     def caption(

@@ -6,7 +6,7 @@ Every function takes and gives premultiplied RGBA, float32 [4, h, w] in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -124,35 +124,64 @@ STYLES: dict[str, Callable[[Image4], Image4]] = {
 }
 """Each style word and what it does."""
 
+EARLY_STYLES = ("flat", "outline", "pixel art", "silhouette", "pastel")
+"""Those of models whose recipe does not name any: neon and night came later."""
+
+
+def styles_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """The style words that a model was trained with, by the recipe in its model.json."""
+    named = dict(recipe.get("settings") or {}).get("styles", EARLY_STYLES)
+    return tuple(style for style in STYLES if style in named)
+
+
+def lines(image: Image4, rng: np.random.Generator) -> Image4:
+    """Lines along every edge."""
+    return _inked(image, image, rng)
+
+
+def contour(image: Image4, rng: np.random.Generator) -> Image4:
+    """One line around the whole."""
+    return _inked(image, np.repeat(_shape(image, rng), 4, axis=0), rng)
+
+
+def patches(image: Image4, rng: np.random.Generator) -> Image4:
+    """Flat areas of few colours."""
+    straight, alpha = split(image)
+    smooth = _filtered(straight, ImageFilter.MedianFilter(5))
+    levels = int(rng.integers(2, 4))
+    return join(np.round(smooth * levels) / levels, (alpha > 0.5).astype(np.float32))
+
+
+def blob(image: Image4, rng: np.random.Generator) -> Image4:
+    """The whole in one colour."""
+    return join(np.broadcast_to(_mean_colour(image), (3, *image.shape[1:])), _shape(image, rng))
+
+
+SKETCHES: dict[str, Callable[[Image4, np.random.Generator], Image4]] = {
+    "lines": lines,
+    "contour": contour,
+    "patches": patches,
+    "blob": blob,
+}
+"""What a hurried hand draws of a thing."""
+
+_OFTEN = np.cumsum([0.36, 0.24, 0.24])
+
 
 def sketch(image: Image4, rng: np.random.Generator) -> Image4:
-    """What a hurried hand would draw of it: lines of random weight, colour and wobble, or flat patches of colour;
-    sometimes not finished yet."""
-    wobbly = _wobble(image, rng)
-    drawn = _drawn_lines(wobbly, rng) if rng.random() < 0.6 else _patches(wobbly, rng)
+    """One of `SKETCHES`, of random weight, colour and wobble; sometimes not finished yet."""
+    drawn = list(SKETCHES.values())[int(np.searchsorted(_OFTEN, rng.random()))](_wobble(image, rng), rng)
     return _unfinished(drawn, rng) if rng.random() < 0.3 else drawn
 
 
-def _drawn_lines(image: Image4, rng: np.random.Generator) -> Image4:
-    """Lines along every edge or only around the whole, dark or in the picture's mean colour."""
-    seen = np.repeat(_shape(image, rng), 4, axis=0) if rng.random() < 0.4 else image
-    lines = _edges(seen, threshold=float(rng.uniform(0.12, 0.3)))
+def _inked(image: Image4, seen: Image4, rng: np.random.Generator) -> Image4:
+    """Lines where `seen` has edges, dark or in the picture's mean colour."""
+    drawn = _edges(seen, threshold=float(rng.uniform(0.12, 0.3)))
     if rng.random() < 0.4:
-        lines = _filtered(lines[None], ImageFilter.MaxFilter(3))[0]
+        drawn = _filtered(drawn[None], ImageFilter.MaxFilter(3))[0]
     ink = np.full((3, 1, 1), rng.uniform(0, 0.3)) if rng.random() < 0.6 else _mean_colour(image)
     strength = np.float32(rng.uniform(0.7, 1))
-    return join(np.broadcast_to(ink, (3, *image.shape[1:])), strength * lines[None])
-
-
-def _patches(image: Image4, rng: np.random.Generator) -> Image4:
-    """Flat areas of few colours, or of one."""
-    straight, alpha = split(image)
-    covered = (alpha > 0.5).astype(np.float32)
-    if rng.random() < 0.4:
-        return join(np.broadcast_to(_mean_colour(image), straight.shape), _shape(image, rng))
-    smooth = _filtered(straight, ImageFilter.MedianFilter(5))
-    levels = int(rng.integers(2, 4))
-    return join(np.round(smooth * levels) / levels, covered)
+    return join(np.broadcast_to(ink, (3, *image.shape[1:])), strength * drawn[None])
 
 
 def _shape(image: Image4, rng: np.random.Generator) -> Any:

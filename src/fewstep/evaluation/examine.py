@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from fewstep.data.styles import COLOURS, STYLES
+from fewstep.data.styles import COLOURS
 from fewstep.evaluation.subjects import Ask, EmojiSubject, answered
 
 
@@ -43,7 +43,7 @@ def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, 
         "colour": _share(a.colour == c for a, c in zip(coloured, seen.words["colour"], strict=True)),
     }
     by_style, styles_right = {}, {}
-    for position, style in enumerate(STYLES):
+    for position, style in enumerate(subject.dataset.styles):
         styled = [Ask(a.index, a.name, style=style) for a in plain]
         seen = subject.judge(subject.real(styled, _unseen(draws + 1 + position)))
         by_style[style] = _share(a.name == n for a, n in zip(styled, seen.names, strict=True))

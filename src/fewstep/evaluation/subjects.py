@@ -13,12 +13,11 @@ import numpy as np
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
 from fewstep.data.emoji import SIZES, Augmentation, Emoji, clamp
-from fewstep.data.styles import COLOURS, STYLES, recolour
+from fewstep.data.styles import COLOURS, STYLES, recolour, styles_of
 from fewstep.evaluation.recognise import Judge, Recogniser, RecogniserError, Verdict
 from fewstep.generation.model import Model
 
 Kind = Literal["colour", "style"]
-WORDS: dict[Kind, tuple[str, ...]] = {"colour": tuple(COLOURS), "style": tuple(STYLES)}
 GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
 
 
@@ -135,7 +134,8 @@ class EmojiSubject:
             name = self.dataset.captions[i]
             if kind == "colour" and set(name.split()) & set(COLOURS):
                 continue  # "red" instead of the "green" of a green apple is another glyph's caption
-            words = [word for word in WORDS[kind] if self.dataset.is_held_out(i, word)]
+            known = self.dataset.styles if kind == "style" else COLOURS
+            words = [word for word in known if self.dataset.is_held_out(i, word)]
             if words and len(asks) < n:
                 word = words[derive(kind, seed, i) % len(words)]
                 colour, style = (word, "") if kind == "colour" else ("", word)
@@ -234,7 +234,7 @@ def subject_for(model: Model, recogniser: Path | None = None, threads: int | Non
     spec = model.spec
     captions = model.saved.captions
     if spec.pixel_format == "rgba_premultiplied" and captions is not None and spec.pixels[-1] in SIZES:
-        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe))
+        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=styles_of(spec.recipe))
         if set(captions.captions) == set(dataset.captions):
             return EmojiSubject(dataset, Recogniser(recogniser or model.saved.recogniser, threads))
     if spec.pixel_format == "grey" and spec.conditioning.classes == 10 and spec.recipe.get("name") == "digits":

@@ -68,6 +68,7 @@ class EmojiRecipe:
         patch: pixels a side of what becomes one position.
         widths, depths, canvas, text_width: of the U-Net; see `UNetConfig`.
         augmentation: how examples vary.
+        styles: the style words they are drawn in.
         density: of the teacher's noise levels.
         drop: the share of prompts left out, for guidance.
         guidance: the range of scales distilled into the student.
@@ -89,6 +90,7 @@ class EmojiRecipe:
             shift=0.15, turn=15.0, shrink=0.45, still=0.98, colour=0.18, style=0.22, control=0.3, keywords=0.2
         )
     )
+    styles: tuple[str, ...] = tuple(STYLES)
     density: LogNormal = field(default_factory=lambda: LogNormal(0.6, 1.9))
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
@@ -127,7 +129,7 @@ class EmojiRecipe:
 
     @property
     def dataset(self) -> Emoji:
-        return Emoji(self.size, self.augmentation)
+        return Emoji(self.size, self.augmentation, styles=self.styles)
 
     @property
     def pixels(self) -> tuple[int, ...]:
@@ -210,7 +212,7 @@ class EmojiRecipe:
         distilled = parent is not None
         dataset = self.dataset
         keywords = {word for glyph in dataset.glyphs for keyword in glyph.keywords for word in words(keyword)}
-        known = keywords | {word for name in [*COLOURS, *STYLES] for word in words(name)}
+        known = keywords | {word for name in [*COLOURS, *self.styles] for word in words(name)}
         spec = self.spec(network, directory.name, parent, distilled)
         recogniser = self.recogniser if distilled else None
         return save_model(network, spec, directory, dataset.captions, sorted(known), recogniser)

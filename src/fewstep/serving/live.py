@@ -25,7 +25,7 @@ from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fewstep.data.styles import COLOURS, STYLES
+from fewstep.data.styles import COLOURS, styles_of
 from fewstep.generation import Model, RequestError
 from fewstep.generation import Request as DrawRequest
 from fewstep.generation.plan import Plan
@@ -153,7 +153,7 @@ def described(service: Service) -> dict[str, Any]:
         "steps": {"default": spec.steps, "most": min(4, settings.most_steps)},
         "guidance": {"default": spec.guidance, "low": low, "high": high},
         "images": settings.most_images,
-        "styles": [style for style in STYLES if known.issuperset(words(style))],
+        "styles": [style for style in styles_of(spec.recipe) if known.issuperset(words(style))],
         "palette": {
             name: "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour))
             for name, colour in COLOURS.items()

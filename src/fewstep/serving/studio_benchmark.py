@@ -1,0 +1,118 @@
+"""From the pen to new pixels, measured in a real browser: `fewstep bench studio`.
+
+A pen of 120 events a second draws circles in the studio of a `fewstep serve` in a process of its own. The page's own
+meter tells where each frame's time went.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fewstep.serving.benchmarks import served
+
+EVENTS = 120
+"""Of the pen, a second."""
+
+_TIMED = """() => {
+  studio.handled = [];
+  let began = 0;
+  addEventListener("pointermove", () => (began = performance.now()), { capture: true });
+  addEventListener("pointermove", () => studio.handled.push(performance.now() - began));
+}"""
+
+
+def pen_to_pixels(
+    model: str,
+    engine: str = "auto",
+    seconds: float = 20.0,
+    minutes: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Draw, and read the page's meter.
+
+    Args:
+        model, engine: what is served.
+        seconds: of drawing that count.
+        minutes: of drawing after that, over which the tab's memory is looked at.
+        say: told what happens.
+
+    Returns:
+        Milliseconds `p50` and `p95` of each stage and of `total`, from the event to the painted frame; of `outside`,
+        the server's share without queue and network; of `handler`, the main thread's work for one event of the pen.
+        The number of `frames`; with `minutes` also `heap_mb`, the JavaScript heap after a collection, as it went.
+
+    Raises:
+        ImportError: Playwright is missing.
+        FileNotFoundError: there is no Chromium.
+    """
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        raise FileNotFoundError("no Chromium here: install Debian's package 'chromium'")
+    with served(model, "--engine", engine) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.wait_for_selector("#wire[data-state=socket]")
+        page.fill("#prompt", "red apple")
+        _draw(page, 3.0)
+        page.evaluate(_TIMED)
+        page.evaluate("() => { studio.meter.frames.length = 0; }")
+        _draw(page, seconds)
+        page.wait_for_timeout(500)
+        frames: list[dict[str, float]] = page.evaluate("studio.meter.frames")
+        handled: list[float] = page.evaluate("studio.handled")
+        figures = {"frames": len(frames), "seconds": seconds, **_figures(frames), "handler": _quantiles(handled)}
+        if minutes:
+            figures["heap_mb"] = list(_heap(page, minutes, say))
+        browser.close()
+    return figures
+
+
+def _draw(page: Any, seconds: float) -> None:
+    """Circles, one a second, at the pen's pace."""
+    box = page.locator("#mask").bounding_box()
+    began = time.perf_counter()
+    for i in itertools.count():
+        if i / EVENTS > seconds:
+            break
+        turn = 2 * math.pi * i / EVENTS
+        reach = 0.2 + 0.1 * math.sin(i / EVENTS)
+        x, y = (0.5 + reach * part for part in (math.cos(turn), math.sin(turn)))
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if i % EVENTS == 0:
+            page.mouse.up()
+            if i % (8 * EVENTS) == 0:
+                page.evaluate("studio.surface.clear()")
+            page.mouse.down()
+        time.sleep(max(0.0, began + (i + 1) / EVENTS - time.perf_counter()))
+    page.mouse.up()
+
+
+def _heap(page: Any, minutes: float, say: Callable[[str], None]) -> Iterator[float]:
+    """Megabytes of the tab's heap, after a collection, at the start and after each tenth of the time."""
+    devtools = page.context.new_cdp_session(page)
+    for part in range(11):
+        if part:
+            _draw(page, 6 * minutes)
+        devtools.send("HeapProfiler.collectGarbage")
+        used = devtools.send("Runtime.getHeapUsage")["usedSize"] / 1e6
+        say(f"after {part * minutes / 10:.1f} min: {used:.1f} MB")
+        yield round(used, 2)
+
+
+def _figures(frames: list[dict[str, float]]) -> dict[str, Any]:
+    stages = {stage: _quantiles([frame[stage] for frame in frames]) for stage in frames[0]}
+    return {**stages, "outside": _quantiles([frame["encode"] + frame["server"] for frame in frames])}
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    return {name: round(float(np.quantile(values, share)), 2) for name, share in (("p50", 0.5), ("p95", 0.95))}
