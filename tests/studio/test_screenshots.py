@@ -37,7 +37,7 @@ def test_every_state(
 
         shot("empty")
         page.click("#palette [title=red]")
-        page.fill("#prompt", "apple")
+        page.fill("#prompt", "red apple")
         stroke(page, circle())
         settled(page)
         wait(page, "studio.history.frames.length === 1")
@@ -78,3 +78,4 @@ def test_every_state(
         page.click("#chat")
         page.click("#help")
         shot("help")
+        page.context.close()  # before the server, which it would look for

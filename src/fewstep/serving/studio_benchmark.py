@@ -24,7 +24,7 @@ _TIMED = """() => {
   studio.handled = [];
   let began = 0;
   addEventListener("pointermove", () => (began = performance.now()), { capture: true });
-  addEventListener("pointermove", () => studio.handled.push(performance.now() - began));
+  addEventListener("pointermove", () => studio.handled.length < 5000 && studio.handled.push(performance.now() - began));
 }"""
 
 
@@ -65,12 +65,13 @@ def pen_to_pixels(
         page.fill("#prompt", "red apple")
         _draw(page, 3.0)
         page.evaluate(_TIMED)
-        page.evaluate("() => { studio.meter.frames.length = 0; }")
+        page.evaluate("() => { studio.meter.frames.length = 0; studio.meter.kept = Infinity; }")
         _draw(page, seconds)
         page.wait_for_timeout(500)
         frames: list[dict[str, float]] = page.evaluate("studio.meter.frames")
         handled: list[float] = page.evaluate("studio.handled")
         figures = {"frames": len(frames), "seconds": seconds, **_figures(frames), "handler": _quantiles(handled)}
+        page.evaluate("() => { studio.meter.kept = 600; studio.meter.frames.length = studio.handled.length = 0; }")
         if minutes:
             figures["heap_mb"] = list(_heap(page, minutes, say))
         browser.close()

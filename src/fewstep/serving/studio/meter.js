@@ -21,6 +21,7 @@ export class Meter {
     this.details = details;
     /** @type {Record<string, number>[]} */
     this.frames = [];
+    this.kept = KEPT;
     details.addEventListener("toggle", () => this.show());
   }
 
@@ -45,7 +46,7 @@ export class Meter {
       total: painted - times.since,
     };
     this.frames.push(frame);
-    if (this.frames.length > KEPT) this.frames.shift();
+    if (this.frames.length > this.kept) this.frames.shift();
     this.brief.textContent = `${frame.total.toFixed(0)} ms`;
     if (this.details.open) this.show();
   }
