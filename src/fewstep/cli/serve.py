@@ -136,7 +136,8 @@ def _hello(url: str, model: Model) -> str:
     save += 'base64.b64decode(json.load(sys.stdin)["data"][0]["b64_json"]))\''
     return "\n".join(
         [
-            f"fewstep serves '{model.name}' at {url}/v1 (OpenAI's Images API) and {url}/mcp; Ctrl-C stops it. Try:",
+            f"fewstep serves '{model.name}' at {url}/v1 (OpenAI's Images API) and {url}/mcp; Ctrl-C stops it.",
+            f"The studio, where a sketch becomes a picture, is at {url}/. Or try:",
             f"  {ask} | {save} > first.png",
         ]
     )
