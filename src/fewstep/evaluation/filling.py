@@ -1,14 +1,14 @@
 """What a model makes of real pictures that miss a part: how near to the truth, and whether it is recognised.
 
-The right half is missing, or the colour, or all but the means of blocks. No prompt tells what the picture shows, so
-all that can be fitted is what is there.
+The right half is missing, or the colour, or all but the means of blocks. Unless it is told what the picture shows,
+all that a model can go by is what is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -51,6 +51,7 @@ def fillings(
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
     edit: Restoring = "inpaint",
+    told: bool = False,
 ) -> list[Filling]:
     """Restore real pictures, in several numbers of steps and corrections.
 
@@ -61,6 +62,7 @@ def fillings(
         seed: chooses them and the noise.
         say: told what happens.
         edit: what is missing: the right half, the colours, or all but the means of 4 × 4 pixels.
+        told: whether the model gets each picture's caption or class.
 
     Raises:
         RequestError: the model is not sampled by `consistency`, or has no colours.
@@ -81,9 +83,10 @@ def fillings(
     rows = [] if edit == "inpaint" else [row(0, 0, 0, plain)]
     for steps, fit in WAYS:
         drawn = []
-        for position, picture in enumerate(given):
-            asked = _edit(picture, edit, fit)
-            drawn.append(model.generate("", steps=steps, sampler="consistency", seed=seed + position, edit=asked))
+        for position, (picture, ask) in enumerate(zip(given, asks, strict=True)):
+            hint: dict[str, Any] = {"prompt": ask.prompt, "label": ask.label} if told else {}
+            hint |= {"seed": seed + position, "edit": _edit(picture, edit, fit)}
+            drawn.append(model.generate(steps=steps, sampler="consistency", **hint))
         rows.append(row(steps, fit, drawn[-1].record.network_evaluations, drawn))
     return rows
 

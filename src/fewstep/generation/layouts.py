@@ -88,7 +88,7 @@ class Coloured:
         ]
         pixels = in_gamut(grey, np.stack(colour, axis=-1) / np.maximum(alpha, 0.5 / 255))
         made = np.concatenate([pixels, alpha][: 1 + (drawn.mode == "RGBA")], axis=-1)
-        whole = drawn.copy()
+        whole = drawn.copy() if size == native else Image.new(drawn.mode, size)
         whole.paste(Image.fromarray(np.round(made * 255).astype(np.uint8)), place[:2])
         return whole
 

@@ -6,6 +6,7 @@ import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,8 @@ class Model:
         pictures = [self._picture(image, plan) for image in last.pixels]
         timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
         report = self.report(request.prompt)
+        if report is not None and (other := self.report(request.to_prompt or "")) is not None:
+            report = replace(report, unknown_words=(*report.unknown_words, *other.unknown_words))
         return [
             GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i))
             for i, picture in enumerate(pictures)
