@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 
 from fewstep.core.randomness import (
-    NoiseBetween,
     MAX_SEED,
     Noise,
+    NoiseBetween,
     check_seed,
     derive,
     keep_mask,

@@ -11,7 +11,7 @@ import numpy as np
 from fewstep.core.randomness import noise
 from fewstep.evaluation.subjects import Subject, answered
 from fewstep.generation.edits import Edit
-from fewstep.generation.images import to_image, to_pixels
+from fewstep.generation.images import noise_of, to_image, to_pixels
 from fewstep.generation.model import Model
 
 NOISES = (0.05, 0.1, 0.2, 0.4)
@@ -68,12 +68,11 @@ def denoisings(
             for i, pixels in enumerate(real)
         ]
         before = np.stack([to_pixels(picture, spec.pixels, spec.pixel_format) for picture in noisy])
-        made, estimates = {}, []
+        made = {}
         for told in (None, amount):
             drawn = [model.generate(seed=seed, edit=Edit.denoise(picture, noise=told)) for picture in noisy]
             made[told] = np.stack([to_pixels(picture, spec.pixels, spec.pixel_format) for picture in drawn])
-            estimates += [picture.record.sampler_settings["noise"] for picture in drawn]
-        mean = round(float(np.mean(estimates[: len(noisy)])), 4)
+        mean = round(float(np.mean([noise_of(pixels) for pixels in before])), 4)
         errors = error(before), error(made[None]), error(made[amount])
         rows.append(Denoising(amount, mean, *errors, right(before), right(made[None])))
         say(f"noise {amount}: error {errors[0]:.3f} before, {errors[1]:.3f} after")
