@@ -47,7 +47,8 @@ def test_what_a_drawn_image_shows_need_not_be_said_again(run: Any, place: Path, 
     assert run("edit", "colorize", "in.png", *model, "--out", "out.png").code == 0
     assert run("edit", "colorize", "in.png", "", *model, "--out", "untold.png").code == 0
     told, untold = (read_record(place / name) for name in ("out.png", "untold.png"))
-    assert told is not None and untold is not None
+    assert told is not None
+    assert untold is not None
     assert (told.prompt, untold.prompt) == ("red apple", "")
 
 

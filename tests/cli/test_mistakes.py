@@ -153,6 +153,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "training in no steps": ("bench training --steps 0", "--steps must be at least 1, got 0"),
     "training on no images": ("bench training --batch -1", "--batch must be at least 1, got -1"),
     "bench of too much": ("bench edits --size 100000000", "size must be between 2 and 512, got 100000000"),
+    "bench of noise on a line": ("bench edits --edit denoise", "--edit denoise needs a --model"),
     "methods in no seeds": ("bench methods --seeds 0", "seeds must be at least 1, got 0"),
     "unknown method": ("bench methods --methods diffusion,magic", "methods must be of diffusion, flow_matching"),
     "unknown data of methods": ("bench methods --data sand", "data must be of mixture, digits, emoji, got sand"),

@@ -79,7 +79,7 @@ def test_what_super_resolution_draws_is_near_the_true_conditional_by_corrections
     model: Gaussian,
 ) -> None:
     truth = np.linalg.cholesky(COVARIANCE) @ np.random.default_rng(3).standard_normal(SIDE**2)
-    rows = np.stack([((PLACES // 4) == block).all(axis=1) / 16 for block in np.ndindex(2, 2)])  # means of 4 × 4
+    rows = np.stack([(block == (PLACES // 4)).all(axis=1) / 16 for block in np.ndindex(2, 2)])  # means of 4 × 4
     gain = COVARIANCE @ rows.T @ np.linalg.inv(rows @ COVARIANCE @ rows.T)
     small = picture(rows @ truth)
     mean = gain @ deviations(small).ravel()

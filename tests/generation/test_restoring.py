@@ -10,7 +10,7 @@ from PIL import Image
 
 from fewstep.generation import Edit, Model, Request, RequestError
 from fewstep.generation.images import from_image, noise_of
-from fewstep.generation.layouts import in_gamut, with_means
+from fewstep.generation.layouts import Coloured, in_gamut, with_means
 from fewstep.provenance import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 
@@ -172,6 +172,15 @@ def test_an_image_without_noise_must_say_how_much(model: Model) -> None:
     with pytest.raises(RequestError, match="seems to have none") as refused:
         drawn(model, Edit.denoise(Image.new("RGBA", (SIDE, SIDE), "red")))
     assert refused.value.field == "noise"
+
+
+def test_an_opaque_model_colours_an_image_on_white() -> None:
+    drawn, original = picture(mode="RGB"), picture((40, 60))
+    made = Coloured(original).laid_back(drawn, (40, 60))
+    white = Image.alpha_composite(Image.new("RGBA", (40, 60), "white"), original)
+    assert (made.mode, made.size) == ("RGB", (40, 60))
+    assert np.abs(greys(made) - greys(white)).max() <= 1
+    assert np.ptp(np.asarray(made).astype(int), axis=-1).max() > 50
 
 
 def test_colours_are_weakened_until_they_fit_the_grey() -> None:

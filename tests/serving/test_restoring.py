@@ -63,11 +63,15 @@ def test_an_edit_is_what_python_draws(
         (20, {"edit": "denoise", "strength": 0.5}, "strength", "the edit 'denoise' takes no strength"),
         (20, {"noise": 0.1}, "noise", "an edit other than 'denoise' takes no noise"),
         (20, {"edit": "colorize", "fit": 8, "steps": 4}, "fit", "at most 64, got 8 with 4 steps"),
+        (20, {"edit": "colorize", "steps": 8, "prompt": ""}, "fit", "at most 64, got 4 with 8 steps"),
     ],
 )
 def test_what_cannot_be_is_told(server: Running, side: int, edit: dict[str, Any], param: str, said: str) -> None:
+    edit = dict(edit)
     with pytest.raises(BadRequestError) as refused:
-        client(server).images.edit(image=("a.png", png(noisy(side))), prompt="cat", extra_body=edit)
+        client(server).images.edit(
+            image=("a.png", png(noisy(side))), prompt=edit.pop("prompt", "cat"), extra_body=edit
+        )
     assert refused.value.param == param
     assert said in str(refused.value)
 

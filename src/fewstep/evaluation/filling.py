@@ -84,9 +84,9 @@ def fillings(
     for steps, fit in WAYS:
         drawn = []
         for position, (picture, ask) in enumerate(zip(given, asks, strict=True)):
-            hint: dict[str, Any] = {"prompt": ask.prompt, "label": ask.label} if told else {}
-            hint |= {"seed": seed + position, "edit": _edit(picture, edit, fit)}
-            drawn.append(model.generate(steps=steps, sampler="consistency", **hint))
+            prompt, label = (ask.prompt, ask.label) if told else ("", None)
+            choices: dict[str, Any] = {"label": label, "seed": seed + position, "edit": _edit(picture, edit, fit)}
+            drawn.append(model.generate(prompt, steps=steps, sampler="consistency", **choices))
         rows.append(row(steps, fit, drawn[-1].record.network_evaluations, drawn))
     return rows
 

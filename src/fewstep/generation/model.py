@@ -142,7 +142,7 @@ class Model:
         if edit := request.edit:
             prepared = edit.prepared(spec)
             known, start, layout = prepared.known, prepared.start, prepared.layout
-            fit = edit.chosen_fit(sampler, gamma, is_told=bool(request.prompt) or request.label is not None)
+            fit = self.corrections(request)
             if start is not None:
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
                 levels = grid_from(start.ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
@@ -171,6 +171,18 @@ class Model:
             layout=layout,
             settings=settings,
         )
+
+    def corrections(self, request: Request) -> int:
+        """How often a request's noise is corrected before each estimate.
+
+        Raises:
+            RequestError: corrections, or a sampler, that cannot be.
+        """
+        if request.edit is None:
+            return 0
+        sampler = request.sampler or self.spec.sampler
+        is_told = bool(request.prompt) or request.label is not None
+        return request.edit.chosen_fit(sampler, self._gamma(sampler, request.gamma), is_told)
 
     def _gamma(self, sampler: str, asked: float | None) -> float | None:
         """The share of fresh noise between the steps of this sampler; None for one that takes none."""

@@ -18,7 +18,6 @@ from fewstep.models.text import table
 from fewstep.provenance import Record
 from fewstep.serving.jobs import Drawn
 from fewstep.serving.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
-from fewstep.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from fewstep.serving.service import Service
@@ -87,7 +86,7 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
         sampler=asked.sampler,
         **way,
     )
-    check_limits(request, settings)
+    check_limits(request, service)
     side, most = max(request.size or (edit and edit.own_size) or (0,)), _SIDES.get(asked.output_format, 0)
     if 0 < most < side:
         wrong = f"a {asked.output_format} has at most {most} pixels a side, got {side}: ask for png or another size"
@@ -112,14 +111,15 @@ def planned(request: Request, model: Model) -> tuple[Request, Plan]:
     return replace(request, edit=None, control=None), plan
 
 
-def check_limits(request: Request, settings: ServeSettings) -> None:
+def check_limits(request: Request, service: Service) -> None:
     """Raise RequestError for a request that is more work than this server does for one."""
+    settings = service.settings
     for name in ("prompt", "to_prompt"):
         long = len(getattr(request, name) or "")
         if long > settings.most_prompt:
             raise RequestError(name, f"{name} must have at most {settings.most_prompt} characters, got {long}")
     _check_at_most("steps", request.steps, settings.most_steps)
-    steps, fit = request.steps or 1, (request.edit and request.edit.fit) or 0
+    steps, fit = request.steps or 1, service.model.corrections(request)
     if steps * (1 + 2 * fit) > settings.most_steps:
         most = f"steps · (1 + 2 · fit) at most {settings.most_steps}"
         raise RequestError("fit", f"fit must leave {most}, got {fit} with {steps} steps")

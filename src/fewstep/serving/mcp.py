@@ -241,7 +241,7 @@ async def _draw(
     try:
         sides = None if size in (None, "auto") else parse_size(size or "")
         request = Request(prompt, seed=seed, steps=steps, size=sides, edit=edit)
-        check_limits(request, service.settings)
+        check_limits(request, service)
         job = await service.submit(request, finish, _client(ctx), seen=seen)
     except (RequestError, Stopped) as error:
         raise ToolError(str(error)) from error
