@@ -87,11 +87,12 @@ def test_the_tables_of_methods_are_what_the_command_prints_of_the_rows(
         assert capsys.readouterr().out == found["table"], found["rows"]
 
 
-def test_the_table_of_inpainting_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", ["", " --edit colorize", " --edit super-resolve"])
+def test_the_tables_of_edits_are_what_the_command_prints(options: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Up to the last digits, which differ between machines."""
     page = (ROOT / "docs" / "edit.md").read_text(encoding="utf-8")
-    shown = page.split("    fewstep bench edits\n")[1].split("```text\n")[1].split("```")[0].splitlines()
-    assert command_line.run(["bench", "edits"]) == 0
+    shown = page.split(f"    fewstep bench edits{options}\n")[1].split("```text\n")[1].split("```")[0].splitlines()
+    assert command_line.run(["bench", "edits", *options.split()]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert shown[0] == printed[0]
     rows = [[[float(cell) for cell in line.split()] for line in lines[1:]] for lines in (shown, printed)]

@@ -18,12 +18,14 @@ COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
     "bench sketches", "bench studio",
-    "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "tune-levels",
+    "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "edit colorize", "edit super-resolve", "edit denoise",
+    "edit interpolate", "tune-levels",
 ]  # fmt: skip
 
 ARGUMENTS = {
     "show": " x", "record": " x", "preview": " x", "vary": " plain.png", "stroke": " plain.png",
     "inpaint": " plain.png --mask plain.png", "outpaint": " plain.png --margin 0.5", "tune-levels": " x",
+    "colorize": " plain.png", "super-resolve": " plain.png", "denoise": " plain.png", "interpolate": " x y",
 }  # fmt: skip
 
 WITHOUT = """
@@ -116,6 +118,17 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "edit with no mask": ("edit inpaint plain.png x --mask no.png --model {model}", "there is no mask 'no.png'"),
     "edit of strength 0": ("edit vary plain.png --strength 0 --model {model}", "strength must be above 0 and at most 1, got 0"),
     "edit with two steps more": ("edit vary plain.png --steps 0 --model {model}", "steps must be a whole number"),
+    "super-resolve of a large image": (
+        "edit super-resolve plain.png --model {model}",
+        "image must be at most 8x8, half of what the model 'tiny' draws, to be drawn larger, got 64x64",
+    ),
+    "noise 0": ("edit denoise plain.png --noise 0 --model {model}", "noise must be above 0 and at most 1, got 0"),
+    "interpolate to nothing": ("edit interpolate x --model {model}", "to_prompt or to_seed must say where to"),
+    "interpolate in one": ("edit interpolate x y --n 1 --model {model}", "--n of an interpolation must be at least 2"),
+    "position 2": ("edit interpolate x y --position 2 --model {model}", "position must be between 0 and 1, got 2"),
+    "film of one": ("edit interpolate x y --film x.png --position 0 --model {model}", "leave out --position, or --film"),
+    "film of a wrong kind": ("edit interpolate x y --film x.gif --model {model}", "must end in .webp or .png"),
+    "fit 9": ("edit colorize plain.png --fit 9 --model {model}", "fit must be a whole number between 0 and 8, got 9"),
     "bfloat16 of onnx": ("generate x --model {model} --precision bfloat16", "precision of the engine 'onnx' must be float32"),
     "export to a wrong kind": ("export {model} --out x.pb", "must end in .onnx, got 'x.pb'"),
     "export of no model": ("export nothing", "no model 'nothing'"),
@@ -145,6 +158,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "sketches too strong": ("bench sketches --strengths 1 9", "--strengths must be numbers between 0 and 4"),
     "sketches of a stranger": ("bench sketches {model}", "cannot be evaluated"),
     "a studio for no time": ("bench studio --seconds 0", "--seconds must be between 1 and 3600"),
+    "bench of noise on a line": ("bench edits --edit denoise", "--edit denoise needs a --model"),
     "methods in no seeds": ("bench methods --seeds 0", "seeds must be at least 1, got 0"),
     "unknown method": ("bench methods --methods diffusion,magic", "methods must be of diffusion, flow_matching"),
     "unknown data of methods": ("bench methods --data sand", "data must be of mixture, digits, emoji, got sand"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.core.codecs import Identity, SpaceToDepth
+from fewstep.core.codecs import Codec, Identity, SpaceToDepth
 from subjects import normal, tensor
 
 PIXELS = np.random.default_rng(0).random((3, 4, 6, 4))
@@ -52,3 +52,13 @@ def test_a_side_that_is_no_multiple_of_the_patch_is_refused() -> None:
         SpaceToDepth(4).shape((4, 6, 4))
     with pytest.raises(ValueError, match="multiples of 4, got 6 and 4"):
         SpaceToDepth(4).encode(PIXELS)
+
+
+@pytest.mark.parametrize("codec", [Identity(), SpaceToDepth(2, mean=(0.1, 0.2, 0.3), std=(0.5, 0.2, 0.1))])
+def test_encoding_is_the_gains_and_a_rearrangement_that_can_be_undone(codec: Codec) -> None:
+    first, second = np.random.default_rng(0).random((2, 3, 3, 4, 6))
+    gains = np.array(codec.gains(3))[:, None, None]
+    change = codec.encode(first) - codec.encode(second)
+    np.testing.assert_allclose(codec.unmask(change), gains * (first - second), atol=1e-12)
+    np.testing.assert_array_equal(codec.unmask(codec.mask(first)), first)
+    np.testing.assert_array_equal(codec.mask(codec.unmask(change)), change)

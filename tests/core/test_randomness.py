@@ -8,6 +8,7 @@ from scipy import stats
 from fewstep.core.randomness import (
     MAX_SEED,
     Noise,
+    NoiseBetween,
     check_seed,
     derive,
     keep_mask,
@@ -124,3 +125,25 @@ def test_shared_dropout_keeps_the_mean_the_precision_and_the_mask(kind) -> None:
     assert set(np.unique(values)) == {np.float32(0.0), np.float32(1 / 0.75)}
     assert values.mean() == pytest.approx(1.0, abs=0.03)
     assert shared_dropout(x, keys, 0, 0.0) is x
+
+
+def test_noise_between_two_seeds_is_theirs_at_the_ends_to_the_bit_and_as_long_on_the_way() -> None:
+    shape, positions = (4, 16, 16), (0.0, 0.25, 0.5, 1.0)
+    way = NoiseBetween(3, 9, positions, shape)
+    for draw in (0, 2):
+        first, second = (noise(seed, shape, draw) for seed in (3, 9))
+        frames = way(draw)
+        assert frames.dtype == np.float32
+        np.testing.assert_array_equal(frames[0], first)
+        np.testing.assert_array_equal(frames[-1], second)
+        lengths = np.sqrt((frames.astype(np.float64) ** 2).sum(axis=(1, 2, 3)))
+        assert np.ptp(lengths) <= 0.01 * lengths[0] + np.ptp(lengths[[0, -1]])
+        one, two = (values.astype(np.float64).ravel() for values in (first, second))
+        angle = np.arccos(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+        np.testing.assert_allclose(frames[2].ravel(), (one + two) / (2 * np.cos(angle / 2)), atol=1e-5)
+    assert not np.array_equal(way(0), way(2))
+
+
+def test_noise_between_a_seed_and_itself_is_its_own() -> None:
+    same = NoiseBetween(5, 5, (0.0, 0.3, 1.0), (2, 3, 3))(0)
+    np.testing.assert_allclose(same, np.stack([noise(5, (2, 3, 3))] * 3), rtol=1e-6)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from fewstep.evaluation.filling import Restoring
 from fewstep.evaluation.inpainting import LinearConsistency, gaps
 
 
@@ -23,6 +24,17 @@ def test_corrections_of_the_noise_come_nearer_than_forty_steps_and_then_all_the_
     assert distances[1, 2] < distances[40, 0]
     assert all(distances[1, more] < distances[1, fewer] for fewer, more in ((0, 1), (1, 2), (2, 4)))
     assert distances[1, 8] < 0.05 * distances[1, 0]
+
+
+@pytest.mark.parametrize("edit", ["colorize", "super-resolve"])
+def test_other_edits_are_their_closed_form_and_come_all_the_way_by_corrections(edit: Restoring) -> None:
+    rows = {(row["steps"], row["fit"]): row for row in gaps(size=8, draws=20_000, edit=edit)}
+    for row in rows.values():
+        if row["mean_gap"] is not None:
+            assert row["measured"] == pytest.approx(row["mean_gap"], abs=0.02)
+    assert rows[1, 0]["distance"] == pytest.approx(rows[1, 0]["unconditional"], rel=0.01)
+    assert rows[1, 8]["distance"] < 0.05 * rows[1, 0]["distance"]
+    assert rows[1, 8]["distance"] < rows[40, 0]["distance"]
 
 
 def test_one_jump_from_pure_noise_knows_nothing_of_what_is_known() -> None:

@@ -112,6 +112,21 @@ def test_any_picture_can_be_changed(server: Running) -> None:
     assert result.structured_content["prompt"] == "red apple"
 
 
+def test_an_image_gets_colours_or_detail(server: Running) -> None:
+    def changed(**asked: Any) -> Any:
+        return talk(server.url, "2026-07-28", lambda client: client.call_tool("change_image", asked))
+
+    buffer = io.BytesIO()
+    grey = Image.radial_gradient("L").resize((8, 8))
+    grey.save(buffer, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    coloured = image_in(changed(image=url, prompt="red apple", edit="colorize"))
+    assert coloured.size == (8, 8)
+    assert np.ptp(np.asarray(coloured)[..., :3].astype(int), axis=-1).max() > 0
+    assert np.abs(np.asarray(coloured.convert("L")).astype(int) - np.asarray(grey)).max() <= 1
+    assert image_in(changed(image=url, prompt="red apple", edit="super-resolve")).size == (SIDE, SIDE)
+
+
 def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None:
     server = serve()
     runtime = server.service.runtime
@@ -155,6 +170,8 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
         ("change_image", {"prompt": "x"}, "give either image_id"),
         ("change_image", {"prompt": "x", "region": [0, 0, 1]}, "region: List should have at least 4 items"),
         ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
+        ("change_image", {"image_id": "x", "edit": "blur"}, "edit: Input should be 'colorize', 'super-resolve'"),
+        ("change_image", {"image_id": "x", "edit": "colorize", "region": [0, 0, 1, 1]}, "leave out region, or edit"),
         (
             "change_image",
             {"image": "data:image/png;base64,AAAA", "region": [0, 0, 1, 1]},

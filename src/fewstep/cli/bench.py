@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -147,26 +147,31 @@ def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json:
 
 
 def edits(
+    edit: Literal["inpaint", "colorize", "super-resolve", "denoise"] = "inpaint",
     size: int = 16,
     draws: int = 20_000,
     model: str | None = None,
     n: int = 200,
     seed: int = 0,
+    told: bool = False,
     recogniser: Path | None = None,
     threads: int | None = None,
     json: str | None = None,
 ) -> int:
-    """Print how far inpainting is from the true conditional, by steps and corrections of the noise (fit).
+    """Print how far edits are from the true conditional, by steps and corrections of the noise (fit).
 
-    On a Gaussian, where it is known; or, with --model, how near a model comes to the right halves of real pictures
-    that it is not told of, and how many are recognised.
+    On a Gaussian, where it is known; or, with --model, how near a model comes to real pictures of which a part is
+    missing, and how many are recognised.
 
     Args:
-        size: Of the Gaussian: a smooth line of so many values, half of them known.
+        edit: What is missing: half (inpaint), the colours (colorize), all but the means of blocks (super-resolve); or
+            how much noise is taken out (denoise, with --model).
+        size: Of the Gaussian: a smooth line of so many values; with colorize three of them.
         draws: Samples; the closed form of the loop stands beside what is measured.
         model: A built-in model, a directory, or user/name on the hub: emoji from text, or digits by class.
-        n: Pictures to fill.
+        n: Pictures to restore.
         seed: Chooses them and the noise.
+        told: With --model, whether it gets each picture's caption or class.
         recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
         threads: Of one network call, the judge's too; one a core if left out.
         json: Write the rows as JSON to this file, or to standard output with -.
@@ -180,9 +185,12 @@ def edits(
     if model is None:
         from fewstep.evaluation.inpainting import gaps
 
-        rows = gaps(size, draws)
+        if edit == "denoise":
+            raise ValueError("--edit denoise needs a --model")
+        rows = gaps(size, draws, edit=edit)
     else:
         from fewstep.core.randomness import check_seed
+        from fewstep.evaluation.denoising import denoisings
         from fewstep.evaluation.filling import fillings
         from fewstep.evaluation.subjects import subject_for
         from fewstep.generation import load
@@ -191,7 +199,12 @@ def edits(
         check_seed(seed + n)
         loaded = load(model, threads=threads)
         subject = subject_for(loaded, recogniser, threads)
-        rows = [asdict(row) for row in fillings(loaded, subject, n, seed, progress)]
+        found = (
+            denoisings(loaded, subject, n, seed, progress)
+            if edit == "denoise"
+            else fillings(loaded, subject, n, seed, progress, edit, told)
+        )
+        rows = [asdict(row) for row in found]
     say_table(rows, json)
     write_json(json, rows)
     return 0

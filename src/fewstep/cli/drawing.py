@@ -35,8 +35,8 @@ def draw_all(
     out: Path | None,
     metadata: bool,
     json: str | None,
-) -> None:
-    """Draw every request and write its images; every mistake shows before the first."""
+) -> list[Path]:
+    """Draw every request and write its images; every mistake shows before the first. The files are given back."""
     from fewstep.generation import load
 
     count = sum(request.images for request in requests)
@@ -46,7 +46,8 @@ def draw_all(
     names = [
         f"{slug(request.prompt)}-{seed}" for request, plan in zip(requests, plans, strict=True) for seed in plan.seeds
     ]
-    paths = iter(image_paths(out, names))
+    written = image_paths(out, names)
+    paths = iter(written)
     report: list[dict[str, Any]] = []
     records: dict[str, Record] = {}
     for request, plan in zip(requests, plans, strict=True):
@@ -55,6 +56,20 @@ def draw_all(
             records[request.prompt] = image.record
     _remarks(loaded, records, json)
     write_json(json, report)
+    return written
+
+
+def write_film(path: Path, pictures: Sequence[Path], milliseconds: int = 80) -> None:
+    """Image files as one animation that goes there and back, without end; nothing of it is lost."""
+    from PIL import Image
+
+    frames = []
+    for file in (*pictures, *pictures[-2:0:-1]):
+        with Image.open(file) as opened:
+            frames.append(opened.copy())
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, disposal=1, lossless=True
+    )
 
 
 def check_count(n: int) -> None:

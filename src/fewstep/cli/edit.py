@@ -1,17 +1,19 @@
-"""`fewstep edit inpaint | outpaint | stroke | vary`: images made from images, by the model as it is."""
+"""`fewstep edit …`: images made from images, and between images, by the model as it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fewstep.cli.drawing import EngineName, Where, background_for, check_count, draw_all, open_image
-from fewstep.cli.output import check_json
+from fewstep.cli.drawing import EngineName, Where, background_for, check_count, draw_all, open_image, write_film
+from fewstep.cli.output import check_film, check_json
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from fewstep.generation import Edit
 
 
@@ -50,8 +52,8 @@ class Drawing:
     metadata: bool = True
     json: str | None = None
 
-    def run(self, prompt: str, edit: Edit) -> int:
-        """Draw the edit and write its images."""
+    def run(self, prompt: str, edit: Edit | None = None, **choices: Any) -> list[Path]:
+        """Draw the edit, or what other fields of a request say, and write its images: their files."""
         from fewstep.generation import Request
         from fewstep.generation.request import parse_size
 
@@ -67,14 +69,15 @@ class Drawing:
             size=None if self.size is None else parse_size(self.size),
             background=background,
             edit=edit,
+            **choices,
         )
         where = Where(self.engine, self.precision, self.device)
-        draw_all([request], self.model, where, self.out, self.metadata, self.json)
-        return 0
+        return draw_all([request], self.model, where, self.out, self.metadata, self.json)
 
 
 Options = Annotated[Drawing, tyro.conf.arg(name="")]
 PLAIN = Drawing()
+WAY = Drawing(n=8)
 
 
 def inpaint(
@@ -101,7 +104,8 @@ def inpaint(
     from fewstep.generation import Edit
 
     edit = Edit(open_image(image, "image"), open_image(mask, "mask"), strength, fit)
-    return drawing.run(prompt, edit)
+    drawing.run(prompt, edit)
+    return 0
 
 
 def outpaint(
@@ -135,7 +139,8 @@ def outpaint(
 
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     far = {name: margin if share is None else share for name, share in sides.items()}
-    return drawing.run(prompt, Edit.beyond(open_image(image, "image"), **far, fit=fit))
+    drawing.run(prompt, Edit.beyond(open_image(image, "image"), **far, fit=fit))
+    return 0
 
 
 def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: Options = PLAIN) -> int:
@@ -149,7 +154,8 @@ def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: 
     """
     from fewstep.generation import Edit
 
-    return drawing.run(prompt, Edit(open_image(image, "image"), strength=strength))
+    drawing.run(prompt, Edit(open_image(image, "image"), strength=strength))
+    return 0
 
 
 def vary(image: Path, prompt: str | None = None, /, *, strength: float = 0.5, drawing: Options = PLAIN) -> int:
@@ -162,7 +168,118 @@ def vary(image: Path, prompt: str | None = None, /, *, strength: float = 0.5, dr
         drawing: How to draw.
     """
     from fewstep.generation import Edit
-    from fewstep.generation.images import prompt_of
 
     opened = open_image(image, "image")
-    return drawing.run(prompt_of(opened) if prompt is None else prompt, Edit(opened, strength=strength))
+    drawing.run(_told(opened, prompt), Edit(opened, strength=strength))
+    return 0
+
+
+def colorize(
+    image: Path,
+    prompt: str | None = None,
+    /,
+    *,
+    strength: float = 1.0,
+    fit: int | None = None,
+    drawing: Options = PLAIN,
+) -> int:
+    """Give an image in grey its colours, at its own size; every pixel keeps its grey and its transparency.
+
+    Args:
+        image: The image; of a coloured one the grey is taken.
+        prompt: What it shows, which tells most of the colours; by default what its record says.
+        strength: How little of its brightness the colours go out from, above 0 to 1; at 1 from noise.
+        fit: As for fewstep edit inpaint; if left out 4 without a prompt, 0 with one.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    opened = open_image(image, "image")
+    drawing.run(_told(opened, prompt), Edit.colorize(opened, strength=strength, fit=fit))
+    return 0
+
+
+def super_resolve(
+    image: Path,
+    prompt: str | None = None,
+    /,
+    *,
+    strength: float = 1.0,
+    fit: int | None = None,
+    drawing: Options = PLAIN,
+) -> int:
+    """Draw a small image at the model's size; each of its pixels is the mean of those that come in its place.
+
+    Args:
+        image: The image, of at most half the model's sides.
+        prompt: What it shows; by default what its record says.
+        strength: How little of the image the drawing goes out from, above 0 to 1; at 1 from noise.
+        fit: As for fewstep edit inpaint; if left out 4 without a prompt, 1 with one.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    opened = open_image(image, "image")
+    drawing.run(_told(opened, prompt), Edit.super_resolve(opened, strength=strength, fit=fit))
+    return 0
+
+
+def denoise(
+    image: Path, prompt: str | None = None, /, *, noise: float | None = None, drawing: Options = PLAIN
+) -> int:
+    """Take the noise out of an image: it goes into the model as it is, at the level of its noise, for one jump.
+
+    Args:
+        image: The image.
+        prompt: What it shows; by default what its record says.
+        noise: The noise's standard deviation at the model's size, of pixels from 0 to 1; estimated if left out.
+        drawing: How to draw.
+    """
+    from fewstep.generation import Edit
+
+    opened = open_image(image, "image")
+    drawing.run(_told(opened, prompt), Edit.denoise(opened, noise=noise))
+    return 0
+
+
+def _told(picture: Image.Image, prompt: str | None) -> str:
+    """The prompt, or what a picture's record says that it shows."""
+    from fewstep.generation.images import prompt_of
+
+    return prompt_of(picture) if prompt is None else prompt
+
+
+def interpolate(
+    prompt: str = "",
+    to_prompt: str | None = None,
+    /,
+    *,
+    to_seed: int | None = None,
+    position: float | None = None,
+    film: Path | None = None,
+    drawing: Options = WAY,
+) -> int:
+    """Draw the way from one prompt or seed to another; the first and last are what generate draws for them.
+
+    Args:
+        prompt: What to draw first.
+        to_prompt: What to draw last; the same if left out.
+        to_seed: The last image's seed; the first's if left out.
+        position: One image at this place on the way, 0 to 1, instead of --n.
+        film: All of them in one animated .webp or .png too, there and back.
+        drawing: How to draw; all images have the one seed.
+    """
+    if to_prompt is None and to_seed is None:
+        raise ValueError("to_prompt or to_seed must say where to: a second prompt, or --to-seed")
+    if film is not None and position is not None:
+        raise ValueError("--film is of all images: leave out --position, or --film")
+    if film is not None:
+        check_film(film)
+    if position is not None:
+        drawing = replace(drawing, n=1)
+    elif drawing.n == 1:
+        raise ValueError("--n of an interpolation must be at least 2, or give --position")
+    paths = drawing.run(prompt, to_prompt=to_prompt, to_seed=to_seed, position=position)
+    if film is not None:
+        write_film(film, paths)
+    return 0

@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edit outpaint": ("fewstep.cli.edit:outpaint", "draw what lies beyond an image's borders"),
     "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
     "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
+    "edit colorize": ("fewstep.cli.edit:colorize", "colours for an image in grey"),
+    "edit super-resolve": ("fewstep.cli.edit:super_resolve", "a small image at the model's size"),
+    "edit denoise": ("fewstep.cli.edit:denoise", "an image without its noise"),
+    "edit interpolate": ("fewstep.cli.edit:interpolate", "the way from one prompt or seed to another"),
     "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
     "serve-key": ("fewstep.cli.serve:serve_key", "make an API key for serve"),
     "mcp": ("fewstep.cli.mcp:mcp", "offer drawing as MCP tools on standard input and output"),
@@ -46,7 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench serving": ("fewstep.cli.bench_serving:serving", "the server: what a request costs beside the model"),
     "bench soak": ("fewstep.cli.bench_serving:soak", "the server's memory over thousands of requests"),
     "bench peer": ("fewstep.cli.bench:peer", "one step here and in a diffusers pipeline, in turn"),
-    "bench edits": ("fewstep.cli.bench:edits", "how far few-step inpainting is from the true conditional"),
+    "bench edits": ("fewstep.cli.bench:edits", "how far few-step edits are from the true conditional"),
     "bench sketches": ("fewstep.cli.bench_drawing:sketches", "how well sketches and styles are followed"),
     "bench studio": ("fewstep.cli.bench_drawing:studio", "from the pen to new pixels, in a browser"),
     "bench methods": ("fewstep.cli.bench_methods:methods", "every objective on the same data, network and budget"),
@@ -55,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 GROUPS = {
-    "edit": "Images made from images: a part of one, a sketch, another version.",
+    "edit": "Images made from images: a part of one, a sketch, another version, colours, detail; and between two.",
     "models": "Look at models, and make them of other programs' models.",
     "data": "Look at training data.",
     "bench": "Figures of this machine, printed for anyone.",

@@ -39,6 +39,13 @@ def check_picture(path: Path) -> Path:
     return check_writable(path)
 
 
+def check_film(path: Path) -> Path:
+    """`check_writable` for an animation."""
+    if path.suffix.lower() not in (".webp", ".png"):
+        raise ValueError(f"cannot write '{path}': the name of a film must end in .webp or .png")
+    return check_writable(path)
+
+
 def check_plot(path: Path) -> Path:
     """`check_writable` for a drawing, which is a PNG; ImportError where nothing can draw."""
     if path.suffix.lower() != ".png":

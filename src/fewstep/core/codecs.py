@@ -25,6 +25,14 @@ class Codec(Protocol):
         """A number for each pixel [b, c, h, w] as a number for each of the data."""
         ...
 
+    def unmask(self, data: Array) -> Array:
+        """A number for each of the data as a number for each pixel [b, c, h, w]: what `mask` does, undone."""
+        ...
+
+    def gains(self, channels: int) -> tuple[float, ...]:
+        """What `encode` multiplies each channel's pixels with."""
+        ...
+
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
         """The data's shape for one image of shape `pixels`."""
         ...
@@ -42,6 +50,12 @@ class Identity:
 
     def mask(self, pixels: Array) -> Array:
         return pixels
+
+    def unmask(self, data: Array) -> Array:
+        return data
+
+    def gains(self, channels: int) -> tuple[float, ...]:
+        return (1.0,) * channels
 
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
         return tuple(pixels)
@@ -90,11 +104,18 @@ class SpaceToDepth:
         cells = xp.reshape(pixels, (b, c, h // p, p, w // p, p))
         return xp.reshape(xp.permute_dims(cells, (0, 1, 3, 5, 2, 4)), (b, c * p * p, h // p, w // p))
 
-    def decode(self, data: Array) -> Array:
+    def unmask(self, data: Array) -> Array:
         xp, p = namespace(data), self.patch
         b, c, h, w = data.shape
         cells = xp.permute_dims(xp.reshape(data, (b, c // p**2, p, p, h, w)), (0, 1, 4, 2, 5, 3))
-        pixels = xp.reshape(cells, (b, c // p**2, h * p, w * p))
+        return xp.reshape(cells, (b, c // p**2, h * p, w * p))
+
+    def gains(self, channels: int) -> tuple[float, ...]:
+        std = self.std * channels if len(self.std) == 1 else self.std
+        return tuple(self.sigma_data / value for value in std)
+
+    def decode(self, data: Array) -> Array:
+        pixels = self.unmask(data)
         shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
         return pixels * (scale / self.sigma_data) + shift
 

@@ -59,6 +59,34 @@ class Noise:
         return stacked if self._reference is None else like(stacked, self._reference)
 
 
+class NoiseBetween:
+    """Noise on the way from one seed's to another's, draw by draw: at 0 and 1 it is theirs to the bit.
+
+    The way is spherical (Shoemake 1985; 2303.01469 §6): sin((1 − t)·ψ)/sin ψ·first + sin(t·ψ)/sin ψ·second with ψ the
+    angle between them, so that it keeps the length that noise has.
+
+    Args:
+        first, second: the seeds.
+        positions: t of each image, 0 to 1.
+        shape: an image's shape.
+    """
+
+    def __init__(self, first: int, second: int, positions: Sequence[float], shape: Sequence[int]) -> None:
+        self.seeds, self.positions, self.shape = (int(first), int(second)), tuple(positions), tuple(shape)
+
+    def __call__(self, draw: int) -> Any:
+        """Draw number `draw` of each image: float32 NumPy [len(positions), *shape]."""
+        first, second = (noise(seed, self.shape, draw) for seed in self.seeds)
+        wide = [values.astype(np.float64) for values in (first, second)]
+        cosine = float((wide[0] * wide[1]).sum()) / math.sqrt(math.prod(float((v * v).sum()) for v in wide))
+        angle = math.acos(min(1.0, max(-1.0, cosine)))
+
+        def share(t: float) -> Any:  # sin(t·ψ)/sin ψ, which is t for equal noise
+            return np.float32(t * np.sinc(t * angle / math.pi) / np.sinc(angle / math.pi))
+
+        return np.stack([share(1 - t) * first + share(t) * second for t in self.positions])
+
+
 def derive(*parts: int | str) -> int:
     """A seed in [0, 2⁶³) from any counters and names: the first 63 bits of their SHA-256."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()

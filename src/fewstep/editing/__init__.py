@@ -1,7 +1,19 @@
 """Zero-shot editing: constraints on the data estimate between jumps, and starts other than pure noise."""
 
-from fewstep.editing.constraints import Constrained, Constraint, Known
+from fewstep.editing.constraints import Constrained, Constraint, Known, Measurement
 from fewstep.editing.fitting import Fitted
+from fewstep.editing.projections import BlockMeans, Grey, Projected
 from fewstep.editing.starts import grid_from, level_of
 
-__all__ = ["Constrained", "Constraint", "Fitted", "Known", "grid_from", "level_of"]
+__all__ = [
+    "BlockMeans",
+    "Constrained",
+    "Constraint",
+    "Fitted",
+    "Grey",
+    "Known",
+    "Measurement",
+    "Projected",
+    "grid_from",
+    "level_of",
+]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from fewstep.core.arrays import Array, Condition, like, namespace
 from fewstep.core.levels import Level
@@ -18,6 +19,18 @@ from fewstep.core.parameterisations import Estimator, Targets
 
 Constraint = Callable[[Array, Level], Array]
 """A data estimate [b, ...] at a level [b] to one that obeys the edit."""
+
+
+class Measurement(Protocol):
+    """What is known of the data: an orthogonal projection P of them. A constraint, and more."""
+
+    def gap(self, estimate: Array) -> Array:
+        """P·(data − estimate) [b, ...]: 0 where the estimate has what is known."""
+        ...
+
+    def __call__(self, estimate: Array, at: Level) -> Array:
+        """The estimate with what is known in its place: estimate + gap."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,8 @@ class Constrained:
 class Known:
     """Some of the data are known: D ← known·(1 − Ω) + D·Ω (2303.01469 alg. 4 with A = identity: inpainting).
 
+    P = 1 − Ω; the sum is written so that what is known comes back to the bit.
+
     Args:
         data: [b, ...] or [1, ...] what is known, as data (after the codec).
         free: Ω, like data, 1 where the estimate decides and 0 where the data do.
@@ -56,7 +71,17 @@ class Known:
     data: Array
     free: Array
 
+    def gap(self, estimate: Array) -> Array:
+        """(known − estimate)·(1 − Ω) [b, ...]."""
+        known, free = self._like(estimate)
+        return (known - estimate) * (1 - free)
+
     def __call__(self, estimate: Array, at: Level) -> Array:
-        xp = namespace(estimate)
-        known, free = (xp.astype(like(values, estimate), estimate.dtype) for values in (self.data, self.free))
+        known, free = self._like(estimate)
         return known * (1 - free) + estimate * free
+
+    def _like(self, estimate: Array) -> tuple[Array, Array]:
+        """The data and Ω in the estimate's namespace and precision."""
+        xp = namespace(estimate)
+        data, free = (xp.astype(like(values, estimate), estimate.dtype) for values in (self.data, self.free))
+        return data, free

@@ -5,7 +5,8 @@ Of the starts whose estimate agrees, the one nearest to a random start is a draw
 where f is linear (Matheron's rule: Hoffman & Ribak 1991), and close to one elsewhere (randomise then optimise:
 Bardsley et al. 2014). Replacement alone (`Known`) tells the free part of the known one only between two jumps.
 
-The corrections are conjugate gradients of least distance (Craig's method): with r = (1 − Ω)·(known − f(x)),
+The corrections are conjugate gradients of least distance (Craig's method): with r = P·(known − f(x)), P the
+orthogonal projection on what is known,
 
     p ← Jᵀr + (‖r‖²/‖r_before‖²)·p,     x ← x + (‖r‖²/‖p‖²)·p
 
@@ -19,11 +20,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fewstep.core.arrays import Array, Condition, batch_of, divide, like, namespace, per_sample
+from fewstep.core.arrays import Array, Condition, batch_of, divide, namespace, per_sample
 from fewstep.core.checks import check_at_least
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
-from fewstep.editing.constraints import Known
+from fewstep.editing.constraints import Measurement
 
 PROBE = 0.2
 """How far the second estimate of a difference is taken from the first: the root mean square in units of σ."""
@@ -51,7 +52,7 @@ class Fitted:
     """
 
     estimator: Estimator
-    known: Known
+    known: Measurement
     times: int = 1
 
     def __post_init__(self) -> None:
@@ -70,14 +71,14 @@ class Fitted:
         """1 + 2·times evaluations."""
         xp = namespace(x)
         best = estimate = self.estimator(x, at, to, cond)
-        gap = self._gap(estimate)
+        gap = self.known.gap(estimate)
         least = squared = before = _squared(gap)
         along, share = x * 0, squared * 0 + 1
         for _ in range(self.times):
             along = self._slope(x, at, to, cond, estimate, gap) + per_sample(divide(squared, before), x) * along
             moved = x + per_sample(share * divide(squared, _squared(along)), x) * along
             there = self.estimator(moved, at, to, cond)
-            left = self._gap(there)
+            left = self.known.gap(there)
             reached = _squared(left)
             best, least = _where(reached < least, there, best), xp.where(reached < least, reached, least)
             kept = reached < FARTHEST * squared
@@ -85,14 +86,6 @@ class Fitted:
             along, share = _where(kept, along, 0 * along), xp.where(kept, share, SHORTER * share)
             before, squared = squared, xp.where(kept, reached, squared)
         return best
-
-    def _gap(self, estimate: Array) -> Array:
-        """r: what is known less the estimate, 0 where the estimate decides."""
-        xp = namespace(estimate)
-        known, free = (
-            xp.astype(like(values, estimate), estimate.dtype) for values in (self.known.data, self.known.free)
-        )
-        return (known - estimate) * (1 - free)
 
     def _slope(self, x: Array, at: Level, to: Level, cond: Condition, estimate: Array, gap: Array) -> Array:
         """Jᵀr."""

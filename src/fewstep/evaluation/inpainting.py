@@ -1,7 +1,8 @@
-"""How far inpainting is from the true conditional, where both can be computed: on a Gaussian.
+"""How far edits are from the true conditional, where both can be computed: on a Gaussian.
 
-The data are a smooth random line, its first half known. The consistency function of a Gaussian is linear, so the
-editing loop (`fewstep.editing`) makes a Gaussian of the free half at every number of steps, whose mean and covariance
+The data are a smooth random line. Known are its first half (inpainting), the means of blocks (super-resolution), or,
+of three lines as colours, their grey (colourisation). The consistency function of a Gaussian is linear, so the
+editing loop (`fewstep.editing`) makes a Gaussian of what is free at every number of steps, whose mean and covariance
 follow by recursion; the true conditional is a Gaussian too. Between two Gaussians the Wasserstein distance has a
 closed form. The same loop is also run with draws, which must agree; starts that are fitted to what is known are only
 drawn, since their steps depend on the draw.
@@ -19,12 +20,16 @@ from fewstep.core import grids
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import Noise
-from fewstep.editing import Constrained, Fitted, Known
+from fewstep.editing import Constrained, Fitted, Projected
+from fewstep.editing.projections import LUMA
+from fewstep.evaluation.filling import Restoring
 from fewstep.samplers.consistency import consistency
 
 WAYS = ((1, 0), (2, 0), (3, 0), (4, 0), (8, 0), (40, 0), (1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1))
 """Steps, and corrections of the noise before each."""
 LENGTH = 4.0  # over so many positions the line forgets itself
+BLOCK = 4  # positions of which super-resolution knows the mean
+ALIKE = 0.8  # the correlation of two colours at one position
 
 
 @dataclass(frozen=True)
@@ -48,35 +53,39 @@ class LinearConsistency:
         return x @ self.matrix(float(at.sigma[0] / at.alpha[0])).T
 
 
-def gaps(size: int = 16, draws: int = 20_000, seed: int = 0) -> list[dict[str, float | None]]:
+def gaps(
+    size: int = 16, draws: int = 20_000, seed: int = 0, edit: Restoring = "inpaint"
+) -> list[dict[str, float | None]]:
     """Distances from the true conditional by number of steps.
 
     Args:
-        size: of the line; the first half is known, drawn from the data.
+        size: of the line, rounded down to whole blocks for super-resolve.
         draws: of the loop.
-        seed: of what is known.
+        seed: of what is known, which is drawn from the data.
+        edit: what is known.
 
     Returns:
         Rows of `steps`, `fit` (corrections of the noise before each) and `evaluations` of the network; `mean_gap`,
-        the root mean square difference of the means over the free positions, by the closed form where there is one,
-        and `measured`, by draws; `distance`, the Wasserstein-2 distance a position, and `unconditional`, that of
-        drawing the free half as if nothing were known.
+        the root mean square difference of the means over the free numbers, by the closed form where there is one,
+        and `measured`, by draws; `distance`, the Wasserstein-2 distance for each free number, and `unconditional`,
+        that of drawing as if nothing were known.
     """
-    positions = np.arange(max(2, size))
-    covariance = np.exp(-(((positions[:, None] - positions) / LENGTH) ** 2)) + 1e-3 * np.eye(len(positions))
-    count = len(positions) // 2
-    known = np.linalg.cholesky(covariance)[:count] @ np.random.default_rng(seed).standard_normal(len(positions))
+    covariance, rows = _problem(edit, size)
+    data = np.linalg.cholesky(covariance) @ np.random.default_rng(seed).standard_normal(len(covariance))
+    known = rows.T @ (rows @ data)
+    free = np.linalg.svd(rows)[2][len(rows) :]
     model = LinearConsistency(*np.linalg.eigh(covariance))
-    gain = covariance[count:, :count] @ np.linalg.inv(covariance[:count, :count])
-    truth = gain @ known, covariance[count:, count:] - gain @ covariance[:count, count:]
-    nothing = np.zeros(len(positions) - count), covariance[count:, count:]
-    rows = []
+    gain = covariance @ rows.T @ np.linalg.inv(rows @ covariance @ rows.T)
+    truth = free @ gain @ rows @ known, free @ (covariance - gain @ rows @ covariance) @ free.T
+    nothing = np.zeros(len(free)), free @ covariance @ free.T
+    table = []
     for steps, fit in WAYS:
         levels = grids.karras(steps, 0.02, 80.0)
-        drawn = _drawn(model, known, levels, draws, fit)
+        drawn = _drawn(model, known, rows, levels, draws, fit) @ free.T
         measured = drawn.mean(axis=0), np.cov(drawn.T)
-        mean, spread = measured if fit else _closed_form(model, known, levels.sigma)
-        rows.append(
+        closed = _closed_form(model, known, rows, levels.sigma)
+        mean, spread = measured if fit else (free @ closed[0], free @ closed[1] @ free.T)
+        table.append(
             {
                 "steps": steps,
                 "fit": fit,
@@ -87,31 +96,41 @@ def gaps(size: int = 16, draws: int = 20_000, seed: int = 0) -> list[dict[str, f
                 "unconditional": round(_wasserstein(*nothing, *truth), 4),
             }
         )
-    return rows
+    return table
 
 
-def _closed_form(model: LinearConsistency, known: Any, sigmas: Any) -> tuple[Any, Any]:
-    """Mean and covariance of the free half, by recursion."""
-    size, count = len(model.values), len(known)
+def _problem(edit: Restoring, size: int) -> tuple[Any, Any]:
+    """The covariance of the data [n, n], and orthonormal rows [m, n] of what is measured."""
+    length = max(2, size) if edit != "super-resolve" else max(1, size // BLOCK) * BLOCK
+    positions = np.arange(length)
+    line = np.exp(-(((positions[:, None] - positions) / LENGTH) ** 2)) + 1e-3 * np.eye(length)
+    if edit == "inpaint":
+        return line, np.eye(length)[: length // 2]
+    if edit == "super-resolve":
+        return line, np.kron(np.eye(length // BLOCK), np.full((1, BLOCK), BLOCK**-0.5))
+    colours = ALIKE + (1 - ALIKE) * np.eye(len(LUMA))
+    return np.kron(colours, line), np.kron(np.array([LUMA]) / np.linalg.norm(LUMA), np.eye(length))
+
+
+def _closed_form(model: LinearConsistency, known: Any, rows: Any, sigmas: Any) -> tuple[Any, Any]:
+    """Mean and covariance of the data after the loop, by recursion."""
+    size = len(model.values)
+    others = np.eye(size) - rows.T @ rows
     mean, covariance = np.zeros(size), float(sigmas[0]) ** 2 * np.eye(size)
     for at, following in pairwise(float(sigma) for sigma in sigmas):
-        jump = model.matrix(at)
-        mean, spread = jump @ mean, jump @ covariance @ jump.T
-        mean[:count], spread[:count], spread[:, :count] = known, 0.0, 0.0
+        jump = others @ model.matrix(at)
+        mean, spread = known + jump @ mean, jump @ covariance @ jump.T
         covariance = spread + following**2 * np.eye(size)
-    return mean[count:], spread[count:, count:]
+    return mean, spread
 
 
-def _drawn(model: LinearConsistency, known: Any, levels: Level, draws: int, fit: int) -> Any:
-    """The free half of draws [draws, free]."""
-    size, count = len(model.values), len(known)
-    data = np.concatenate([known, np.zeros(size - count)])[None]
-    free = np.concatenate([np.zeros(count), np.ones(size - count)])[None]
-    noise = Noise(range(draws), (size,))
+def _drawn(model: LinearConsistency, known: Any, rows: Any, levels: Level, draws: int, fit: int) -> Any:
+    """Draws of the loop [draws, n]."""
+    noise = Noise(range(draws), known.shape)
     x = noise(0).astype(np.float64) * levels.sigma[0]
-    fitted = Fitted(model, Known(data, free), fit)
+    fitted = Fitted(model, Projected(known[None], lambda values: values @ rows.T @ rows), fit)
     *_, last = consistency(Constrained(fitted, fitted.known), x, levels, {}, noise)
-    return last.x[:, count:]
+    return last.x
 
 
 def _wasserstein(mean: Any, covariance: Any, other_mean: Any, other: Any) -> float:

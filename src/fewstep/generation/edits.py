@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
+from fewstep.editing import BlockMeans, Grey, Known, Measurement, Projected, level_of
+from fewstep.editing.projections import LUMA, block_means, enlarged
 from fewstep.generation.errors import RequestError
-from fewstep.generation.images import from_image, to_pixels
+from fewstep.generation.images import from_image, noise_of, to_pixels
+from fewstep.generation.layouts import Averaged, Coloured, Layout, Plain, fitted
+from fewstep.generation.plan import Prepared, Start
 from fewstep.models.saved import ModelSpec
 
 OPAQUE = 128
@@ -30,7 +36,8 @@ MOST_SIDE = 8192
 
 @dataclass(frozen=True)
 class Edit:
-    """An image to go out from, instead of from noise alone.
+    """An image to go out from, instead of from noise alone. Also `Edit.beyond`, `.colorize`, `.super_resolve` and
+    `.denoise`.
 
     Args:
         image: Pillow's, of any size and mode. A model of another shape sees all of it, with a margin.
@@ -66,7 +73,7 @@ class Edit:
         fit = self.fit
         if fit is not None and (isinstance(fit, bool) or not isinstance(fit, int) or not 0 <= fit <= MAX_FIT):
             raise RequestError("fit", f"fit must be a whole number between 0 and {MAX_FIT}, got {fit}")
-        if fit and self.mask is None:
+        if fit and not self.keeps:
             raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
 
     @classmethod
@@ -112,6 +119,77 @@ class Edit:
         mask.paste("black", (*at, at[0] + width, at[1] + height))
         return cls(canvas, mask, fit=fit, inner=image)
 
+    @classmethod
+    def colorize(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
+        """Colours for an image in grey: every pixel keeps its grey and its transparency.
+
+        Args:
+            image: Pillow's, of any size and mode; of a coloured one the grey is taken.
+            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 0.
+
+        Raises:
+            RequestError: as above; when it is planned, if the model draws no colours.
+        """
+        return _Colorized(image, strength=strength, fit=fit)
+
+    @classmethod
+    def super_resolve(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
+        """A small image at the model's size: the mean of each block of pixels is the pixel that the image has there.
+
+        Args:
+            image: Pillow's, of any mode, of at most half the model's sides.
+            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 1.
+
+        Raises:
+            RequestError: as above; when it is planned, if the image is too large for the model.
+        """
+        return _SuperResolved(image, strength=strength, fit=fit)
+
+    @classmethod
+    def denoise(cls, image: Image.Image, *, noise: float | None = None) -> Edit:
+        """An image without its noise: it goes into the model at the level that it is at, with no noise added.
+
+        Args:
+            image: Pillow's, of any size and mode.
+            noise: the standard deviation of the noise at the model's size, of pixels in [0, 1]: above 0 to 1. None
+                estimates it (`fewstep.generation.images.noise_of`).
+
+        Raises:
+            RequestError: noise is out of range; when it is planned, if an estimate finds none.
+        """
+        return _Denoised(image, noise=noise)
+
+    @classmethod
+    def named(cls, name: str | None, image: Image.Image, mask: Image.Image | None = None, **choices: Any) -> Edit:
+        """The edit that a client asks for by a name of `NAMED`, or None for `Edit` itself.
+
+        Args:
+            name: "colorize", "super-resolve", "denoise", or None.
+            image, mask: of the edit.
+            choices: strength, fit, noise; None is as if left out.
+
+        Raises:
+            RequestError: there is no such edit, or it has no such choice.
+        """
+        if name is not None and name not in NAMED:
+            raise RequestError("edit", f"edit must be one of {', '.join(NAMED)}, got '{name}'")
+        make, taken = (cls, ("mask", "strength", "fit")) if name is None else NAMED[name]
+        given = {key: value for key, value in {"mask": mask, **choices}.items() if value is not None}
+        for key in given:
+            if key not in taken:
+                kind = f"the edit '{name}'" if name else "an edit other than 'denoise'"
+                raise RequestError(key, f"{kind} takes no {key}: leave it out")
+        return make(image, **given)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether something of the image is kept that could be fitted."""
+        return self.mask is not None
+
+    def _usual_fit(self, is_told: bool) -> int:
+        """Corrections if left open, where they can be."""
+        return 0 if self.mask is None else 4 if self.inner is not None else int(not is_told)
+
     def chosen_fit(self, sampler: str, gamma: float | None, is_told: bool) -> int:
         """`fit`, or what it is if left open.
 
@@ -131,9 +209,7 @@ class Edit:
             )
         if self.fit is not None:
             return self.fit
-        if self.mask is None or self.chosen_strength < 1 or not can_fit:
-            return 0
-        return 4 if self.inner is not None else int(not is_told)
+        return self._usual_fit(is_told) if can_fit and self.chosen_strength == 1 else 0
 
     @property
     def name(self) -> str:
@@ -147,6 +223,20 @@ class Edit:
         """`strength`, or what it is if left open."""
         return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.5)
 
+    steps: ClassVar[int | None] = None
+    """Jumps if left open, other than the model's."""
+
+    def prepared(self, spec: ModelSpec) -> Prepared:
+        """The edit in a model's data.
+
+        Raises:
+            RequestError: this image cannot be edited so by this model.
+        """
+        data, strength = self.data(spec), self.chosen_strength
+        start = Start(data, level_of(strength, spec.sigma_max)) if strength < 1 else None
+        settings = {"edit": self.name, "strength": strength}
+        return Prepared(self.known(data, spec), start, settings, self.layout(data, spec))
+
     def data(self, spec: ModelSpec) -> Any:
         """The image as a model's data, float32 [1, ...].
 
@@ -155,8 +245,8 @@ class Edit:
         pixels = (from_image if self.mask is None else to_pixels)(self.image, spec.pixels, spec.pixel_format)
         return spec.conditioning.codec.encode(pixels[None])
 
-    def free(self, spec: ModelSpec) -> Any | None:
-        """Ω in the model's data, float32 [1, ...]: 1 where any pixel beneath may change; None without a mask."""
+    def known(self, data: Any, spec: ModelSpec) -> Measurement | None:
+        """What is kept of the data [1, ...], or None: with a mask, where no pixel beneath may change."""
         if self.mask is None:
             return None
         _, height, width = spec.pixels
@@ -165,7 +255,7 @@ class Edit:
         shrunk = self._open.resize((right - left, bottom - top), Image.Resampling.BOX)
         cells[top:bottom, left:right] = np.asarray(shrunk) > 0
         pixels = np.broadcast_to(cells, (1, *spec.pixels))
-        return spec.conditioning.codec.mask(pixels)
+        return Known(data, spec.conditioning.codec.mask(pixels))
 
     @cached_property
     def _open(self) -> Image.Image:
@@ -181,52 +271,114 @@ class Edit:
         """The answer's (width, height) where it is left open: the image's own where some of it is kept, else None."""
         return None if self.mask is None else self.image.size
 
-    @property
-    def layout(self) -> Layout:
-        """What is needed of the pictures when the model's is there."""
-        if self.mask is None:
-            return Layout(self.image.size)
-        return Layout(self.image.size, self.image, self._open)
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        """How the model's picture becomes the answer."""
+        return Plain(self.image.size) if self.mask is None else Plain(self.image.size, self.image, self._open)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How the model's picture is laid back onto an edited image.
+class _Colorized(Edit):
+    """`Edit.colorize`."""
 
-    Args:
-        shape: the image's (width, height).
-        image: of which the closed pixels are kept; None keeps nothing.
-        free: 255 where a pixel may change, 0 elsewhere, of the image's size; None without an image.
-    """
+    name: ClassVar[str] = "colorize"
+    keeps: ClassVar[bool] = True
 
-    shape: tuple[int, int]
-    image: Image.Image | None = None
-    free: Image.Image | None = None
+    @property
+    def chosen_strength(self) -> float:
+        return 1.0 if self.strength is None else float(self.strength)
 
-    def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The model's picture at `size`, what the mask keeps taken from the image, exactly at the image's own size.
+    def _usual_fit(self, is_told: bool) -> int:
+        return 0 if is_told else 4
 
-        At the model's own size the margin stays; at any other it is cut off.
-        """
-        native = drawn.size
-        if size != native:
-            drawn = drawn.resize(size, Image.Resampling.LANCZOS, box=fitted(self.shape, native))
-        if self.image is None or self.free is None:
-            return drawn
-        place = fitted(self.shape, size) if size == native else (0, 0, *size)
-        within = (place[2] - place[0], place[3] - place[1])
-        kept, free = self.image.convert(drawn.mode), self.free
-        if within != self.shape:
-            kept = kept.resize(within, Image.Resampling.LANCZOS)
-            free = free.resize(within, Image.Resampling.BOX).point(lambda share: 255 * (share > 0))
-        whole = drawn.copy()
-        whole.paste(Image.composite(drawn.crop(place), kept, free), place[:2])
-        return whole
+    def data(self, spec: ModelSpec) -> Any:
+        """Of the image in grey: its colours are not looked at."""
+        pixels = from_image(self.image, spec.pixels, spec.pixel_format)
+        if spec.pixel_format == "grey":
+            raise RequestError("edit", "the model makes grey pictures: it has no colours to give")
+        pixels[:3] = np.tensordot(np.array(LUMA, dtype=np.float32), pixels[:3], axes=1)
+        return spec.conditioning.codec.encode(pixels[None])
+
+    def known(self, data: Any, spec: ModelSpec) -> Measurement:
+        return Projected(data, Grey(spec.conditioning.codec))
+
+    @property
+    def own_size(self) -> tuple[int, int]:
+        return self.image.size
+
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        return Coloured(self.image)
 
 
-def fitted(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Where all of an image of `size` stands in a frame, as a box: left, top, right, bottom."""
-    scale = min(frame[0] / size[0], frame[1] / size[1])
-    width, height = (max(1, round(side * scale)) for side in size)
-    left, top = (frame[0] - width) // 2, (frame[1] - height) // 2
-    return left, top, left + width, top + height
+@dataclass(frozen=True)
+class _SuperResolved(Edit):
+    """`Edit.super_resolve`."""
+
+    name: ClassVar[str] = "super-resolve"
+    keeps: ClassVar[bool] = True
+
+    @property
+    def chosen_strength(self) -> float:
+        return 1.0 if self.strength is None else float(self.strength)
+
+    def _usual_fit(self, is_told: bool) -> int:
+        return 1 if is_told else 4
+
+    def factor(self, spec: ModelSpec) -> int:
+        """How much smaller than the model's the image is: the largest whole number that leaves room for all of it."""
+        (width, height), (_, high, wide) = self.image.size, spec.pixels
+        factors = range(2, math.gcd(high, wide) + 1)
+        found = [k for k in factors if high % k == wide % k == 0 and width * k <= wide and height * k <= high]
+        if not found:
+            most = f"{wide // 2}x{high // 2}, half of what the model '{spec.name}' draws"
+            raise RequestError("image", f"image must be at most {most}, to be drawn larger, got {width}x{height}")
+        return found[-1]
+
+    def data(self, spec: ModelSpec) -> Any:
+        """Each pixel as a block."""
+        factor = self.factor(spec)
+        channels, high, wide = spec.pixels
+        pixels = from_image(self.image, (channels, high // factor, wide // factor), spec.pixel_format)
+        return spec.conditioning.codec.encode(enlarged(pixels[None], factor))
+
+    def known(self, data: Any, spec: ModelSpec) -> Measurement:
+        return Projected(data, BlockMeans(spec.conditioning.codec, self.factor(spec)))
+
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        (pixels,) = block_means(spec.conditioning.codec.decode(data), self.factor(spec))
+        return Averaged(self.image.size, pixels, spec.pixel_format)
+
+
+@dataclass(frozen=True)
+class _Denoised(Edit):
+    """`Edit.denoise`."""
+
+    noise: float | None = None
+    name: ClassVar[str] = "denoise"
+    steps: ClassVar[int | None] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        noise = self.noise
+        if noise is not None and (isinstance(noise, bool) or not 0 < noise <= 1):
+            raise RequestError("noise", f"noise must be above 0 and at most 1, got {noise}")
+
+    def prepared(self, spec: ModelSpec) -> Prepared:
+        """White noise of pixels is white in each channel of the data; channels of several gains take their root mean
+        square."""
+        pixels = from_image(self.image, spec.pixels, spec.pixel_format)
+        noise = noise_of(pixels) if self.noise is None else float(self.noise)
+        if noise <= 0:
+            raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
+        codec = spec.conditioning.codec
+        gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
+        start = Start(codec.encode(pixels[None]), noise * gain, fresh=False)
+        settings = {"edit": self.name, "noise": round(noise, 6)}
+        return Prepared(None, start, settings, self.layout(start.data, spec))
+
+
+NAMED: Mapping[str, tuple[Callable[..., Edit], tuple[str, ...]]] = {
+    "colorize": (Edit.colorize, ("strength", "fit")),
+    "super-resolve": (Edit.super_resolve, ("strength", "fit")),
+    "denoise": (Edit.denoise, ("noise",)),
+}
+"""Edits that a client asks for by name, and their choices."""

@@ -16,18 +16,20 @@ from PIL import Image
 
 from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget, require_targets
-from fewstep.core.randomness import Noise
-from fewstep.editing import Constrained, Fitted, Known, grid_from, level_of
+from fewstep.core.randomness import Noise, NoiseBetween
+from fewstep.editing import Constrained, Fitted, grid_from
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
 from fewstep.generation.errors import RequestError
 from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
 from fewstep.generation.plan import Counted, Plan, Progress
 from fewstep.generation.request import MAX_GUIDANCE, Request
+from fewstep.models.conditioning import between
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
 from fewstep.provenance import Record, image_hash, installed
 from fewstep.samplers import SAMPLERS
+from fewstep.samplers.consistency import NoiseSource
 
 
 class Model:
@@ -114,7 +116,7 @@ class Model:
         """Make every choice that the request leaves open, and check the others against this model."""
         spec = self.spec
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-        steps = request.steps or spec.steps
+        steps = request.steps or (request.edit and request.edit.steps) or spec.steps
         sampler = request.sampler or spec.sampler
         gamma = self._gamma(sampler, request.gamma)
         guidance = self._guidance(request)
@@ -124,7 +126,7 @@ class Model:
             raise RequestError("label", f"label must be {allowed}, got {request.label}")
         if request.control is not None and not spec.conditioning.control:
             raise RequestError("control", f"the model '{self.name}' takes no control image")
-        for name in ("prompt", "negative_prompt"):
+        for name in ("prompt", "negative_prompt", "to_prompt"):
             if getattr(request, name) and not spec.conditioning.text_length:
                 raise RequestError(name, f"the model '{self.name}' takes no prompt: leave {name} empty")
         if request.background == "transparent" and spec.pixel_format != "rgba_premultiplied":
@@ -134,18 +136,17 @@ class Model:
             raise RequestError(
                 "guidance", f"the model '{self.name}' has no prompt or label for guidance to strengthen"
             )
-        count = request.images
+        count, way = request.images, request.way
         settings: dict[str, Any] = {}
-        levels, start, known, fit = self._grid(steps), None, None, 0
+        levels, start, known, fit, layout = self._grid(steps), None, None, 0, None
         if edit := request.edit:
-            data, free = edit.data(spec), edit.free(spec)
-            known = None if free is None else Known(data, free)
-            fit = edit.chosen_fit(sampler, gamma, is_told=bool(request.prompt) or request.label is not None)
-            if edit.chosen_strength < 1:
-                start, ratio = data, level_of(edit.chosen_strength, spec.sigma_max)
+            prepared = edit.prepared(spec)
+            known, start, layout = prepared.known, prepared.start, prepared.layout
+            fit = self.corrections(request)
+            if start is not None:
                 last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
-                levels = grid_from(ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
-            settings = {"edit": edit.name, "strength": edit.chosen_strength} | ({"fit": fit} if fit else {})
+                levels = grid_from(start.ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
+            settings = {**prepared.settings} | ({"fit": fit} if fit else {})
         if gamma is not None and len(levels) > 2:
             settings = {"gamma": gamma, **settings}
         strength = 1.0 if request.control_strength is None else request.control_strength
@@ -157,7 +158,7 @@ class Model:
             control = from_image(request.control, spec.pixels, spec.pixel_format)
         return Plan(
             prompts=(request.prompt,) * count,
-            seeds=tuple(seed + i for i in range(count)),
+            seeds=tuple(seed if way else seed + i for i in range(count)),
             sampler=sampler,
             levels=levels,
             guidance=guidance,
@@ -166,15 +167,28 @@ class Model:
             labels=(request.label,) * count if spec.conditioning.classes else None,
             control=control,
             control_strength=strength,
+            way=way,
             start=start,
             known=known,
             fit=fit,
             size=request.size or (edit.own_size if edit else None),
             background=(request.background or "transparent") if transparent else None,
             parents=_parents(request),
-            layout=edit.layout if edit else None,
+            layout=layout,
             settings=settings,
         )
+
+    def corrections(self, request: Request) -> int:
+        """How often a request's noise is corrected before each estimate.
+
+        Raises:
+            RequestError: corrections, or a sampler, that cannot be.
+        """
+        if request.edit is None:
+            return 0
+        sampler = request.sampler or self.spec.sampler
+        is_told = bool(request.prompt) or request.label is not None
+        return request.edit.chosen_fit(sampler, self._gamma(sampler, request.gamma), is_told)
 
     def _gamma(self, sampler: str, asked: float | None) -> float | None:
         """The share of fresh noise between the steps of this sampler; None for one that takes none."""
@@ -217,8 +231,11 @@ class Model:
             plan: what to draw.
             network: another way to the model's own network, such as one shared with other runs.
         """
-        start = time.perf_counter()
+        begun = time.perf_counter()
         cond = self._condition(plan, plan.prompts)
+        if plan.way is not None and plan.way.prompt is not None:
+            other = self._condition(plan, (plan.way.prompt,) * len(plan.prompts))
+            cond = between(cond, other, plan.way.positions)
         encoded = time.perf_counter()
         counted = Counted(network or self.network)
         estimator: Estimator = self.estimator(counted)
@@ -226,21 +243,25 @@ class Model:
             null = self._condition(plan, (plan.negative_prompt,) * len(plan.prompts), unlabelled=True)
             estimator = Guided(estimator, null, plan.guidance)
         if plan.control is not None and plan.control_strength != 1:
-            without = self._condition(replace(plan, control=None), plan.prompts)
+            none = self._condition(replace(plan, control=None), plan.prompts)
+            without = {name: values for name, values in none.items() if name.startswith("control")}
             estimator = Guided(estimator, without, plan.control_strength)
         if plan.known is not None:
             if plan.fit:
                 estimator = Fitted(estimator, plan.known, plan.fit)
             estimator = Constrained(estimator, plan.known)
-        noise = Noise(plan.seeds, self.spec.conditioning.codec.shape(self.spec.pixels))
+        shape = self.spec.conditioning.codec.shape(self.spec.pixels)
+        noise: NoiseSource = Noise(plan.seeds, shape)
+        if plan.way is not None and plan.way.seed is not None:
+            noise = NoiseBetween(plan.seeds[0], plan.way.seed, plan.way.positions, shape)
         x = noise(0) * np.float32(plan.levels.sigma[0])
-        if plan.start is not None:
-            x = x + np.float32(plan.levels.alpha[0]) * plan.start
+        if (start := plan.start) is not None:
+            x = (x if start.fresh else 0 * x) + np.float32(plan.levels.alpha[0]) * start.data
         extra = {} if plan.gamma is None else {"noise": noise, "gamma": plan.gamma}
         away = 0.0  # what the reader of this stream spends between two jumps is not ours
         for jump in SAMPLERS[plan.sampler].run(estimator, x, plan.levels, cond, **extra):
             total = time.perf_counter() - encoded - away
-            timings = {"encode": encoded - start, "model": counted.seconds, "sampler": total - counted.seconds}
+            timings = {"encode": encoded - begun, "model": counted.seconds, "sampler": total - counted.seconds}
             evaluations = counted.samples // len(plan.prompts)
             left = time.perf_counter()
             yield Progress(jump, plan.steps, self.spec.conditioning.codec, evaluations, _milliseconds(timings))
@@ -266,6 +287,8 @@ class Model:
         pictures = [self._picture(image, plan) for image in last.pixels]
         timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
         report = self.report(request.prompt)
+        if report is not None and (other := self.report(request.to_prompt or "")) is not None:
+            report = replace(report, unknown_words=(*report.unknown_words, *other.unknown_words))
         return [
             GeneratedImage.of(picture, self._record(request, plan, last, timings, report, i))
             for i, picture in enumerate(pictures)
@@ -300,7 +323,7 @@ class Model:
             steps=plan.steps,
             levels=[[float(a), float(s)] for a, s in zip(plan.levels.alpha, plan.levels.sigma, strict=True)],
             sampler=plan.sampler,
-            sampler_settings=plan.settings,
+            sampler_settings={**plan.settings, **_along(plan, index)},
             guidance=plan.guidance,
             network_evaluations=last.evaluations,
             model=self.name,
@@ -329,6 +352,14 @@ def _parents(request: Request) -> tuple[str, ...]:
         for image in (edited, request.control)
         if image is not None
     )
+
+
+def _along(plan: Plan, index: int) -> dict[str, Any]:
+    """What an interpolation adds to the settings of one picture's record."""
+    if (way := plan.way) is None:
+        return {}
+    ends = {"to_prompt": way.prompt, "to_seed": way.seed}
+    return {**{name: end for name, end in ends.items() if end is not None}, "position": way.positions[index]}
 
 
 def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:

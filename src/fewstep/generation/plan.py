@@ -13,8 +13,8 @@ from fewstep.core.codecs import Codec
 from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Network
-from fewstep.editing import Known
-from fewstep.generation.edits import Layout
+from fewstep.editing import Measurement
+from fewstep.generation.layouts import Layout
 
 
 @dataclass
@@ -34,6 +34,52 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where the jumps begin, other than at pure noise.
+
+    Args:
+        data: float32 [1, ...].
+        ratio: the level's σ/α.
+        fresh: whether noise of that level is laid over the data; else it is in them already.
+    """
+
+    data: Any
+    ratio: float
+    fresh: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An edit in a model's data.
+
+    Args:
+        known: what is kept, or None.
+        start: None for pure noise.
+        settings: for the record.
+        layout: how the model's picture becomes the answer.
+    """
+
+    known: Measurement | None
+    start: Start | None
+    settings: Mapping[str, Any]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Way:
+    """From the prompt and seed of a plan's pictures to others: an interpolation.
+
+    Args:
+        positions: of each picture: 0 is the plan's own prompt and seed, 1 these.
+        prompt, seed: of the other end; None leaves the plan's.
+    """
+
+    positions: tuple[float, ...]
+    prompt: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A request with every choice made. Of a request's pictures it holds what is needed to its end and no more.
 
@@ -45,8 +91,9 @@ class Plan:
         layout: how they are laid back onto an edited image, or None.
         control: float32 [c, h, w] in [0, 1], or None.
         control_strength: a guidance scale on it.
-        start: data [1, ...] to go out from, where the levels begin below pure noise.
-        known: what an edit keeps: data [1, ...] and Ω, or None.
+        way: to another prompt or seed, or None.
+        start: what to go out from, where the levels begin below pure noise.
+        known: what an edit keeps, or None.
         fit: corrections of the noise before each estimate, so that it agrees with what is known.
         settings: what the sampler was told beside the levels.
     """
@@ -61,8 +108,9 @@ class Plan:
     labels: tuple[int | None, ...] | None = None
     control: Any = None
     control_strength: float = 1.0
-    start: Any = None
-    known: Known | None = None
+    way: Way | None = None
+    start: Start | None = None
+    known: Measurement | None = None
     fit: int = 0
     size: tuple[int, int] | None = None
     background: str | None = None

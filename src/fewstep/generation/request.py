@@ -15,6 +15,7 @@ from PIL import Image
 from fewstep.core.randomness import MAX_SEED
 from fewstep.generation.edits import Edit
 from fewstep.generation.errors import RequestError
+from fewstep.generation.plan import Way
 from fewstep.models.text import PromptError, check_prompt
 
 MAX_STEPS = 1000
@@ -49,6 +50,9 @@ class Request:
         control_strength: how strongly the control image steers, 0 … 4: a guidance scale (2207.12598) on it. 0 leaves
             it out, 1 is as the model was trained, more exaggerates; any other than these two costs two evaluations.
         edit: an image to go out from (`fewstep.generation.Edit`) and what of it may change.
+        to_prompt, to_seed: the other end of an interpolation: the images, 2 or more, go in even steps from prompt and
+            seed to these; what is None stays. The first and the last are to the bit what generate draws for either.
+        position: one image at this place on the way, 0 … 1, instead of all.
     """
 
     prompt: str = ""
@@ -65,13 +69,19 @@ class Request:
     control: Any = None
     control_strength: float | None = None
     edit: Edit | None = None
+    to_prompt: str | None = None
+    to_seed: int | None = None
+    position: float | None = None
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
         _check_text("negative_prompt", self.negative_prompt)
+        if self.to_prompt is not None:
+            _check_text("to_prompt", self.to_prompt)
         for name, value in self._numbers().items():
             object.__setattr__(self, name, value)
-        if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
+        self._check_way()
+        if self.way is None and self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
             raise RequestError("seed", f"seed plus images must stay at most {MAX_SEED}, got {self.seed}")
         if self.background is not None:
             check_background(self.background)
@@ -83,6 +93,24 @@ class Request:
             raise RequestError("control_strength", "control_strength needs a control image")
         if self.edit is not None and not isinstance(self.edit, Edit):
             raise RequestError("edit", f"edit must be an Edit, got a {type(self.edit).__name__}")
+
+    @property
+    def way(self) -> Way | None:
+        """The interpolation that is asked for, if one is."""
+        if self.to_prompt is None and self.to_seed is None:
+            return None
+        last = self.images - 1
+        positions = [i / last for i in range(self.images)] if self.position is None else [self.position]
+        return Way(tuple(positions), self.to_prompt, self.to_seed)
+
+    def _check_way(self) -> None:
+        if self.position is not None and self.to_prompt is None and self.to_seed is None:
+            raise RequestError("position", "position is of an interpolation: give to_prompt or to_seed")
+        if self.position is not None and self.images > 1:
+            raise RequestError("position", f"position is of one image: leave it or images out, got {self.images}")
+        between = self.to_prompt is not None or self.to_seed is not None
+        if between and self.position is None and self.images == 1:
+            raise RequestError("images", "images of an interpolation must be at least 2, or give a position")
 
     def _numbers(self) -> dict[str, Any]:
         """The fields that hold numbers, checked, as Python's."""
@@ -99,6 +127,8 @@ class Request:
             ),
             "size": None if self.size is None else _sides(self.size),
             "label": None if self.label is None else _label(self.label),
+            "to_seed": None if self.to_seed is None else _whole("to_seed", self.to_seed, 0, MAX_SEED),
+            "position": None if self.position is None else _real("position", self.position, 0.0, 1.0),
         }
 
 

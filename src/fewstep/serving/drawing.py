@@ -18,7 +18,6 @@ from fewstep.models.text import table
 from fewstep.provenance import Record
 from fewstep.serving.jobs import Drawn
 from fewstep.serving.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
-from fewstep.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from fewstep.serving.service import Service
@@ -64,9 +63,14 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
     _check_at_most("steps", asked.steps, settings.most_steps)
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
-    edit = None
-    if upload.image is not None:
-        edit = Edit(upload.image, upload.mask, getattr(asked, "strength", None), getattr(asked, "fit", None))
+    edit, way = None, {}
+    if isinstance(asked, EditFields) and upload.image is not None:
+        choices = {name: getattr(asked, name) for name in ("strength", "fit", "noise")}
+        edit = Edit.named(asked.edit, upload.image, upload.mask, **choices)
+    if isinstance(asked, Generation):
+        way = {name: getattr(asked, name) for name in ("to_prompt", "to_seed", "position")}
+        if asked.n == 1 and asked.position is None and (asked.to_prompt, asked.to_seed) != (None, None):
+            raise RequestError("n", "n of an interpolation must be at least 2, or give a position")
     request = Request(
         prompt=prompt,
         seed=asked.seed,
@@ -81,8 +85,9 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
         negative_prompt=asked.negative_prompt,
         label=asked.label,
         sampler=asked.sampler,
+        **way,
     )
-    check_limits(request, settings)
+    check_limits(request, service)
     side, most = max(request.size or (edit and edit.own_size) or (0,)), _SIDES.get(asked.output_format, 0)
     if 0 < most < side:
         wrong = f"a {asked.output_format} has at most {most} pixels a side, got {side}: ask for png or another size"
@@ -107,13 +112,15 @@ def planned(request: Request, model: Model) -> tuple[Request, Plan]:
     return replace(request, edit=None, control=None, control_strength=None), plan
 
 
-def check_limits(request: Request, settings: ServeSettings) -> None:
+def check_limits(request: Request, service: Service) -> None:
     """Raise RequestError for a request that is more work than this server does for one."""
-    if len(request.prompt) > settings.most_prompt:
-        long = len(request.prompt)
-        raise RequestError("prompt", f"prompt must have at most {settings.most_prompt} characters, got {long}")
+    settings = service.settings
+    for name in ("prompt", "to_prompt"):
+        long = len(getattr(request, name) or "")
+        if long > settings.most_prompt:
+            raise RequestError(name, f"{name} must have at most {settings.most_prompt} characters, got {long}")
     _check_at_most("steps", request.steps, settings.most_steps)
-    steps, fit = request.steps or 1, (request.edit and request.edit.fit) or 0
+    steps, fit = request.steps or 1, service.model.corrections(request)
     if steps * (1 + 2 * fit) > settings.most_steps:
         most = f"steps · (1 + 2 · fit) at most {settings.most_steps}"
         raise RequestError("fit", f"fit must leave {most}, got {fit} with {steps} steps")

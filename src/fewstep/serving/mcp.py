@@ -30,6 +30,7 @@ from fewstep.serving.bodies import from_validation
 from fewstep.serving.drawing import check_limits, encoded_png, shown_in
 from fewstep.serving.errors import ApiError
 from fewstep.serving.jobs import Busy, Cancelled, Drawn, Stopped
+from fewstep.serving.schemas import EditName
 from fewstep.serving.service import Service
 from fewstep.serving.store import Kept
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
@@ -114,17 +115,23 @@ def mcp_server(service: Service) -> MCPServer[Any]:
                 description="Left, top, right, bottom as shares of the image: only there it changes.",
             ),
         ] = None,
+        edit: Annotated[
+            EditName | None,
+            Field(description="Colours for an image in grey, a tiny image enlarged, or one without its noise."),
+        ] = None,
         seed: Seed = None,
         steps: Steps = None,
     ) -> Annotated[CallToolResult, Picture]:
-        """Draw another version of an image, all of it or a region, with the same or another prompt."""
+        """Draw another version of an image, all of it or a region, with the same or another prompt; or restore it."""
+        if edit is not None and region is not None:
+            raise ToolError(f"the edit '{edit}' is of the whole image: leave out region, or edit")
         picture, shown = await _picture(service, image_id, image)
         mask = None if region is None else _mask(picture, region)
         try:
-            edit = Edit(picture, mask, strength)
+            change = Edit.named(edit, picture, mask, strength=strength)
         except RequestError as error:
             raise ToolError(str(error)) from error
-        return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, edit)
+        return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, change)
 
     @server.tool(annotations=READS, title="List models")
     async def list_models() -> Models:
@@ -234,7 +241,7 @@ async def _draw(
     try:
         sides = None if size in (None, "auto") else parse_size(size or "")
         request = Request(prompt, seed=seed, steps=steps, size=sides, edit=edit)
-        check_limits(request, service.settings)
+        check_limits(request, service)
         job = await service.submit(request, finish, _client(ctx), seen=seen)
     except (RequestError, Stopped) as error:
         raise ToolError(str(error)) from error

@@ -17,6 +17,7 @@ def _no_bool(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Format = Literal["png", "jpeg", "webp"]
+EditName = Literal["colorize", "super-resolve", "denoise"]
 Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 
 
@@ -60,6 +61,9 @@ class Generation(Asked):
     """`POST /v1/images/generations`."""
 
     prompt: str
+    to_prompt: str | None = Field(None, description="Of an interpolation: the last image's prompt.")
+    to_seed: Seed | None = Field(None, description="Of an interpolation: the last image's seed.")
+    position: Number | None = Field(None, ge=0, le=1, description="Of an interpolation: one image on the way.")
 
 
 class EditFields(Asked):
@@ -67,7 +71,9 @@ class EditFields(Asked):
 
     prompt: str = ""
     strength: Number | None = Field(None, gt=0, le=1)
-    fit: Whole | None = Field(None, ge=0, le=8, description="How often the start is fitted to what a mask keeps.")
+    fit: Whole | None = Field(None, ge=0, le=8, description="How often the start is fitted to what is kept.")
+    edit: EditName | None = Field(None, description="Another edit than with a mask, or of all of the image.")
+    noise: Number | None = Field(None, gt=0, le=1, description="Of denoise: how noisy the image is.")
 
 
 class Source(BaseModel):

@@ -24,7 +24,9 @@ _TIMED = """() => {
   studio.handled = [];
   let began = 0;
   addEventListener("pointermove", () => (began = performance.now()), { capture: true });
-  addEventListener("pointermove", () => studio.handled.length < 5000 && studio.handled.push(performance.now() - began));
+  addEventListener("pointermove", () => {
+    if (studio.handled.length < 5000) studio.handled.push(performance.now() - began);
+  });
 }"""
 
 

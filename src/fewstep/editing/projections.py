@@ -1,0 +1,109 @@
+"""Parts of a picture that are known as orthogonal projections: the grey of its pixels, the means of its blocks.
+
+2303.01469 alg. 4 with A an orthogonal transform whose first rows are measured: of every pixel its grey for
+colourisation, of every block its mean for super-resolution. With P the projection on those rows, what the algorithm
+puts in the estimate's place is D + P·(data − D), so only P is needed and A is never built.
+
+**In which space orthogonal.** A codec scales each channel, so what is orthogonal in pixels is not in data. What is
+*known* is the same set in both: all data with these greys, or these means. P is orthogonal in the *data*: there noise
+is white, so the nearest start by `Fitted` is the likeliest one, and its residual r = P·(known − f(x)) is its own
+projection, so that the gradient of ‖r‖²/2 is −Jᵀ·r as Craig's method wants. (Orthogonal in pixels it would be
+oblique in the data, and the gradient Jᵀ·Pᵀ·r.) In the data each channel has the same deviation too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from array_api_compat import device
+
+from fewstep.core.arrays import Array, like, namespace
+from fewstep.core.codecs import Codec
+from fewstep.core.levels import Level
+
+Projection = Callable[[Array], Array]
+"""P: data [b, ...] to data; linear, symmetric, P·P = P."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""A pixel's grey, of its red, green and blue (ITU-R BT.601): what Pillow's mode L is."""
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A projection of the data is known: D ← D + P·(data − D).
+
+    Args:
+        data: [b, ...] or [1, ...] any data that have what is known.
+        project: P.
+    """
+
+    data: Array
+    project: Projection
+
+    def gap(self, estimate: Array) -> Array:
+        """P·(data − estimate) [b, ...]."""
+        known = namespace(estimate).astype(like(self.data, estimate), estimate.dtype)
+        return self.project(known - estimate)
+
+    def __call__(self, estimate: Array, at: Level) -> Array:
+        return estimate + self.gap(estimate)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """P on the grey of every pixel, and on channels behind the colours (alpha) as a whole.
+
+    The grey is Σ w·pixel = Σ (w/gain)·data + a constant, so the data's direction is w/gain at length 1.
+
+    Args:
+        codec: between pixels [b, c, h, w] and the data.
+        weights: w, of the first channels.
+    """
+
+    codec: Codec
+    weights: tuple[float, ...] = LUMA
+
+    def __call__(self, values: Array) -> Array:
+        xp, pixels = namespace(values), self.codec.unmask(values)
+        colours = len(self.weights)
+        slopes = [w / gain for w, gain in zip(self.weights, self.codec.gains(pixels.shape[1]), strict=False)]
+        unit = [slope / math.hypot(*slopes) for slope in slopes]
+        along = xp.reshape(xp.asarray(unit, dtype=pixels.dtype, device=device(pixels)), (colours, 1, 1))
+        grey = along * xp.sum(along * pixels[:, :colours], axis=1, keepdims=True)
+        return self.codec.mask(xp.concat([grey, pixels[:, colours:]], axis=1))
+
+
+@dataclass(frozen=True)
+class BlockMeans:
+    """P on the mean of each `factor` × `factor` block of pixels, each channel by itself.
+
+    A channel's pixels all have one gain, so this is the same in pixels and in data.
+
+    Args:
+        codec: between pixels [b, c, h, w] and the data; h and w must be multiples of factor.
+        factor: a block's side.
+    """
+
+    codec: Codec
+    factor: int
+
+    def __call__(self, values: Array) -> Array:
+        pixels = self.codec.unmask(values)
+        return self.codec.mask(enlarged(block_means(pixels, self.factor), self.factor))
+
+
+def block_means(pixels: Array, factor: int) -> Array:
+    """The mean of each factor × factor block: [b, c, h, w] to [b, c, h/factor, w/factor]."""
+    b, c, h, w = pixels.shape
+    xp = namespace(pixels)
+    return xp.mean(xp.reshape(pixels, (b, c, h // factor, factor, w // factor, factor)), axis=(3, 5))
+
+
+def enlarged(pixels: Array, factor: int) -> Array:
+    """Each pixel as a block: [b, c, h, w] to [b, c, h·factor, w·factor]."""
+    b, c, h, w = pixels.shape
+    xp = namespace(pixels)
+    cells = xp.broadcast_to(pixels[:, :, :, None, :, None], (b, c, h, factor, w, factor))
+    return xp.reshape(cells, (b, c, h * factor, w * factor))
