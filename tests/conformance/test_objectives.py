@@ -24,7 +24,7 @@ from fewstep.objectives import (
     Loss,
 )
 from fewstep.objectives.objective import Role
-from fewstep.training.loop import AtPrecision
+from fewstep.training.calling import AtPrecision
 from objective_cases import ON_PATHS, ORACLE, PAIRS, START, TABLE, World, loss_of, points, trained
 from oracles import Gaussian
 from students import CPU, WithError, perceptron, step_rng, student_of

@@ -14,7 +14,7 @@ from fewstep.core.levels import Linear, Path, Trig
 from fewstep.core.parameterisations import Targets
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives.derivatives import Derivative, Direction
-from fewstep.training.loop import AtPrecision
+from fewstep.training.calling import AtPrecision
 from oracles import Gaussian
 from students import CPU, perceptron, stirred, student_of
 

@@ -21,7 +21,8 @@ from fewstep.recipes import methods as recipes
 from fewstep.recipes.comparison import Way, compare, ways_of
 from fewstep.recipes.methods import METHODS, Method, Stage, Trained, cost_of, costs, train_method
 from fewstep.recipes.worlds import Pictures, Plane
-from fewstep.training.loop import AtPrecision, TrainingDiverged
+from fewstep.training.calling import AtPrecision
+from fewstep.training.loop import TrainingDiverged
 
 CPU = torch.device("cpu")
 WORLD = Plane(samples=200)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,3 +73,12 @@ def test_every_batch_has_the_same_names_and_float32_data_of_the_codecs_shape() -
         assert batch.data.dtype == torch.float32
         present = batch.cond["control_mask"].bool()
         torch.testing.assert_close(batch.cond["control"][present], batch.data[present])
+
+
+def test_worker_processes_make_the_same_batches_in_order() -> None:
+    one = list(_source().stream(2, 8, 8, 1, 2))
+    workers = list(replace(_source(), workers=2).stream(2, 8, 8, 1, 2))
+    assert len(one) == len(workers)
+    for mine, theirs in zip(one, workers, strict=True):
+        assert torch.equal(mine.data, theirs.data)
+        assert all(torch.equal(values, theirs.cond[name]) for name, values in mine.cond.items())

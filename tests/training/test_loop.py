@@ -26,8 +26,8 @@ from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
 from fewstep.objectives.objective import Role
 from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
+from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import (
-    AtPrecision,
     Moment,
     TrainingConfig,
     TrainingDiverged,

@@ -19,7 +19,8 @@ from fewstep.objectives import Batch, Diffusion
 from fewstep.recipes.emoji import SIGMA_DATA, EmojiRecipe
 from fewstep.training import optimizers
 from fewstep.training.batches import BatchSource, DatasetBatches
-from fewstep.training.loop import AtPrecision, TrainingConfig, train
+from fewstep.training.calling import AtPrecision
+from fewstep.training.loop import TrainingConfig, train
 from fewstep.training.randomness import StepRng
 
 

@@ -31,8 +31,9 @@ from fewstep.networks.registry import describe, load_weights
 from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
+from fewstep.training.calling import AtPrecision, Precision
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import AtPrecision, Moment, Precision, TrainingConfig, accelerator
+from fewstep.training.loop import Moment, TrainingConfig, accelerator
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_MAX = 80.0

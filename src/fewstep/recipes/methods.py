@@ -32,7 +32,8 @@ from fewstep.objectives import (
 )
 from fewstep.recipes.common import initialise
 from fewstep.recipes.worlds import SIGMA_DATA, SIGMA_MIN, World
-from fewstep.training.loop import AtPrecision, Precision, train
+from fewstep.training.calling import AtPrecision, Precision
+from fewstep.training.loop import train
 from fewstep.training.randomness import StepRng
 
 

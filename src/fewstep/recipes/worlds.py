@@ -30,8 +30,9 @@ from fewstep.objectives import Batch
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.training.batches import BatchSource, DatasetBatches, tensors
+from fewstep.training.calling import Precision
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Precision, TrainingConfig
+from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,7 +25,6 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast
 from PIL import Image
 from torch import Tensor, nn
 
-from fewstep.core.arrays import Condition
 from fewstep.core.checks import check_choice
 from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.core.levels import Level
@@ -33,15 +32,13 @@ from fewstep.core.parameterisations import Estimator, Parameterisation, Paramete
 from fewstep.objectives.objective import Batch, Loss, Objective
 from fewstep.training import checkpoints, ema, optimizers
 from fewstep.training.batches import BatchSource
+from fewstep.training.calling import AtPrecision, Precision
 from fewstep.training.ema import EmaConfig
-from fewstep.training.graphs import Graphed
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.randomness import StepRng
 from fewstep.training.reporting import Reporter
 
 log = logging.getLogger(__name__)
-
-Precision = Literal["bf16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -126,25 +123,6 @@ def accelerator() -> Accelerator:
         log.info("training on the CPU: Apple's GPUs have no float64")
     once = GradientAccumulationPlugin(num_steps=1)
     return Accelerator(cpu=apple, mixed_precision="no", gradient_accumulation_plugin=once)
-
-
-class AtPrecision:
-    """A network called in bfloat16 or float32 arithmetic, as CUDA graphs if asked, giving float32.
-
-    Each call is its own autocast region: a shared one would cache weights cast without gradient for the target's
-    call and give them to the student's.
-    """
-
-    def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
-        self._network = Graphed(network) if graphs and device.type == "cuda" else network
-        self._device, self._half = device.type, precision == "bf16"
-
-    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-            output: Tensor = self._network(x, time_at, time_to, cond)
-        if isinstance(self._network, Graphed) and output.dtype == x.dtype:
-            return output.clone()
-        return output.to(x.dtype)
 
 
 def train(

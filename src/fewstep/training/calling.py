@@ -1,15 +1,37 @@
-"""A network's kernels as one CUDA graph: a small network on a GPU waits for Python to launch them one by one."""
+"""How training calls a network: in which precision, and on a GPU as one CUDA graph, since a small network waits there
+for Python to launch its kernels one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.core.arrays import Condition
 from fewstep.core.parameterisations import Network
+
+Precision = Literal["bf16", "float32"]
+
+
+class AtPrecision:
+    """A network called in bfloat16 or float32 arithmetic, as CUDA graphs if asked, giving float32.
+
+    Each call is its own autocast region: a shared one would cache weights cast without gradient for the target's
+    call and give them to the student's.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
+        self._network = Graphed(network) if graphs and device.type == "cuda" else network
+        self._device, self._half = device.type, precision == "bf16"
+
+    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
+            output: Tensor = self._network(x, time_at, time_to, cond)
+        if isinstance(self._network, Graphed) and output.dtype == x.dtype:
+            return output.clone()
+        return output.to(x.dtype)
 
 
 class Graphed:
