@@ -42,6 +42,7 @@ def tiny_model(
     lineage: Sequence[dict[str, Any]] = (),
     recogniser: Path | None = None,
     classes: int = 0,
+    control: bool = False,
 ) -> SavedModel:
     """An untrained model of emoji from text, or with `classes` of grey pictures, 16 pixels a side."""
     pixels = (1, 8, 8) if classes else (4, SIZE, SIZE)
@@ -52,6 +53,7 @@ def tiny_model(
     network = UNet(
         UNetConfig(
             channels=channels,
+            control=channels if control else 0,
             widths=(32,),
             depths=(1,),
             attention=(False,),
@@ -66,7 +68,7 @@ def tiny_model(
     )
     with torch.no_grad():
         network.head.weight.normal_(0, 0.05)  # a zero output would hide the noise and the prompt
-    conditioning = Conditioning(codec, 0 if classes else 8, classes=classes, guidance=distilled)
+    conditioning = Conditioning(codec, 0 if classes else 8, classes, control, distilled)
     spec = ModelSpec(
         name=directory.name,
         network=describe(network),

@@ -7,14 +7,14 @@ thing have one shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from fewstep.core.randomness import derive
-from fewstep.data.emoji import Augmentation, Emoji
+from fewstep.data.emoji import Augmentation
 from fewstep.data.styles import SKETCHES
 from fewstep.evaluation.subjects import Ask, EmojiSubject, answered
 from fewstep.generation.images import to_image, to_pixels
@@ -83,7 +83,7 @@ def sketched(
         say: told what happens.
     """
     asks = subject.asks(n, seed)
-    moved = Emoji(subject.dataset.size, PLACES)
+    moved = replace(subject.dataset, augmentation=PLACES)
     real = np.stack([moved.picture(ask.index, _rng(seed, k)) for k, ask in enumerate(asks)])
     shapes = [shape(pixels) for pixels in real]
     plain = _drawn(model, asks, seed)

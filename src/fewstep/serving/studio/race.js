@@ -81,7 +81,10 @@ export class Race {
         }),
       ).finally(() => clearInterval(clock));
       const [teacher, student] = times;
-      if (teacher && student) this.said.textContent = `The student's network took ${(teacher / student).toFixed(1)} times less. Both ran at once and shared this machine.`;
+      this.said.textContent =
+        teacher && student
+          ? `The student's network took ${(teacher / student).toFixed(1)} times less. Both ran at once and shared this machine.`
+          : "So there was no race.";
     } catch (error) {
       if (!(error instanceof Lost)) throw error;
       this.said.textContent = `The race was broken off: ${error.message}.`;
