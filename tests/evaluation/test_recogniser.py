@@ -111,7 +111,7 @@ def test_the_pool_shows_every_word_and_ignores_colours_that_cannot_be_seen(emoji
     pool = training.draw_pool(emoji, 60, seed=0)
     assert Counter(pool.glyphs.tolist()) == dict.fromkeys(range(len(emoji)), 60)
     assert set(pool.colours.tolist()) == {training.IGNORED, *range(12)}
-    assert set(pool.styles.tolist()) == set(range(6))
+    assert set(pool.styles.tolist()) == set(range(8))
     hueless = [1 + list(training.STYLES).index(style) for style in ("outline", "silhouette", "night")]
     unseen = torch.isin(pool.styles, torch.tensor(hueless))
     assert bool((pool.colours[unseen] == training.IGNORED).all())

@@ -135,6 +135,7 @@ def test_any_other_picture_goes_onto_the_canvas_and_what_is_none_is_told(server:
     drawing = pixels(page, "#picture")
     assert (drawing[256, :, 3] == 255).all()
     assert not drawing[:100, :, 3].any()
+    settled(page)  # what comes of the photo says something of its own
     drop(page, b"no picture at all", "a.png")
     wait(page, "document.getElementById('said').textContent.includes('no picture')")
 

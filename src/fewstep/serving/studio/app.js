@@ -71,7 +71,7 @@ async function connected(state) {
   } catch {
     return wire.later();
   }
-  pace.plan();
+  pace.touch(); // what was said or drawn before the server was there
 }
 
 /**

@@ -62,7 +62,7 @@ export class Wire {
 
   /** @param {string} key for this tab */
   unlock(key) {
-    this.key = key.trim();
+    this.key = /^[\w.~-]+$/.test(key.trim()) ? key.trim() : "none"; // what else could go neither into a header nor a subprotocol
     sessionStorage.setItem("fewstep.key", this.key);
     this.become("connecting");
     this.connect();
