@@ -232,7 +232,9 @@ def test_the_table_shows_only_columns_that_hold_something(rows: list[Row]) -> No
 def test_the_command_writes_rows_as_json(
     pair: tuple[Model, Model], tmp_path: Path, emoji: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("fewstep.evaluation.subjects.Emoji", lambda size, augmentation, styles: replace(emoji, size=size))
+    monkeypatch.setattr(
+        "fewstep.evaluation.subjects.Emoji", lambda size, augmentation, styles: replace(emoji, size=size)
+    )
     file = tmp_path / "rows.json"
     code = command(str(pair[0].saved.directory), steps="1", n=4, held_out=2, threads=1, json=str(file))
     rows = json.loads(file.read_text(encoding="utf-8"))

@@ -127,7 +127,9 @@ def test_only_a_model_of_the_emojis_own_captions_is_judged_as_emoji(
         asked.append(asked_for)
         return SimpleNamespace(shape=emoji.shape, names=emoji.captions)
 
-    monkeypatch.setattr("fewstep.evaluation.subjects.Emoji", lambda size, augmentation, styles: replace(emoji, size=size))
+    monkeypatch.setattr(
+        "fewstep.evaluation.subjects.Emoji", lambda size, augmentation, styles: replace(emoji, size=size)
+    )
     monkeypatch.setattr("fewstep.evaluation.subjects.Recogniser", judge)
     model = load(tiny_model(tmp_path / "tiny", Targets.CLEAN, emoji.captions).directory)
     file = tmp_path / "recogniser.onnx"

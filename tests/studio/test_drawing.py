@@ -96,7 +96,9 @@ def test_the_pens_path_is_complete_while_the_model_takes_two_seconds(
     settled(page)
     last = asked(page)[-1]["pictures"][0]["data"]
     assert last == page.evaluate("[...studio.surface.pixels('picture', 16, 16)]")  # the last stroke is what was drawn
-    assert len(asked(page)) <= 6  # and a slow model made fewer pictures, not late ones
+    assert (
+        len(asked(page)) <= (time.monotonic() - began) / 2 + 2
+    )  # and a slow model made fewer pictures, not late ones
 
 
 def test_an_old_result_never_replaces_a_newer_one(serve: Callable[..., Running], visit: Visit) -> None:

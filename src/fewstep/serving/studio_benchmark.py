@@ -60,7 +60,9 @@ def pen_to_pixels(
     if chromium is None:
         raise FileNotFoundError("no Chromium here: install Debian's package 'chromium'")
     with served(model, "--engine", engine) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(f"http://127.0.0.1:{server.port}/")
         page.wait_for_selector("#wire[data-state=socket]")
