@@ -45,6 +45,9 @@ log = logging.getLogger("fewstep.serving")
 AT_ONCE = 4
 """Frames of one connection on their way at a time; more wait in the network, which slows their sender down."""
 
+MOST_HEAD = 65_536
+"""Bytes of a frame's head."""
+
 SMALL = 65_536
 """Bytes of pictures that are made ready on the event loop: a thread would take longer."""
 
@@ -92,10 +95,6 @@ def unpacked(frame: bytes) -> tuple[dict[str, Any], memoryview]:
     if not isinstance(head, dict):
         raise ApiError(400, "the head of a frame must be a JSON object", None, "wrong_frame")
     return head, memoryview(frame)[4 + length :]
-
-
-MOST_HEAD = 65_536
-"""Bytes of a frame's head."""
 
 
 @dataclass(frozen=True)
