@@ -152,7 +152,7 @@ def test_noise_is_estimated_over_edges_and_plain_colour(noise: float) -> None:
     [
         (lambda: Edit.denoise(picture(), noise=0.0), "noise", "above 0 and at most 1, got 0"),
         (lambda: Edit.denoise(picture(), noise=True), "noise", "got True"),
-        (lambda: Edit.denoise("a.png"), "image", "must be a Pillow image"),  # type: ignore[arg-type]
+        (lambda: Edit.denoise("a.png"), "image", "must be a Pillow image"),
         (lambda: Edit.colorize(picture(), fit=9), "fit", "between 0 and 8, got 9"),
         (lambda: Edit.super_resolve(picture(), strength=2.0), "strength", "at most 1, got 2"),
         (lambda: Edit.named("sharpen", picture()), "edit", "one of colorize, super-resolve, denoise, got 'sharpen'"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.training.calling import AtPrecision, Graphed
+from fewstep.training.calling import AtPrecision, Graphed, Precision
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import Muon
 
@@ -48,11 +48,11 @@ def test_without_a_gpu_a_network_is_called_as_it_is() -> None:
 
 @GPU
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
-def test_a_graph_gives_the_same_answers_and_gradients(precision: str) -> None:
+def test_a_graph_gives_the_same_answers_and_gradients(precision: Precision) -> None:
     torch.manual_seed(0)
     network = Small().cuda()
     device = torch.device("cuda")
-    plain, graphed = (AtPrecision(network, device, precision, graphs) for graphs in (False, True))  # type: ignore[arg-type]
+    plain, graphed = (AtPrecision(network, device, precision, graphs) for graphs in (False, True))
     for seed in range(3):
         answers, gradients = [], []
         for called in (plain, graphed):

@@ -350,16 +350,19 @@ async function download() {
 async function take(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const inside = texts(bytes);
+  let broken = false;
   try {
     if (inside.has(STATE)) return await takeState(blob, JSON.parse(/** @type {string} */ (inside.get(STATE))));
     if (isPng(bytes) && inside.has("fewstep")) return await takeRecord(blob, JSON.parse(/** @type {string} */ (inside.get("fewstep"))));
   } catch (error) {
-    console.warn("its settings cannot be read", error);
+    console.info("settings that cannot be read", error);
+    broken = true;
   }
   try {
     const bitmap = await createImageBitmap(blob);
     surface.put(bitmap);
     bitmap.close();
+    if (broken) say("Its settings cannot be read: it is on the canvas as a picture.", true);
   } catch {
     say("That is no picture this browser can read.", true);
   }
