@@ -19,6 +19,7 @@ def sketches(
     /,
     n: int = 100,
     strengths: tuple[float, ...] = (1.0,),
+    frame: bool = True,
     seed: int = 0,
     recogniser: Path | None = None,
     threads: int | None = None,
@@ -32,6 +33,7 @@ def sketches(
         model: A built-in model, a directory, or user/name on the hub: of emoji, from text and a control image.
         n: Pictures for each kind of sketch and each style.
         strengths: Of the control image, 0 to 4.
+        frame: Whether sketches are shown to the model as large and central as things stood in training.
         seed: Chooses glyphs, places and noise.
         recogniser: The recogniser.onnx that judges; if left out the model's own.
         threads: Of one network call, the judge's too; one a core if left out.
@@ -54,7 +56,7 @@ def sketches(
     subject = subject_for(loaded, recogniser, threads)
     if not isinstance(subject, EmojiSubject) or not loaded.spec.conditioning.control:
         raise ValueError(f"the model '{loaded.name}' takes no sketches of emoji")
-    followed = [asdict(row) for row in sketched(loaded, subject, n, seed, strengths, progress)]
+    followed = [asdict(row) for row in sketched(loaded, subject, n, seed, strengths, frame, progress)]
     say_table(followed, json)
     styles = [asdict(row) for row in styled(loaded, subject, n, seed, progress)]
     say_table(styles, json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -24,7 +24,7 @@ def emoji(
     flags: bool = False,
     json: str | None = None,
 ) -> int:
-    """Describe the emoji data: how many glyphs of which groups, and the channels' mean and deviation.
+    """Describe the emoji data: glyphs and their groups, the channels' mean and deviation, how large things stand.
 
     Args:
         size: Pixels a side.
@@ -47,14 +47,22 @@ def emoji(
         "groups": dict(Counter(glyph.group for glyph in dataset.glyphs)),
         "mean": [round(float(v), 4) for v in pictures.mean(axis=(0, 2, 3))],
         "std": [round(float(v), 4) for v in pictures.std(axis=(0, 2, 3))],
+        "fills": round(float(np.mean([_longer_side(picture[3] > 0.1) for picture in pictures])), 4),
         "captions": dataset.captions,
     }
     say(f"{facts['glyphs']} emoji at {size}×{size}, premultiplied RGBA", json)
     for group, count in dict(Counter(glyph.group for glyph in dataset.glyphs)).items():
         say(f"  {count:5} {group}", json)
     say(f"channel mean {facts['mean']}, deviation {facts['std']}", json)
+    say(f"the longer side of a glyph takes {facts['fills']} of the picture's", json)
     write_json(json, facts)
     return 0
+
+
+def _longer_side(covered: Any) -> float:
+    """Of what is covered [h, w]: its width or height, the larger, as a share of the side."""
+    lines = [covered.any(axis=axis).nonzero()[0] for axis in (0, 1)]
+    return max(float(line[-1] - line[0] + 1) for line in lines) / len(covered)
 
 
 def preview(

@@ -41,6 +41,7 @@ def generate(
     label: int | None = None,
     control: Path | None = None,
     control_strength: float | None = None,
+    control_frame: bool = True,
     out: Path | None = None,
     engine: EngineName = "onnx",
     precision: Literal["float32", "bfloat16"] | None = None,
@@ -69,6 +70,8 @@ def generate(
             the paper of an opaque drawing (the one colour of its border) becomes transparent.
         control_strength: How strongly it steers, 0 to 4: 0 not at all, 1 as the model was trained, more exaggerates.
             Other than 0 and 1 costs twice the time.
+        control_frame: Whether a sketch is shown to the model as large and central as things stood in training,
+            and the image laid back to its place.
         out: A file (.png, .jpg, .webp), which is replaced, or an existing directory; by default here. In a
             directory the name is made of prompt and seed, with -2, -3, … behind it where a file has that name.
         engine: onnx and openvino need no torch; eager and compiled are PyTorch; auto takes the fastest that
@@ -99,6 +102,7 @@ def generate(
             label=label,
             control=None if control is None else open_image(control, "control image"),
             control_strength=control_strength,
+            control_frame=control_frame,
         )
         for text in prompt
     ]

@@ -6,7 +6,7 @@ thing have one shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +70,7 @@ def sketched(
     n: int = 100,
     seed: int = 0,
     strengths: Sequence[float] = (1.0,),
+    frame: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Sketched]:
     """Ask for glyphs with a sketch of them somewhere, by each kind of sketch.
@@ -80,6 +81,7 @@ def sketched(
         n: pictures of each kind.
         seed: chooses glyphs, places and noise.
         strengths: of the control image.
+        frame: whether sketches are framed (`Request.control_frame`).
         say: told what happens.
     """
     asks = subject.asks(n, seed)
@@ -95,7 +97,7 @@ def sketched(
             to_image(draw(pixels, _rng(seed, k, kind)), model.spec.pixel_format) for k, pixels in enumerate(real)
         ]
         for strength in strengths:
-            pictures = _drawn(model, asks, seed, sketches, strength)
+            pictures = _drawn(model, asks, seed, sketches, {"control_strength": strength, "control_frame": frame})
             overlap, right = _overlap(shapes, pictures), _right(subject, asks, pictures)
             row = Sketched(kind, strength, overlap, without[0], right, without[1], truth)
             say(f"{kind}, strength {strength:g}: overlap {row.overlap:.3f}, {row.right:.1%} right")
@@ -156,13 +158,13 @@ def _drawn(
     asks: Sequence[Ask],
     seed: int,
     sketches: Sequence[Image.Image] | None = None,
-    strength: float = 1.0,
+    choices: Mapping[str, Any] | None = None,
 ) -> Any:
-    """One picture [4, h, w] for each request, as the model's defaults have it."""
+    """One picture [4, h, w] for each request, as the model's defaults and `choices` have it."""
     pictures = []
     for position, ask in enumerate(asks):
-        steered = {} if sketches is None else {"control": sketches[position], "control_strength": strength}
-        picture = model.generate(ask.prompt, seed=seed + position, **steered)
+        steered = {} if sketches is None else {"control": sketches[position]}
+        picture = model.generate(ask.prompt, seed=seed + position, **steered, **(choices or {}))
         pictures.append(to_pixels(picture, model.spec.pixels, model.spec.pixel_format))
     return np.stack(pictures)
 

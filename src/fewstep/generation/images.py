@@ -123,15 +123,26 @@ def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFo
     outline. A picture whose border is of several colours stays as it is. Opaque models see paper: transparency is
     laid on white, and what is left is of the border's colour.
     """
+    if pixel_format == "rgba_premultiplied":
+        return to_pixels(on_nothing(image, max(shape[1:])), shape, pixel_format)
     picture, behind = image.convert("RGBA"), (255, 255, 255)
-    if picture.getchannel("A").getextrema() == (255, 255):
+    if _is_opaque(picture):
         picture = picture.convert("RGB")
-        if pixel_format == "rgba_premultiplied":
-            picture = without_paper(picture, max(*shape[1:], _FINE))
-        else:
-            red, green, blue = (int(value) for value in _paper(np.asarray(picture)))
-            behind = (red, green, blue)
+        red, green, blue = (int(value) for value in _paper(np.asarray(picture)))
+        behind = (red, green, blue)
     return to_pixels(picture, shape, pixel_format, behind)
+
+
+def on_nothing(image: Image.Image, side: int) -> Image.Image:
+    """A drawing as RGBA, an opaque one without its paper; for a model of `side` pixels."""
+    picture = image.convert("RGBA")
+    if not _is_opaque(picture):
+        return picture
+    return without_paper(picture.convert("RGB"), max(side, _FINE)).convert("RGBA")
+
+
+def _is_opaque(picture: Image.Image) -> bool:
+    return bool(picture.getchannel("A").getextrema() == (255, 255))
 
 
 def to_pixels(

@@ -21,6 +21,7 @@ from fewstep.editing import Constrained, Fitted, grid_from
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
 from fewstep.generation.errors import RequestError
+from fewstep.generation.framing import Framed, framed
 from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
 from fewstep.generation.plan import Counted, Plan, Progress
 from fewstep.generation.request import MAX_GUIDANCE, Request
@@ -152,10 +153,13 @@ class Model:
         strength = 1.0 if request.control_strength is None else request.control_strength
         if strength != 1:
             settings = {**settings, "control_strength": strength}
-        transparent = spec.pixel_format == "rgba_premultiplied"
-        control = None
-        if request.control is not None and strength:
-            control = from_image(request.control, spec.pixels, spec.pixel_format)
+        control = window = None
+        if (sketch := request.control) is not None and strength:
+            if spec.fills is not None and request.edit is None and request.control_frame:
+                sketch, window = framed(sketch, spec.fills, self.native_size)
+            control = from_image(sketch, spec.pixels, spec.pixel_format)
+        if window is not None:
+            layout, settings = Framed(window), {**settings, "control_window": window.rounded}
         return Plan(
             prompts=(request.prompt,) * count,
             seeds=tuple(seed if way else seed + i for i in range(count)),
@@ -172,7 +176,7 @@ class Model:
             known=known,
             fit=fit,
             size=request.size or (edit.own_size if edit else None),
-            background=(request.background or "transparent") if transparent else None,
+            background=(request.background or "transparent") if spec.pixel_format == "rgba_premultiplied" else None,
             parents=_parents(request),
             layout=layout,
             settings=settings,

@@ -49,6 +49,8 @@ class Request:
             transparent by models that draw transparent pictures (`fewstep.generation.images.from_image`).
         control_strength: how strongly the control image steers, 0 … 4: a guidance scale (2207.12598) on it. 0 leaves
             it out, 1 is as the model was trained, more exaggerates; any other than these two costs two evaluations.
+        control_frame: whether a sketch is shown to the model as large and central as things stood in training,
+            and the picture laid back to its place, where the model says how large that is and nothing is edited.
         edit: an image to go out from (`fewstep.generation.Edit`) and what of it may change.
         to_prompt, to_seed: the other end of an interpolation: the images, 2 or more, go in even steps from prompt and
             seed to these; what is None stays. The first and the last are to the bit what generate draws for either.
@@ -68,6 +70,7 @@ class Request:
     label: int | None = None
     control: Any = None
     control_strength: float | None = None
+    control_frame: bool = True
     edit: Edit | None = None
     to_prompt: str | None = None
     to_seed: int | None = None
@@ -91,6 +94,8 @@ class Request:
             raise RequestError("control", f"control must be a Pillow image, got a {type(self.control).__name__}")
         if self.control_strength is not None and self.control is None:
             raise RequestError("control_strength", "control_strength needs a control image")
+        if not isinstance(self.control_frame, bool):
+            raise RequestError("control_frame", f"control_frame must be true or false, got {self.control_frame!r}")
         if self.edit is not None and not isinstance(self.edit, Edit):
             raise RequestError("edit", f"edit must be an Edit, got a {type(self.edit).__name__}")
 

@@ -58,6 +58,8 @@ class ModelSpec:
         levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Pure noise
             is infinity, "inf" in the file.
         sigma_min, sigma_max: that grid's last σ/α before clean, and its first.
+        fills: where each picture shows one thing: the share of the side that its longer side takes; sketches are
+            framed so. None where pictures are anything.
         licence: SPDX expression or text, for weights and data.
         recipe: the resolved recipe that made it.
         lineage: what it was made from: {"name", "hash"} of teachers, data.
@@ -78,6 +80,7 @@ class ModelSpec:
     levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+    fills: float | None = None
     licence: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     lineage: Sequence[Mapping[str, Any]] = ()
@@ -106,6 +109,8 @@ class ModelSpec:
         check_types(ModelSpec, {name: getattr(self, name) for name in ModelSpec.__dataclass_fields__})
         if not all(isinstance(digest, str) for digest in self.files.values()):
             raise ValueError("files must map names to SHA-256 digests")
+        if self.fills is not None and not (0 < self.fills <= 1 and self.pixel_format == "rgba_premultiplied"):
+            raise ValueError(f"fills must be above 0 and at most 1, of transparent pictures, got {self.fills:g}")
         label("a recipe's name", self.recipe.get("name", ""))
         self._check_sampling()
         if CHANNELS.get(self.pixel_format, self.pixels[0]) != self.pixels[0]:

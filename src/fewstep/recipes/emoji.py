@@ -50,6 +50,9 @@ MEAN = (0.3131, 0.2665, 0.1949, 0.4379)
 STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
+FILLS = 0.92
+"""Of the picture's side: what the longer side of a plain glyph takes; printed there too."""
+
 LEVELS = {1: (80.0,), 2: (80.0, 0.3), 3: (80.0, 6.0, 0.3), 4: (80.0, 12.0, 4.0, 0.3)}
 """The σ/α that the student visits; docs/log.md has what other levels gave."""
 
@@ -87,7 +90,7 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.15, turn=15.0, shrink=0.45, still=0.98, colour=0.18, style=0.22, control=0.3, keywords=0.2
+            shift=0.08, turn=12.0, shrink=0.25, still=0.98, colour=0.18, style=0.24, control=0.33, keywords=0.2
         )
     )
     styles: tuple[str, ...] = tuple(STYLES)
@@ -200,6 +203,7 @@ class EmojiRecipe:
             sampler="consistency" if distilled else "heun",
             steps=1 if distilled else 18,
             guidance=self.scale,
+            fills=FILLS,
             levels=LEVELS if distilled else {},
             sigma_min=self.distillation.sigma_min if distilled else 0.002,
             licence=LICENCE,

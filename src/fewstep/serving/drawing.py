@@ -81,6 +81,7 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
         background=_background(asked),
         control=upload.control,
         control_strength=asked.control_strength,
+        control_frame=asked.control_frame,
         edit=edit,
         negative_prompt=asked.negative_prompt,
         label=asked.label,

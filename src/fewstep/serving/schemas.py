@@ -54,6 +54,9 @@ class Asked(BaseModel):
     control_strength: Number | None = Field(
         None, ge=0, le=4, description="How strongly the sketch steers: 0 not at all, 1 as trained, more exaggerates."
     )
+    control_frame: bool = Field(
+        True, description="Whether a sketch is shown to the model as large as things stood in training, or as it is."
+    )
     session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
 
 
