@@ -214,6 +214,6 @@ def test_a_restart_of_the_server_is_survived_mid_drawing(tiny: TinyModels, visit
         wait(page, "studio.asked.length > 0")
         settled(page)
         sent = page.evaluate("studio.asked[studio.asked.length - 1].pictures[0].data")
-        assert sent == page.evaluate("[...studio.surface.pixels('picture', 16, 16)]")
+        assert sent == page.evaluate("[...studio.surface.pixels('picture', 32, 32)]")
         assert np.array_equal(pixels(page, "#picture"), before)
         assert page.input_value("#prompt") == "cat face"

@@ -1,5 +1,5 @@
-"""A sketch of any size and at any place, shown to the model as large and as central as things stood in training; the
-picture is laid back to where the sketch is. So a network with a fixed place for everything need not learn all places."""
+"""A sketch of any size and place, shown to the model as large and central as things stood in training; the picture is
+laid back to where the sketch is. So a network that learned one place need not learn all."""
 
 from __future__ import annotations
 
