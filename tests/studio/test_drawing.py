@@ -95,7 +95,9 @@ def test_the_pens_path_is_complete_while_the_model_takes_two_seconds(
         assert drawn[round(512 * y), round(512 * x), 3] > 200
     settled(page)
     last = asked(page)[-1]["pictures"][0]["data"]
-    assert last == page.evaluate("[...studio.surface.pixels('picture', 32, 32)]")  # the last stroke, twice as fine as the model
+    assert last == page.evaluate(
+        "[...studio.surface.pixels('picture', 32, 32)]"
+    )  # the last stroke, twice as fine as the model
     assert (
         len(asked(page)) <= (time.monotonic() - began) / 2 + 2
     )  # and a slow model made fewer pictures, not late ones

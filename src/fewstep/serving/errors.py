@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fewstep.serving.jobs import ShuttingDown, Stopped, Superseded
+
 
 class ApiError(Exception):
     """An answer that is an error.
@@ -40,6 +42,15 @@ def busy(message: str, retry_after: float) -> ApiError:
     """Too much is going on: come back after `retry_after` seconds."""
     wait = {"retry-after-ms": str(int(1000 * retry_after)), "retry-after": str(-int(-retry_after // 1))}
     return ApiError(429, message, None, "queue_full", wait)
+
+
+def stopped(error: Stopped) -> ApiError:
+    """A job ended before its answer: because the server closes, or because nobody waits for it any more."""
+    never = {"x-should-retry": "false"}
+    if isinstance(error, ShuttingDown):
+        return ApiError(503, str(error), None, "closing", never)
+    code = "superseded" if isinstance(error, Superseded) else "cancelled"
+    return ApiError(499, str(error), None, code, never)
 
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 499: "request_cancelled"}

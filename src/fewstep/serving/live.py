@@ -32,8 +32,8 @@ from fewstep.generation.plan import Plan
 from fewstep.models.text import words
 from fewstep.serving.bodies import from_validation
 from fewstep.serving.drawing import Upload, encoded, planned, request_of
-from fewstep.serving.errors import ApiError, busy
-from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
+from fewstep.serving.errors import ApiError, busy, stopped
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, Stopped
 from fewstep.serving.openapi import ERRORS, FRAME, FRAMES
 from fewstep.serving.runtime import Runtime
 from fewstep.serving.schemas import EditFields, Whole
@@ -233,7 +233,7 @@ async def _drawn(
     except Busy as error:
         raise busy(str(error), error.retry_after) from None
     except Stopped as error:
-        raise _stopped(error) from None
+        raise stopped(error) from None
 
 
 async def _runtime(service: Service, name: str | None) -> Runtime:
@@ -255,12 +255,6 @@ async def _waited(runtime: Runtime, job: Job[bytes]) -> bytes:
     except asyncio.CancelledError:
         runtime.stop(job, Cancelled("the client went away"))
         raise
-
-
-def _stopped(error: Stopped) -> ApiError:
-    if isinstance(error, ShuttingDown):
-        return ApiError(503, str(error), None, "closing")
-    return ApiError(499, str(error), None, "superseded" if isinstance(error, Superseded) else "cancelled")
 
 
 def _ordered(service: Service, model: Model, head: Head, pixels: memoryview, arrived: float) -> _Order:

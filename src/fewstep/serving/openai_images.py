@@ -19,8 +19,8 @@ from fewstep.generation.plan import Plan, Progress
 from fewstep.serving import bodies
 from fewstep.serving.bodies import Sent
 from fewstep.serving.drawing import answer_of, partial_image, planned, request_of
-from fewstep.serving.errors import ApiError, busy
-from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped, Superseded
+from fewstep.serving.errors import ApiError, busy, stopped
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
 from fewstep.serving.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
 from fewstep.serving.schemas import Asked, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.service import Service
@@ -173,7 +173,7 @@ def _refusing() -> Iterator[None]:
     except Busy as error:
         raise busy(str(error), error.retry_after) from None
     except Stopped as error:
-        raise _stopped(error) from None
+        raise stopped(error) from None
 
 
 async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
@@ -186,20 +186,13 @@ async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
             service.runtime.stop(job, Cancelled("the client went away"))
         return await result
     except Stopped as error:
-        raise _stopped(error) from None
+        raise stopped(error) from None
     except asyncio.CancelledError:  # the server's patience has ended
         closing = ShuttingDown("the server is closing")
         service.runtime.stop(job, closing)
-        raise _stopped(closing) from None
+        raise stopped(closing) from None
     finally:
         gone.cancel()
-
-
-def _stopped(error: Stopped) -> ApiError:
-    if isinstance(error, ShuttingDown):
-        return ApiError(503, str(error), None, "closing", {"x-should-retry": "false"})
-    code = "superseded" if isinstance(error, Superseded) else "cancelled"
-    return ApiError(499, str(error), None, code, {"x-should-retry": "false"})
 
 
 async def _disconnected(request: Request) -> None:
@@ -239,7 +232,7 @@ async def _stream(
             try:
                 answer, _ = await asyncio.wrap_future(job.future)
             except Stopped as error:
-                yield _sse(_stopped(error).body)
+                yield _sse(stopped(error).body)
                 return
             except Exception:  # the answer has begun: its status can tell no more
                 log.exception("a stream failed")
