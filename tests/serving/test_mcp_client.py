@@ -127,6 +127,29 @@ def test_an_image_gets_colours_or_detail(server: Running) -> None:
     assert image_in(changed(image=url, prompt="red apple", edit="super-resolve")).size == (SIDE, SIDE)
 
 
+def test_an_image_goes_on_beyond_its_borders(server: Running) -> None:
+    async def drawing(client: Client) -> Any:
+        first = await client.call_tool("draw_image", {"prompt": "red apple", "seed": 7})
+        asked = {"image_id": first.structured_content["image_id"], "margins": [0.5, 0, 0, 0.25]}
+        return first, await client.call_tool("change_image", asked)
+
+    first, wider = (image_in(result) for result in talk(server.url, "2026-07-28", drawing))
+    assert wider.size == (SIDE * 3 // 2, SIDE * 5 // 4)
+    assert np.array_equal(np.asarray(wider)[:SIDE, SIDE // 2 :], np.asarray(first))
+
+
+def test_between_two_images_lies_another(server: Running) -> None:
+    def drawn(tool: str, **asked: Any) -> Any:
+        return talk(server.url, "2026-07-28", lambda client: client.call_tool(tool, asked))
+
+    ends = [drawn("draw_image", prompt=prompt, seed=seed) for prompt, seed in (("red apple", 7), ("dog face", 8))]
+    way = {"prompt": "red apple", "seed": 7, "to_prompt": "dog face", "to_seed": 8}
+    first, middle, last = (drawn("draw_between", **way, position=position) for position in (0, 0.5, 1))
+    for end, reached in zip(ends, (first, last), strict=True):
+        assert np.array_equal(np.asarray(image_in(end)), np.asarray(image_in(reached)))
+    assert not any(np.array_equal(np.asarray(image_in(end)), np.asarray(image_in(middle))) for end in ends)
+
+
 def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None:
     server = serve()
     runtime = server.service.runtime
@@ -171,7 +194,19 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
         ("change_image", {"prompt": "x", "region": [0, 0, 1]}, "region: List should have at least 4 items"),
         ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
         ("change_image", {"image_id": "x", "edit": "blur"}, "edit: Input should be 'colorize', 'super-resolve'"),
-        ("change_image", {"image_id": "x", "edit": "colorize", "region": [0, 0, 1, 1]}, "leave out region, or edit"),
+        ("change_image", {"image_id": "x", "edit": "colorize", "region": [0, 0, 1, 1]}, "give one of them"),
+        (
+            "change_image",
+            {"image_id": "x", "margins": [0, 0, 0, 1], "strength": 0.5},
+            "leave out strength, or margins",
+        ),
+        (
+            "change_image",
+            {"image_id": "x", "margins": [0, 0, 0, 3]},
+            "margins.3: Input should be less than or equal to 2",
+        ),
+        ("draw_between", {"prompt": "x"}, "position is of an interpolation: give to_prompt or to_seed"),
+        ("draw_between", {"prompt": "x", "to_seed": 1, "position": 2}, "position: Input should be less than"),
         (
             "change_image",
             {"image": "data:image/png;base64,AAAA", "region": [0, 0, 1, 1]},

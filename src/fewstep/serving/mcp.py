@@ -23,7 +23,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 import fewstep
 from fewstep.generation import Edit, GeneratedImage, Request, RequestError
-from fewstep.generation.plan import Progress
+from fewstep.generation.edits import MOST_BEYOND
+from fewstep.generation.plan import Progress, Way
 from fewstep.generation.request import parse_size
 from fewstep.serving import uploads
 from fewstep.serving.bodies import from_validation
@@ -36,8 +37,10 @@ from fewstep.serving.store import Kept
 from fewstep.serving.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Beyond = Annotated[float, Field(ge=0, le=MOST_BEYOND)]
 log = logging.getLogger("fewstep.serving")
 INLINE = 512
+_SIDES = ("left", "top", "right", "bottom")
 _IMAGES = "fewstep://images/"
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -96,6 +99,21 @@ def mcp_server(service: Service) -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Picture]:
         return await _draw(service, ctx, prompt, seed, steps, size)
 
+    @server.tool(annotations=DRAWS, title="Draw what lies between")
+    async def draw_between(
+        prompt: Prompt,
+        ctx: Context,
+        to_prompt: Annotated[str | None, Field(description="What the other end shows; the same if left out.")] = None,
+        to_seed: Annotated[Seed, Field(description="The other end's seed; the same if left out.")] = None,
+        position: Annotated[Share, Field(description="0 is the first end, 1 the other.")] = 0.5,
+        seed: Seed = None,
+        steps: Steps = None,
+        size: Size = None,
+    ) -> Annotated[CallToolResult, Picture]:
+        """Draw an image between two prompts, two seeds, or both: with one seed and several positions, a film."""
+        way = Way((position,), to_prompt, to_seed)
+        return await _draw(service, ctx, prompt, seed, steps, size, way=way)
+
     @server.tool(annotations=DRAWS, title="Change an image")
     async def change_image(
         ctx: Context,
@@ -115,6 +133,14 @@ def mcp_server(service: Service) -> MCPServer[Any]:
                 description="Left, top, right, bottom as shares of the image: only there it changes.",
             ),
         ] = None,
+        margins: Annotated[
+            list[Beyond] | None,
+            Field(
+                min_length=4,
+                max_length=4,
+                description="How far to draw beyond left, top, right, bottom, as shares of the image, which is kept.",
+            ),
+        ] = None,
         edit: Annotated[
             EditName | None,
             Field(description="Colours for an image in grey, a tiny image enlarged, or one without its noise."),
@@ -122,13 +148,19 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         seed: Seed = None,
         steps: Steps = None,
     ) -> Annotated[CallToolResult, Picture]:
-        """Draw another version of an image, all of it or a region, with the same or another prompt; or restore it."""
-        if edit is not None and region is not None:
-            raise ToolError(f"the edit '{edit}' is of the whole image: leave out region, or edit")
+        """Draw another version of an image, all of it or a region, with the same or another prompt; or restore it,
+        or draw beyond its borders."""
+        if sum(choice is not None for choice in (edit, region, margins)) > 1:
+            raise ToolError("edit, region and margins are changes of their own: give one of them")
+        if margins is not None and strength is not None:
+            raise ToolError("beyond the image nothing is there to start from: leave out strength, or margins")
         picture, shown = await _picture(service, image_id, image)
         mask = None if region is None else _mask(picture, region)
         try:
-            change = Edit.named(edit, picture, mask, strength=strength)
+            if margins is not None:
+                change = Edit.beyond(picture, **dict(zip(_SIDES, margins, strict=True)))
+            else:
+                change = Edit.named(edit, picture, mask, strength=strength)
         except RequestError as error:
             raise ToolError(str(error)) from error
         return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, change)
@@ -218,6 +250,7 @@ async def _draw(
     steps: int | None,
     size: str | None,
     edit: Edit | None = None,
+    way: Way | None = None,
 ) -> CallToolResult:
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[Progress | None] = asyncio.Queue()
@@ -240,7 +273,16 @@ async def _draw(
 
     try:
         sides = None if size in (None, "auto") else parse_size(size or "")
-        request = Request(prompt, seed=seed, steps=steps, size=sides, edit=edit)
+        request = Request(
+            prompt,
+            seed=seed,
+            steps=steps,
+            size=sides,
+            edit=edit,
+            to_prompt=way and way.prompt,
+            to_seed=way and way.seed,
+            position=way and way.positions[0],
+        )
         check_limits(request, service)
         job = await service.submit(request, finish, _client(ctx), seen=seen)
     except (RequestError, Stopped) as error:
