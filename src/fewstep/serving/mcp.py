@@ -279,9 +279,9 @@ async def _draw(
             steps=steps,
             size=sides,
             edit=edit,
-            to_prompt=way and way.prompt,
-            to_seed=way and way.seed,
-            position=way and way.positions[0],
+            to_prompt=None if way is None else way.prompt,
+            to_seed=None if way is None else way.seed,
+            position=None if way is None else way.positions[0],
         )
         check_limits(request, service)
         job = await service.submit(request, finish, _client(ctx), seen=seen)
