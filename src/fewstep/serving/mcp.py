@@ -40,7 +40,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beyond = Annotated[float, Field(ge=0, le=MOST_BEYOND)]
 log = logging.getLogger("fewstep.serving")
 INLINE = 512
-_SIDES = ("left", "top", "right", "bottom")
 _IMAGES = "fewstep://images/"
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -158,7 +157,8 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         mask = None if region is None else _mask(picture, region)
         try:
             if margins is not None:
-                change = Edit.beyond(picture, **dict(zip(_SIDES, margins, strict=True)))
+                left, top, right, bottom = margins
+                change = Edit.beyond(picture, left=left, top=top, right=right, bottom=bottom)
             else:
                 change = Edit.named(edit, picture, mask, strength=strength)
         except RequestError as error:
