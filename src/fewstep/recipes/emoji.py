@@ -90,7 +90,7 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.08, turn=12.0, shrink=0.25, still=0.98, colour=0.18, style=0.24, control=0.33, keywords=0.2
+            shift=0.05, turn=10.0, shrink=0.15, still=0.95, colour=0.15, style=0.15, control=0.15, keywords=0.2
         )
     )
     styles: tuple[str, ...] = tuple(STYLES)
