@@ -51,7 +51,7 @@ def test_a_drawing_is_an_image_a_structured_result_and_a_link(server: Running, t
         return tools, result, again
 
     tools, result, again = talk(server.url, era, drawing)
-    assert set(tools) == {"draw_image", "change_image", "list_models"}
+    assert set(tools) == {"draw_image", "change_image", "draw_between", "list_models"}
     assert not result.is_error
     expected = onnx(tiny.student).generate("red apple", seed=7)
     assert np.abs(np.asarray(image_in(result)).astype(int) - np.asarray(expected)).max() <= 1
