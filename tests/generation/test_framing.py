@@ -89,6 +89,19 @@ def test_paper_of_any_shape_is_nothing() -> None:
     assert framed(photo, 0.92, NATIVE)[1] is None  # something everywhere
 
 
+def test_a_long_strip_is_not_squared_at_its_full_length() -> None:
+    strip = Image.new("RGBA", (20_000, 4), (0, 0, 0, 255))
+    shown, window = framed(strip, 0.92, NATIVE)  # as a square of its own length it would take 1.6 GB
+    assert window is None
+    assert shown is strip
+    dash = Image.new("RGBA", (20_000, 400))
+    dash.paste((0, 0, 0, 255), (0, 0, 8_000, 400))
+    _, window = framed(dash, 0.92, NATIVE)
+    assert window is not None
+    np.testing.assert_allclose(window.rounded, [0.2 - 0.4 / 0.92 / 2, 0.5 - 0.4 / 0.92 / 2, 0.4 / 0.92], atol=0.01)
+    assert dash.size == (20_000, 400)  # what was given stays as it was
+
+
 @pytest.fixture(scope="module")
 def sketcher(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A tiny model whose things fill 0.9 of the side."""

@@ -14,6 +14,8 @@ from fewstep.generation.images import on_nothing
 NEAREST = 0.4
 """The smallest window, as a share of the side: what is smaller is a beginning, not a thing to be magnified."""
 
+_FINE = 16  # times the model's side is as fine as a sketch is looked at
+
 _COVERED = 25  # of 255: fainter is the soft edge of a stroke
 
 
@@ -71,7 +73,9 @@ def framed(image: Image.Image, fills: float, size: tuple[int, int]) -> tuple[Ima
         fills: the share of the side that the longer side of a thing took in training.
         size: the model's (width, height).
     """
-    sketch = _squared(on_nothing(image, max(size)))
+    drawn = on_nothing(image, max(size))
+    drawn.thumbnail((_FINE * max(size), _FINE * max(size)), Image.Resampling.LANCZOS)
+    sketch = _squared(drawn)
     window = window_of(sketch, fills, max(size))
     return (image, None) if window is None else (window.shown(sketch, size), window)
 
