@@ -123,7 +123,8 @@ def test_a_picture_is_drawn_in_the_window_and_laid_back(sketcher: Model) -> None
     whole = sketcher.generate("red apple", seed=1, control=sketch)
     assert whole.size == native
     np.testing.assert_array_equal(np.asarray(whole), np.asarray(plan.layout.laid_back(inside, native)))
-    assert whole.record.sampler_settings["control_window"] == window.rounded  # type: ignore[union-attr]
+    assert window is not None
+    assert whole.record.sampler_settings["control_window"] == window.rounded
     assert "control_window" not in inside.record.sampler_settings
     large = sketcher.generate("red apple", seed=1, control=sketch, size=(96, 96), background="white")
     assert (large.size, large.mode) == ((96, 96), "RGB")
