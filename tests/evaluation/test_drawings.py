@@ -10,9 +10,12 @@ from PIL import Image
 
 from fewstep.cli import pictures as command
 from fewstep.core.levels import CLEAN, from_ratio
+from fewstep.data.styles import SKETCHES, styles_of
 from fewstep.data.toys import ring
 from fewstep.evaluation import plane, sheets
 from fewstep.evaluation.exact import Exact
+from fewstep.generation import Edit
+from fewstep.generation.images import to_image, to_pixels
 from subjects import normal
 from tiny_models import SIDE, TinyModels, onnx
 
@@ -71,3 +74,62 @@ def test_a_filled_half_keeps_the_other_and_costs_two_evaluations_a_correction(ti
         np.testing.assert_allclose(row[:, : side // 2], before[:, : side // 2], atol=1)
     assert (kept[:, side // 2 :] == 211).all()  # light grey
     assert not np.array_equal(plain[:, side // 2 :], before[:, side // 2 :])
+
+
+def cell(page: Image.Image, row: int, column: int, head: int) -> Image.Image:
+    """One image of a sheet, at the model's own size."""
+    side = sheets.CELL // SIDE * SIDE
+    left, top = sheets.LEFT + column * (side + sheets.GAP), head + row * (side + sheets.GAP)
+    return page.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    page = Image.new("RGB", image.size, "white")
+    page.paste(image.convert("RGBA"), mask=image.convert("RGBA"))
+    return page
+
+
+HEAD = sheets.FONT + 12
+
+
+def test_a_sheet_of_sketches_has_what_the_model_draws_below_each(tiny: TinyModels) -> None:
+    student, teacher = onnx(tiny.student), onnx(tiny.teacher)
+    page = sheets.sketched(student, teacher, seed=1)
+    prompt = sheets.PROMPTS[2]
+    pixels = to_pixels(teacher.generate(prompt, seed=1), student.spec.pixels, student.spec.pixel_format)
+    for row, draw in enumerate(SKETCHES.values()):
+        sketch = to_image(draw(pixels, np.random.default_rng([1, 2])), student.spec.pixel_format)
+        drawn = student.generate(prompt, seed=1, steps=1, control=sketch, background="white")
+        assert cell(page, 2 * row, 2, HEAD).tobytes() == on_white(sketch).tobytes()
+        assert cell(page, 2 * row + 1, 2, HEAD).tobytes() == drawn.convert("RGB").tobytes()
+
+
+def test_a_sheet_of_styles_has_a_row_for_each_that_the_model_knows(tiny: TinyModels) -> None:
+    student = onnx(tiny.student)
+    page = sheets.styled(student, seed=1)
+    styles = ("", *styles_of(student.spec.recipe))
+    assert page.height == HEAD + len(styles) * (sheets.CELL // SIDE * SIDE + sheets.GAP)
+    for row, style in enumerate(styles):
+        drawn = student.generate(f"{style} red apple".strip(), seed=1, steps=1, background="white")
+        assert cell(page, row, 0, HEAD).tobytes() == drawn.convert("RGB").tobytes()
+
+
+def test_a_sheet_of_edits_goes_out_from_what_stands_above_each(tiny: TinyModels) -> None:
+    student, teacher = onnx(tiny.student), onnx(tiny.teacher)
+    page = sheets.edited(student, teacher, seed=1)
+    prompt = sheets.PROMPTS[1]
+    before = teacher.generate(prompt, seed=1)
+    grey = before.convert("LA").convert("RGBA")
+    edits = (Edit.colorize(grey), Edit.super_resolve(before.reduce(4)))
+    for row, edit in zip((1, 3), edits, strict=True):
+        drawn = student.generate(prompt, seed=1, steps=1, edit=edit, background="white")
+        assert cell(page, row, 1, HEAD).tobytes() == drawn.convert("RGB").tobytes()
+    way = student.generate(prompt, seed=1, steps=1, background="white")
+    assert cell(page, 6, 5, HEAD).tobytes() == way.convert("RGB").tobytes()  # the last of apple to cat
+
+
+def test_a_sheet_of_sketches_needs_a_model_that_takes_them(tiny: TinyModels) -> None:
+    teacher = onnx(tiny.teacher)
+    for make in (sheets.sketched, sheets.edited):
+        with pytest.raises(ValueError, match="by prompt and sketch"):
+            make(teacher, teacher, 1)

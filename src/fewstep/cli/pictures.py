@@ -7,7 +7,7 @@ from pathlib import Path
 from fewstep.cli.output import check_writable, say
 
 PLANE = ("trajectories", "paths", "estimates", "renoising", "guidance")
-SHEETS = ("same-seed", "teacher-steps", "filled")
+SHEETS = ("same-seed", "teacher-steps", "filled", "sketched", "styled", "edited")
 
 
 def pictures(
@@ -27,7 +27,7 @@ def pictures(
         teacher: The diffusion model it was distilled from.
         seed: Of all noise.
         only: Make just these: trajectories, paths, estimates, renoising, guidance, same-seed, teacher-steps,
-            filled.
+            filled, sketched, styled, edited; the last three need a model of prompts and sketches.
     """
     unknown = [name for name in only if name not in PLANE + SHEETS]
     if unknown:
@@ -52,6 +52,9 @@ def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None
         "same-seed": lambda: sheets.same_seed(fast, slow, seed),
         "teacher-steps": lambda: sheets.estimates(slow, seed),
         "filled": lambda: sheets.filled(fast, slow, seed),
+        "sketched": lambda: sheets.sketched(fast, slow, seed),
+        "styled": lambda: sheets.styled(fast, seed),
+        "edited": lambda: sheets.edited(fast, slow, seed),
     }
     for name, file in files.items():
         drawn[name]().save(file, optimize=True)
