@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -280,6 +281,7 @@ def test_a_record_is_shown_and_two_are_compared(run: Any, student: Path) -> None
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.startswith("cat face\n")
     assert "Seed: 1, Size: 16x16" in shown.out
+    assert re.search(r"^engine +onnx float32 on ", shown.out, re.MULTILINE)
     assert json.loads(run("record", "1.png", "--json", "-").out)["prompt"] == "cat face"
     compared = run("record", "1.png", "2.png")
     assert "seed" in compared.out

@@ -4,13 +4,40 @@ import dataclasses
 
 import pytest
 
-from fewstep.provenance import Change, Record, difference, sentence
+from fewstep.provenance import Change, Record, details, difference, parameters, sentence
 
 
 def remade(record: Record, **changes: object) -> Record:
     """The record of another image, made by the same request but for `changes`."""
     fresh = {"id": "f" * 32, "created": "2026-01-02T03:04:05+00:00"}
     return dataclasses.replace(record, **(fresh | changes))  # type: ignore[arg-type]
+
+
+def test_details_and_parameters_together_say_every_field(record: Record) -> None:
+    told = details(record)
+    assert told["levels"] == "pure noise → 3.167 → 1 → 0.4444 → 0 (σ/α)"
+    assert told["settings"] == 'renoise true, churn [0.1, 2], inner {"eta": null}'
+    assert (told["drawn at"], told["engine"]) == ("6x4", "onnx float32 on x86_64")
+    assert told["from_the_future"] == '{"a": [1, 2.5, null, true, "é"]}'
+    text = parameters(record) + "\n".join(told.values())
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, str):
+            assert value.removeprefix("sha256:")[:10] in text, field.name
+
+
+def test_details_leave_out_what_a_record_leaves_empty() -> None:
+    bare = Record(
+        prompt="",
+        seed=1,
+        steps=1,
+        levels=[(1, 0)],
+        sampler="x",
+        model="m",
+        model_hash="sha256:" + "0" * 32,
+        size=(8, 8),
+    )
+    assert list(details(bare)) == ["made", "id", "levels", "evaluations", "engine"]
 
 
 def test_a_replay_differs_in_nothing(record: Record) -> None:

@@ -32,6 +32,8 @@ def record(
     first = _read(image)
     if other is None:
         say(provenance.parameters(first), json)
+        for name, text in provenance.details(first).items():
+            say(f"{name:<11} {text}", json)
         write_json(json, first.to_dict())
         return 0
     second = _read(other)

@@ -4,7 +4,7 @@ It needs only the standard library and Pillow, so whatever handles the images ca
 """
 
 from fewstep.provenance.a1111 import parameters
-from fewstep.provenance.describe import Change, difference, sentence
+from fewstep.provenance.describe import Change, details, difference, sentence
 from fewstep.provenance.embed import encode, image_hash, read_record, save
 from fewstep.provenance.files import write_whole
 from fewstep.provenance.plain import Json, ProvenanceError
@@ -18,6 +18,7 @@ __all__ = [
     "Json",
     "ProvenanceError",
     "Record",
+    "details",
     "difference",
     "encode",
     "image_hash",

@@ -1,5 +1,6 @@
-"""What differs between the making of two images: every field of it, and one sentence that says why."""
+"""How an image was made, for people; and what differs between the making of two: every field, and one sentence."""
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,35 @@ class Change(NamedTuple):
     field: str
     before: Json
     after: Json
+
+
+def details(record: Record) -> dict[str, str]:
+    """What a record says beyond A1111's form, as lines for people; what it leaves empty is left out."""
+    levels = (("pure noise" if alpha == 0 else f"{sigma / alpha:.4g}") for alpha, sigma in record.levels)
+    width, height = record.native_size or record.size
+    told = {
+        "made": record.created,
+        "id": record.id,
+        "from": ", ".join(record.parents),
+        "recipe": record.recipe or "",
+        "label": "" if record.label is None else str(record.label),
+        "levels": " → ".join(levels) + " (σ/α)",
+        "settings": ", ".join(f"{name} {_plain(value)}" for name, value in record.sampler_settings.items()),
+        "evaluations": str(record.network_evaluations),
+        "drawn at": "" if (width, height) == record.size else f"{width}x{height}",
+        "background": record.background or "",
+        "unknown": ", ".join(record.unknown_words),
+        "nearest": ", ".join(f"{caption} ({likeness:.2f})" for caption, likeness in record.nearest_captions),
+        "engine": " ".join(part for part in (record.engine, record.precision, "on", record.device) if part),
+        "software": ", ".join(f"{package} {version}" for package, version in record.software.items()),
+        "time": ", ".join(f"{stage} {milliseconds:.1f} ms" for stage, milliseconds in record.timings.items()),
+        **{name: _plain(value) for name, value in record.extra.items()},
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _plain(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def difference(a: Record, b: Record) -> list[Change]:

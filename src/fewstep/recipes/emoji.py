@@ -51,7 +51,7 @@ STD = (0.3925, 0.3326, 0.2927, 0.4748)
 """Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
 FILLS = 0.92
-"""Of the picture's side: what the longer side of a plain glyph takes; printed there too."""
+"""Of the picture's side: what the longer side of a plain glyph takes; printed there too, and rounded here."""
 
 LEVELS = {1: (80.0,), 2: (80.0, 0.3), 3: (80.0, 6.0, 0.3), 4: (80.0, 12.0, 4.0, 0.3)}
 """The σ/α that the student visits; docs/log.md has what other levels gave."""
