@@ -3,7 +3,6 @@ the exact consistency function of that. Judged by the nearest training digit."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Targets
 from fewstep.data.digits import Digits
 from fewstep.data.toys import Mixture
 from fewstep.evaluation.exact import Exact
-from fewstep.generation import Edit, Model, Request
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec
+from fewstep.generation import Edit, Request
+from grey_models import Truthful, truthful
 
 SIDE, SPREAD, ASKED = 8, 0.12, 80
 CODEC = SpaceToDepth(2, (0.305,), (0.376,), sigma_data=0.5)
@@ -39,15 +37,6 @@ class Known:
         return flat.reshape(x.shape).astype(np.float32)
 
 
-class Writer(Model):
-    """A model of digits."""
-
-    known: Known
-
-    def estimator(self, network: Any = None) -> Any:
-        return self.known
-
-
 def examples(split: Any) -> tuple[Any, Any]:
     digits = Digits(SIDE, split)
     drawn = [digits.example(i, np.random.default_rng(0)) for i in range(len(digits))]
@@ -61,22 +50,8 @@ def judge() -> KNeighborsClassifier:
 
 
 @pytest.fixture(scope="module")
-def model() -> Writer:
-    spec = ModelSpec(
-        name="digits",
-        network={},
-        pixels=(1, SIDE, SIDE),
-        pixel_format="grey",
-        parameterisation=Edm(),
-        conditioning=Conditioning(CODEC),
-        targets=Targets.CLEAN,
-        sampler="consistency",
-        steps=1,
-    )
-    saved: Any = SimpleNamespace(spec=spec, hash="0" * 64, captions=None)
-    made = Writer(saved, lambda x, *rest: x, "eager")
-    made.known = Known(examples("train")[0])
-    return made
+def model() -> Truthful:
+    return truthful("digits", SIDE, CODEC, Known(examples("train")[0]))
 
 
 def picture(pixels: Any) -> Image.Image:
@@ -98,7 +73,7 @@ def shown() -> tuple[Any, Any]:
     return data[:ASKED, 0], labels[:ASKED]
 
 
-def edited(model: Writer, digits: Any, make: Any, **choices: Any) -> Any:
+def edited(model: Truthful, digits: Any, make: Any, **choices: Any) -> Any:
     """One picture for each digit."""
     return [
         pixels(model.generate_all(Request(seed=i, edit=make(picture(digit)), **choices))[0])
@@ -111,7 +86,7 @@ def test_the_digits_themselves_are_told_apart(judge: KNeighborsClassifier, shown
 
 
 def test_a_hidden_lower_half_is_drawn_to_fit_the_upper_one(
-    model: Writer, judge: KNeighborsClassifier, shown: tuple[Any, Any]
+    model: Truthful, judge: KNeighborsClassifier, shown: tuple[Any, Any]
 ) -> None:
     digits, labels = shown
     mask = Image.new("L", (SIDE, SIDE), 0)
@@ -127,7 +102,7 @@ def test_a_hidden_lower_half_is_drawn_to_fit_the_upper_one(
 
 
 def test_a_small_digit_is_enlarged_to_the_digit_it_was(
-    model: Writer, judge: KNeighborsClassifier, shown: tuple[Any, Any]
+    model: Truthful, judge: KNeighborsClassifier, shown: tuple[Any, Any]
 ) -> None:
     digits, labels = shown
     small = digits.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))
@@ -142,7 +117,7 @@ def test_a_small_digit_is_enlarged_to_the_digit_it_was(
     assert right(judge, fitted, labels) > max(0.5, right(judge, replaced, labels))
 
 
-def test_noise_is_taken_out_of_digits(model: Writer, judge: KNeighborsClassifier, shown: tuple[Any, Any]) -> None:
+def test_noise_is_taken_out_of_digits(model: Truthful, judge: KNeighborsClassifier, shown: tuple[Any, Any]) -> None:
     digits, labels = shown
     noisy = digits + 0.4 * np.random.default_rng(1).standard_normal(digits.shape)
     made = edited(model, noisy, lambda image: Edit.denoise(image, noise=0.4))
@@ -152,7 +127,7 @@ def test_noise_is_taken_out_of_digits(model: Writer, judge: KNeighborsClassifier
 
 
 def test_a_digit_goes_on_beyond_its_border(
-    model: Writer, judge: KNeighborsClassifier, shown: tuple[Any, Any]
+    model: Truthful, judge: KNeighborsClassifier, shown: tuple[Any, Any]
 ) -> None:
     digits, labels = shown
     made = edited(model, digits[:, :6], lambda image: Edit.beyond(image, bottom=1 / 3))
@@ -162,7 +137,7 @@ def test_a_digit_goes_on_beyond_its_border(
     assert right(judge, made, labels) > 0.75
 
 
-def test_between_two_seeds_lie_digits(model: Writer) -> None:
+def test_between_two_seeds_lie_digits(model: Truthful) -> None:
     data = examples("train")[0].reshape(-1, SIDE**2)
     frames = [pixels(frame) for frame in model.generate_all(Request(seed=3, to_seed=4, images=9))]
     for end, seed in ((frames[0], 3), (frames[-1], 4)):

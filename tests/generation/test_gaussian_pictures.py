@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ from PIL import Image
 
 from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import noise
-from fewstep.generation import Edit, Model, Request
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec
+from fewstep.generation import Edit, Request
+from grey_models import Truthful, truthful
 
 SIDE, MEAN, STD, SIGMA_MAX = 8, 0.5, 0.08, 80.0
 CODEC = SpaceToDepth(2, (MEAN,), (STD,), sigma_data=1.0)
@@ -41,28 +39,9 @@ class Exact:
         return CODEC.mask(made.reshape(-1, 1, SIDE, SIDE).astype(np.float32))
 
 
-class Gaussian(Model):
-    """A model of such pictures."""
-
-    def estimator(self, network: Any = None) -> Any:
-        return Exact()
-
-
 @pytest.fixture(scope="module")
-def model() -> Gaussian:
-    spec = ModelSpec(
-        name="gaussian",
-        network={},
-        pixels=(1, SIDE, SIDE),
-        pixel_format="grey",
-        parameterisation=Edm(),
-        conditioning=Conditioning(CODEC),
-        targets=Targets.CLEAN,
-        sampler="consistency",
-        steps=1,
-    )
-    saved: Any = SimpleNamespace(spec=spec, hash="0" * 64, captions=None)
-    return Gaussian(saved, lambda x, *rest: x, "eager")
+def model() -> Truthful:
+    return truthful("gaussian", SIDE, CODEC, Exact())
 
 
 def picture(deviations: Any) -> Image.Image:
@@ -76,7 +55,7 @@ def deviations(image: Image.Image) -> Any:
 
 
 def test_what_super_resolution_draws_is_near_the_true_conditional_by_corrections_and_far_without(
-    model: Gaussian,
+    model: Truthful,
 ) -> None:
     truth = np.linalg.cholesky(COVARIANCE) @ np.random.default_rng(3).standard_normal(SIDE**2)
     rows = np.stack([(block == (PLACES // 4)).all(axis=1) / 16 for block in np.ndindex(2, 2)])  # means of 4 × 4
@@ -99,7 +78,7 @@ def test_what_super_resolution_draws_is_near_the_true_conditional_by_corrections
 
 
 @pytest.mark.parametrize("amount", [0.02, 0.05])
-def test_what_denoising_makes_is_the_jump_from_the_noisy_image_itself(model: Gaussian, amount: float) -> None:
+def test_what_denoising_makes_is_the_jump_from_the_noisy_image_itself(model: Truthful, amount: float) -> None:
     noisy = picture(
         np.linalg.cholesky(COVARIANCE) @ np.random.default_rng(3).standard_normal(SIDE**2)
         + amount / STD * np.random.default_rng(4).standard_normal(SIDE**2)
@@ -109,7 +88,7 @@ def test_what_denoising_makes_is_the_jump_from_the_noisy_image_itself(model: Gau
     np.testing.assert_allclose(deviations(made).ravel(), expected, atol=0.55 / 255 / STD)
 
 
-def test_the_way_between_two_seeds_is_straight_through_the_jump(model: Gaussian) -> None:
+def test_the_way_between_two_seeds_is_straight_through_the_jump(model: Truthful) -> None:
     ends = [noise(seed, (4, 4, 4)).astype(float) for seed in (1, 2)]
     cosine = (ends[0] * ends[1]).sum() / np.sqrt((ends[0] ** 2).sum() * (ends[1] ** 2).sum())
     frames = model.generate_all(Request(seed=1, to_seed=2, images=5))
@@ -122,6 +101,6 @@ def test_the_way_between_two_seeds_is_straight_through_the_jump(model: Gaussian)
         )
 
 
-def test_grey_pictures_get_no_colours(model: Gaussian) -> None:
+def test_grey_pictures_get_no_colours(model: Truthful) -> None:
     with pytest.raises(ValueError, match="has no colours to give"):
         model.generate_all(Request(edit=Edit.colorize(picture(np.zeros(64)))))
