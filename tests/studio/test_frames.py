@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page
 
 from fewstep.provenance import read_record
@@ -126,6 +129,29 @@ def test_a_picture_of_the_api_brings_its_settings(server: Running, visit: Visit)
     assert not pixels(page, "#picture")[..., 3].any()
 
 
+@pytest.mark.parametrize(
+    "inside",
+    ['{"version": 1, "settings": {"prom', "null", '{"settings": {"mode": "no such"}, "picture": "", "mask": ""}'],
+    ids=["cut off", "nothing", "of another kind"],
+)
+def test_damaged_settings_are_told_and_change_nothing_but_the_canvas(
+    inside: str, server: Running, visit: Visit
+) -> None:
+    from pictures import gradient
+
+    page = visit(server.url)
+    page.fill("#prompt", "rocket")
+    settled(page)
+    before = settings(page)
+    text, file = PngInfo(), io.BytesIO()
+    text.add_text("fewstep.studio", inside)
+    gradient(64, 32).save(file, "PNG", pnginfo=text)
+    drop(page, file.getvalue())
+    wait(page, "document.getElementById('told').textContent.includes('cannot be read')")
+    wait(page, "studio.surface.done.length === 1")
+    assert settings(page) == before
+
+
 def test_any_other_picture_goes_onto_the_canvas_and_what_is_none_is_told(server: Running, visit: Visit) -> None:
     from pictures import encoded, gradient
 
@@ -137,7 +163,7 @@ def test_any_other_picture_goes_onto_the_canvas_and_what_is_none_is_told(server:
     assert not drawing[:100, :, 3].any()
     settled(page)  # what comes of the photo says something of its own
     drop(page, b"no picture at all", "a.png")
-    wait(page, "document.getElementById('said').textContent.includes('no picture')")
+    wait(page, "document.getElementById('told').textContent.includes('no picture')")
 
 
 def test_the_result_on_the_canvas_keeps_its_pixels(server: Running, visit: Visit) -> None:
@@ -176,7 +202,7 @@ def test_an_unlocked_seed_changes_with_each_finished_change(server: Running, vis
 def test_two_frames_are_compared_in_words_and_numbers(server: Running, visit: Visit) -> None:
     page = visit(server.url)
     page.click("#compare")
-    assert "two frames" in page.inner_text("#said")
+    assert "two frames" in page.inner_text("#told")
     page.fill("#prompt", "cat face")
     kept(page, 1)
     page.keyboard.press("Tab")

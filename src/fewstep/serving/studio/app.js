@@ -8,7 +8,7 @@ import { download, opened } from "./files.js";
 import { fingerprint, History } from "./history.js";
 import { Meter } from "./meter.js";
 import { Pace } from "./pace.js";
-import { anySeed, find, input, pressed, say, select, toggle } from "./page.js";
+import { anySeed, find, input, pressed, say, select, tell, toggle } from "./page.js";
 import { Race } from "./race.js";
 import { Results } from "./results.js";
 import { Shortcuts } from "./shortcuts.js";
@@ -188,7 +188,7 @@ async function take(blob) {
     if (found) {
       await restore(found.frame);
       if (found.drawn) history.add(found.frame);
-      return say(found.said);
+      return tell(found.said);
     }
   } catch (error) {
     console.info("settings that cannot be read", error);
@@ -198,9 +198,9 @@ async function take(blob) {
     const bitmap = await createImageBitmap(blob);
     surface.put(bitmap);
     bitmap.close();
-    if (broken) say("Its settings cannot be read: it is on the canvas as a picture.", true);
+    if (broken) tell("Its settings cannot be read: it is on the canvas as a picture.", true);
   } catch {
-    say("That is no picture this browser can read.", true);
+    tell("That is no picture this browser can read.", true);
   }
 }
 
@@ -215,7 +215,7 @@ const actions = {
   clear: () => (surface.masking && surface.tool === "mask" ? surface.clearMask() : surface.clear()),
   import: () => find("file").click(),
   keep: () => keep(),
-  download: async () => (results.shown ? download(results.shown, await surface.files()) : say("There is nothing to download yet.")),
+  download: async () => (results.shown ? download(results.shown, await surface.files()) : tell("There is nothing to download yet.")),
   take: () => {
     if (results.shown) surface.put(results.shown.bitmaps[0]);
   },
@@ -233,8 +233,8 @@ const actions = {
     find("play").textContent = live ? "Live" : "Paused";
     pace.pause(!live);
   },
-  compare: () => comparison.open() || say("Keep two frames first, then compare them."),
-  race: () => (controls.about?.teacher ? race.open(controls.about) : say("This model's teacher is not here.")),
+  compare: () => comparison.open() || tell("Keep two frames first, then compare them."),
+  race: () => (controls.about?.teacher ? race.open(controls.about) : tell("This model's teacher is not here.")),
   chat: () => {
     find("talking").hidden = !toggle("chat");
     if (!find("talking").hidden) find("message").focus();

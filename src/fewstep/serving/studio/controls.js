@@ -7,7 +7,7 @@ import { find, input, pressed, select } from "./page.js";
 /** @typedef {import("./surface.js").Surface} Surface */
 /** @typedef {import("./surface.js").Tool} Tool */
 
-const STRENGTHS = { sketch: { max: 2, value: 1 }, paint: { max: 1, value: 0.6 }, mask: { max: 1, value: 1 } };
+export const STRENGTHS = { sketch: { max: 2, value: 1 }, paint: { max: 1, value: 0.6 }, mask: { max: 1, value: 1 } };
 const FEW_COLOURS = { black: "#1e1e21", red: "#db2626", green: "#33a842", blue: "#296be0", white: "#ebebed" }; // for models that know none by name
 
 export class Controls {

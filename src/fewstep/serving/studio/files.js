@@ -1,6 +1,7 @@
 // @ts-check
 /** Pictures as files: out with everything that made them, in with everything that is inside. */
 
+import { STRENGTHS } from "./controls.js";
 import { fingerprint } from "./history.js";
 import { say } from "./page.js";
 import { isPng, texts, withText } from "./png.js";
@@ -50,15 +51,24 @@ export async function download({ answer, settings }, { picture, mask }) {
 export async function opened(blob, settings, styles, blank) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const inside = texts(bytes), state = inside.get(STATE), record = inside.get("fewstep");
-  if (state !== undefined) return { frame: await fromState(blob, JSON.parse(state)), drawn: true, said: "Settings and drawing are restored." };
+  if (state !== undefined) return { frame: await fromState(blob, JSON.parse(state), settings), drawn: true, said: "Settings and drawing are restored." };
   if (!isPng(bytes) || record === undefined) return null;
   const told = JSON.parse(record);
   const said = told.parents.length ? "Settings are restored; the picture it was made from is not inside." : "Settings are restored.";
   return { frame: await fromRecord(blob, told, settings, styles, await blank()), drawn: false, said };
 }
 
-/** @param {Blob} blob @param {{ settings: Settings, picture: string, mask: string }} state @returns {Promise<Frame>} */
-async function fromState(blob, { settings, picture, mask }) {
+/**
+ * @param {Blob} blob
+ * @param {{ settings: Settings, picture: string, mask: string }} state
+ * @param {Settings} usual what settings look like
+ * @returns {Promise<Frame>}
+ */
+async function fromState(blob, { settings, picture, mask }, usual) {
+  for (const [name, value] of Object.entries(usual)) {
+    const told = settings[/** @type {keyof Settings} */ (name)];
+    if (typeof told !== typeof value || (name === "mode" && !(told in STRENGTHS))) throw new TypeError(`no ${name} that can be read`);
+  }
   const files = { picture: fromBase64(picture), mask: fromBase64(mask) };
   return frame(blob, { ...settings, images: 1 }, files, "", `restored · ${settings.prompt || "sketch"}`);
 }

@@ -27,10 +27,28 @@ export const toggle = (id) => {
   return on;
 };
 
-/** @param {string} text @param {boolean} [wrong] */
+/**
+ * Write below the picture what it shows, or why there is none.
+ * @param {string} text
+ * @param {boolean} [wrong]
+ */
 export function say(text, wrong = false) {
   find("said").textContent = text;
   find("said").classList.toggle("wrong", wrong);
+}
+
+let telling = 0;
+
+/**
+ * Tell something that has nothing to do with the next picture: it stays for a while, whatever is drawn.
+ * @param {string} text
+ * @param {boolean} [wrong]
+ */
+export function tell(text, wrong = false) {
+  find("told").textContent = text;
+  find("told").classList.toggle("wrong", wrong);
+  clearTimeout(telling);
+  telling = setTimeout(() => (find("told").textContent = ""), 8000);
 }
 
 export const anySeed = () => Math.floor(Math.random() * 2 ** 32);
