@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import io
@@ -223,6 +224,78 @@ def test_who_goes_away_leaves_no_work(serve: Callable[..., Running]) -> None:
     threading.Timer(0.5, gate.open.set).start()
     until(lambda: not server.service.runtime.running)
     assert gate.calls <= calls + 1
+
+
+def test_who_goes_away_from_a_post_leaves_no_work(serve: Callable[..., Running]) -> None:
+    gate = Gate()
+    server = serve(through=gate)
+    gate.open.clear()
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.request("POST", "/v1/live", packed({"seq": 1, **SMALLEST, "steps": 4}))
+    assert gate.entered.acquire(timeout=30)
+    calls = gate.calls
+    connection.close()
+    threading.Timer(0.5, gate.open.set).start()
+    until(lambda: not server.service.runtime.running)
+    assert gate.calls <= calls + 1
+
+
+def test_a_file_of_few_bytes_and_many_pixels_does_not_hold_the_others_up(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[bool] = []
+    opened = server.service.pictures.open
+
+    def watched(*args: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+            loops.append(True)
+        except RuntimeError:
+            loops.append(False)
+        return opened(*args)
+
+    monkeypatch.setattr(server.service.pictures, "open", watched)
+    file = io.BytesIO()
+    Image.new("L", (2048, 2048)).save(file, "WEBP", lossless=True)
+    assert len(file.getvalue()) < 1000
+    with live(server) as wire:
+        wire.send(
+            packed(
+                {"seq": 1, **SMALLEST, "parts": [{"name": "control", "bytes": len(file.getvalue())}]},
+                [file.getvalue()],
+            )
+        )
+        assert "error" not in answer(wire)[0]
+    assert loops == [False]
+
+
+def test_pixels_without_a_file_count_as_those_of_files(serve: Callable[..., Running]) -> None:
+    server = serve(most_pixels=64 * 64)
+    with live(server) as wire:
+        for side, code in ((64, None), (65, 400)):
+            data = sketch(side)
+            wire.send(packed({"seq": side, **SMALLEST, "parts": [part("control", data, side)]}, [data]))
+            assert answer(wire)[0].get("status") == code
+    until(lambda: server.service.pictures.held == 0)
+
+
+def test_a_full_server_refuses_before_it_opens_a_picture(
+    serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    server = serve(through=gate, jobs=1, waiting=1)
+    gate.open.clear()
+    with live(server) as one, live(server) as two, live(server) as three:
+        ask(one, 1)
+        assert gate.entered.acquire(timeout=30)
+        ask(two, 1)
+        until(lambda: server.service.runtime.waiting == 1)
+        monkeypatch.setattr(server.service.pictures, "raw", None)
+        ask(three, 1, ("control", sketch()))
+        head, _ = answer(three)
+        assert (head["status"], head["seq"]) == (429, 1)
+        assert head["retry_ms"] > 0
+        gate.open.set()
 
 
 def test_a_key_travels_as_a_subprotocol(serve: Callable[..., Running], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+from fewstep.serving import pages
 from fewstep.serving.pages import FILES, KINDS
 from fewstep.serving.security import new_key
 from servers import Running, call
@@ -126,6 +127,15 @@ def test_the_page_is_light_and_comes_from_here_alone(server: Running) -> None:
     assert call(server.url, "/", **{"if-none-match": page.headers["etag"]}).status == 304
     for name in ("nothing.js", "..%2fapp.py", "tsconfig.json", "%2e%2e"):
         assert call(server.url, f"/studio/{name}").status == 404
+
+
+def test_names_that_are_not_there_are_not_remembered(server: Running) -> None:
+    assert call(server.url, "/studio/app.js").status == 200
+    before = pages._files.cache_info()
+    for name in ("x" * 1000, "..%2Fpages.py", "tsconfig.json", "no.js"):
+        assert call(server.url, f"/studio/{name}").status == 404
+    assert pages._files.cache_info().currsize == before.currsize == 1
+    assert not pages._files().keys() & {"tsconfig.json", "no.js"}
 
 
 def test_the_modules_have_the_types_they_say() -> None:

@@ -39,6 +39,7 @@ from fewstep.serving.runtime import Runtime
 from fewstep.serving.schemas import EditFields, Whole
 from fewstep.serving.security import PROTOCOL
 from fewstep.serving.service import Service
+from fewstep.serving.waiting import result_of
 
 log = logging.getLogger("fewstep.serving")
 
@@ -49,7 +50,8 @@ MOST_HEAD = 65_536
 """Bytes of a frame's head."""
 
 SMALL = 65_536
-"""Bytes of pictures that are made ready on the event loop: a thread would take longer."""
+"""Bytes of raw pixels that are made ready on the event loop: a thread would take longer. Of files, a few bytes can
+hold millions of pixels."""
 
 
 class Part(BaseModel):
@@ -121,7 +123,7 @@ def live_router(service: Service) -> APIRouter:
         """One frame, for who cannot have the WebSocket; its `session` says whose latest it is."""
         frame = b"".join([part async for part in request.stream()])
         client = request.state.client
-        answer = await _answered(service, frame, client, None, time.perf_counter())
+        answer = await _answered(service, frame, client, None, time.perf_counter(), request)
         return Response(answer, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
     @router.websocket("/live")
@@ -194,13 +196,15 @@ async def _converse(service: Service, socket: WebSocket) -> None:
         log.info("live connection closed session=%s", session)
 
 
-async def _answered(service: Service, frame: bytes, client: str, session: str | None, arrived: float) -> bytes:
-    """The answer to a frame, whatever comes of it."""
+async def _answered(
+    service: Service, frame: bytes, client: str, session: str | None, arrived: float, request: Request | None = None
+) -> bytes:
+    """The answer to a frame, whatever comes of it; who asked with a `request` may go away meanwhile."""
     seq = -1
     try:
         fields, pixels = unpacked(frame)
         seq = fields.get("seq", -1)
-        return await _drawn(service, fields, pixels, client, session, arrived)
+        return await _drawn(service, fields, pixels, client, session, arrived, request)
     except ApiError as error:
         refused = error
     except RequestError as error:
@@ -215,7 +219,13 @@ async def _answered(service: Service, frame: bytes, client: str, session: str | 
 
 
 async def _drawn(
-    service: Service, fields: dict[str, Any], pixels: memoryview, client: str, session: str | None, arrived: float
+    service: Service,
+    fields: dict[str, Any],
+    pixels: memoryview,
+    client: str,
+    session: str | None,
+    arrived: float,
+    request: Request | None,
 ) -> bytes:
     try:
         head = Head.model_validate(fields)
@@ -225,11 +235,13 @@ async def _drawn(
         session = f"{client}/{head.session}"
     try:
         runtime = await _runtime(service, head.model)
+        runtime.check_room(session)
         prepare = partial(_ordered, service, runtime.model, head, pixels, arrived)
-        order = prepare() if len(pixels) <= SMALL else await asyncio.to_thread(prepare)
+        is_small = len(pixels) <= SMALL and all(part.kind == "rgba" for part in head.parts)
+        order = prepare() if is_small else await asyncio.to_thread(prepare)
         finish = partial(_packed, service, order)
         job = runtime.submit(order.wanted, finish, client, session, None, arrived, order.plan)
-        return await _waited(runtime, job)
+        return await (_waited(runtime, job) if request is None else result_of(runtime, request, job))
     except Busy as error:
         raise busy(str(error), error.retry_after) from None
     except Stopped as error:
@@ -276,7 +288,8 @@ def _opened(service: Service, head: Head, pixels: memoryview) -> Upload:
         if len(data) < part.bytes:
             wrong = f"'{part.name}' must have {part.bytes} bytes, got {len(data)}"
             raise ApiError(400, wrong, "parts", "wrong_frame")
-        found[part.name] = _raw(part, data) if part.kind == "rgba" else service.pictures.open(bytes(data), part.name)
+        raw = part.kind == "rgba"
+        found[part.name] = _raw(service, part, data) if raw else service.pictures.open(bytes(data), part.name)
     if len(pixels):
         raise ApiError(400, f"parts leave {len(pixels)} bytes over", "parts", "wrong_frame")
     if "mask" in found and "image" not in found:
@@ -284,12 +297,12 @@ def _opened(service: Service, head: Head, pixels: memoryview) -> Upload:
     return Upload(**found)
 
 
-def _raw(part: Part, data: memoryview) -> Image.Image:
+def _raw(service: Service, part: Part, data: memoryview) -> Image.Image:
     """Straight RGBA, row by row: what a canvas gives."""
     if part.bytes != 4 * part.width * part.height:
         size = f"{part.width}x{part.height}"
         raise ApiError(400, f"'{part.name}' of {size} must have 4 bytes a pixel, got {part.bytes}", "parts")
-    return Image.frombytes("RGBA", (part.width, part.height), data)
+    return service.pictures.raw(data, (part.width, part.height), part.name)
 
 
 def _packed(service: Service, order: _Order, drawn: Drawn) -> bytes:

@@ -20,10 +20,11 @@ from fewstep.serving import bodies
 from fewstep.serving.bodies import Sent
 from fewstep.serving.drawing import answer_of, partial_image, planned, request_of
 from fewstep.serving.errors import ApiError, busy, stopped
-from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, ShuttingDown, Stopped
+from fewstep.serving.jobs import Busy, Cancelled, Drawn, Job, Stopped
 from fewstep.serving.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
 from fewstep.serving.schemas import Asked, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.service import Service
+from fewstep.serving.waiting import result_of
 
 log = logging.getLogger("fewstep.serving")
 
@@ -149,7 +150,7 @@ async def _answer(service: Service, request: Request, order: _Order, event: str)
     if order.asked.stream:
         return await _stream(service, order, finish, event)
     job = _submit(service, order, finish)
-    answer, text = await _result(service, request, job)
+    answer, text = await result_of(service.runtime, request, job)
     return Response(text, media_type="application/json", headers=_timing_headers(answer))
 
 
@@ -174,32 +175,6 @@ def _refusing() -> Iterator[None]:
         raise busy(str(error), error.retry_after) from None
     except Stopped as error:
         raise stopped(error) from None
-
-
-async def _result(service: Service, request: Request, job: Job[Any]) -> Any:
-    """The job's answer; a client that goes away stops it."""
-    result = asyncio.ensure_future(asyncio.wrap_future(job.future))
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not result.done():
-            service.runtime.stop(job, Cancelled("the client went away"))
-        return await result
-    except Stopped as error:
-        raise stopped(error) from None
-    except asyncio.CancelledError:  # the server's patience has ended
-        closing = ShuttingDown("the server is closing")
-        service.runtime.stop(job, closing)
-        raise stopped(closing) from None
-    finally:
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            return
 
 
 async def _stream(

@@ -52,16 +52,14 @@ def pages_router() -> APIRouter:
 
 
 @cache
-def _file(name: str) -> tuple[bytes, str] | None:
-    """A file and its tag; only names that the folder has, so no path leads out of it."""
-    if name not in {file.name for file in FILES.iterdir()} or Path(name).suffix not in KINDS:
-        return None
-    data = (FILES / name).read_bytes()
-    return data, f'"{hashlib.sha256(data).hexdigest()[:20]}"'
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Each file of the folder by its name, with its tag: no other name leads anywhere, and none is remembered."""
+    found = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in KINDS}
+    return {name: (data, f'"{hashlib.sha256(data).hexdigest()[:20]}"') for name, data in found.items()}
 
 
 def _answer(request: Request, name: str) -> Response:
-    found = _file(name)
+    found = _files().get(name)
     if found is None:
         raise ApiError(404, f"the studio has no file '{name[:100]}'", None, "not_found")
     data, tag = found

@@ -8,6 +8,7 @@ import binascii
 import io
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
@@ -52,17 +53,31 @@ class Pictures:
                 width, height = opened.size
         except Exception:
             width = height = 0  # `decode` says why
+        try:
+            return self._kept((width, height), param, lambda: with_record(decode(data), data))
+        except BadImage as error:
+            raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
+
+    def raw(self, pixels: bytes | memoryview, size: tuple[int, int], param: str) -> Image.Image:
+        """A picture of straight RGBA, row by row, 4 bytes a pixel.
+
+        Raises:
+            ApiError: 400 with `param`: it is too large; 429: too many pixels are in memory already.
+        """
+        return self._kept(size, param, lambda: Image.frombytes("RGBA", size, pixels))
+
+    def _kept(self, size: tuple[int, int], param: str, made: Callable[[], Image.Image]) -> Image.Image:
+        """A picture whose pixels count for as long as it lives."""
+        width, height = size
         pixels = width * height
         if pixels > self._most_each:
             raise ApiError(400, f"{param} must have at most {self._most_each} pixels, got {width}x{height}", param)
         self._take(pixels)
         try:
-            picture = with_record(decode(data), data)
-        except BaseException as error:
+            picture = made()
+        except BaseException:
             self._give(pixels)
-            if not isinstance(error, BadImage):
-                raise
-            raise ApiError(400, f"{param} is no image that can be read: {error}", param, "invalid_image") from None
+            raise
         weakref.finalize(picture, self._give, pixels)
         return picture
 

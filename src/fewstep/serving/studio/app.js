@@ -8,10 +8,10 @@ import { download, opened } from "./files.js";
 import { fingerprint, History } from "./history.js";
 import { Meter } from "./meter.js";
 import { Pace } from "./pace.js";
-import { anySeed, find, input, pressed, say, select, tell, toggle } from "./page.js";
+import { anySeed, find, input, pressed, recall, remember, say, select, speak, tell, toggle } from "./page.js";
 import { Race } from "./race.js";
 import { Results } from "./results.js";
-import { Shortcuts } from "./shortcuts.js";
+import { Shortcuts, TYPED } from "./shortcuts.js";
 import { Surface } from "./surface.js";
 import { Wire } from "./wire.js";
 
@@ -20,11 +20,13 @@ import { Wire } from "./wire.js";
 /** @typedef {import("./history.js").Frame} Frame */
 
 const KEEP_AFTER = 900; // milliseconds without a change after which a frame is kept
+const NOT_YET = "This picture was made from something else: it is kept and downloaded once what is on the canvas is drawn.";
 const FINE = 2; // times the model's own size is what a sketch is sent at: small ones are magnified
 
 let floor = 0; // answers to frames up to this one came too late: something newer is on the screen
 let fresh = false; // whether the next change gets a new seed, unless the seed is locked
 let kept = ""; // what the last kept frame was made from
+let restoring = 0; // which of the frames that were asked back is the latest
 /** @type {number | undefined} */
 let keeping;
 
@@ -51,12 +53,14 @@ async function connected(state) {
   const locked = /** @type {HTMLDialogElement} */ (find("locked"));
   if (state === "locked" && !locked.open) locked.showModal();
   if (!wire.ready) return;
+  const first = controls.about === null;
   try {
     controls.offer(await wire.about());
   } catch {
     return wire.later();
   }
-  pace.touch(); // what was said or drawn before the server was there
+  if (first) pace.touch(); // what was said or drawn before the server was there
+  else pace.plan(); // what changed while it was away, and no more
 }
 
 /**
@@ -66,6 +70,7 @@ async function connected(state) {
 function touch(at) {
   if (fresh && !pressed("lock")) input("seed").value = String(anySeed());
   fresh = false;
+  if (wire.state === "locked") connected("locked"); // its dialog was put away
   find("hint").hidden = true;
   history.mark(null);
   pace.touch(at);
@@ -80,7 +85,14 @@ async function settle() {
     return;
   }
   fresh = true;
-  if (!pace.paused) await keep();
+  speak();
+  if (!pace.paused && current()) await keep();
+}
+
+/** Whether the picture is what the settings and the drawing of this moment make: another may be on its way, refused, or never asked for. */
+function current() {
+  const { shown } = results;
+  return shown?.revision === surface.revision && JSON.stringify(shown.settings) === JSON.stringify(controls.settings());
 }
 
 /** The newest state as a frame. */
@@ -121,7 +133,7 @@ function capture() {
     results.empty();
     return null;
   }
-  return { head, pictures, state: now };
+  return { head, pictures, state: { settings: now, revision: surface.revision } };
 }
 
 /** @param {Answer} answer @param {import("./pace.js").Frame} frame @param {import("./pace.js").Times} times */
@@ -129,7 +141,7 @@ async function show(answer, frame, times) {
   const bitmaps = await Promise.all(answer.pictures.map((picture) => createImageBitmap(picture)));
   if (answer.head.seq <= floor) return;
   floor = answer.head.seq;
-  results.present(answer, frame.state, bitmaps);
+  results.present(answer, frame.state.settings, frame.state.revision, bitmaps);
   requestAnimationFrame(() => {
     const channel = new MessageChannel(); // its message comes after the frame was painted
     channel.port1.onmessage = () => meter.note(answer, times, performance.now());
@@ -145,12 +157,14 @@ function goOn(index) {
   const part = results.shown?.answer.head.parts?.[index];
   if (!part || controls.settings().images === 1) return;
   controls.put({ seed: part.seed, images: 1 });
+  fresh = false;
   touch();
 }
 
 /** Keep the frame on the screen, unless it is kept already. */
 async function keep() {
   if (!results.shown) return;
+  if (!current()) return tell(NOT_YET, true);
   const { answer, settings } = results.shown;
   const files = await surface.files();
   const drawn = await fingerprint([files.picture, files.mask]);
@@ -166,15 +180,18 @@ async function keep() {
  * @param {Frame} frame
  */
 async function restore(frame) {
+  const mine = ++restoring;
+  const { files, results: pictures, settings, head } = frame;
+  const [picture, mask, ...bitmaps] = await Promise.all([files.picture, files.mask, ...pictures].map((file) => createImageBitmap(file)));
+  if (mine !== restoring) return;
   clearTimeout(keeping);
   floor = wire.sent; // what is still on its way is older than this click
-  pace.changed = null;
-  controls.put(frame.settings);
-  await surface.restore(frame.files);
-  const bitmaps = await Promise.all(frame.results.map((result) => createImageBitmap(result)));
-  results.present({ head: frame.head, pictures: frame.results }, frame.settings, bitmaps);
+  pace.forget();
+  controls.put(settings);
+  surface.restore([picture, mask]);
+  results.present({ head, pictures }, controls.settings(), surface.revision, bitmaps);
   find("hint").hidden = true;
-  kept = JSON.stringify([frame.settings, frame.drawn]);
+  kept = JSON.stringify([controls.settings(), frame.drawn]);
 }
 
 /**
@@ -184,7 +201,7 @@ async function restore(frame) {
 async function take(blob) {
   let broken = false;
   try {
-    const found = await opened(blob, controls.settings(), controls.about?.styles ?? [], blank);
+    const found = await opened(blob, controls.settings(), controls.about?.styles ?? []);
     if (found) {
       await restore(found.frame);
       if (found.drawn) history.add(found.frame);
@@ -204,18 +221,17 @@ async function take(blob) {
   }
 }
 
-function blank() {
-  surface.clear();
-  return surface.files();
-}
-
 const actions = {
   undo: () => surface.undo(),
   redo: () => surface.redo(),
   clear: () => (surface.masking && surface.tool === "mask" ? surface.clearMask() : surface.clear()),
   import: () => find("file").click(),
   keep: () => keep(),
-  download: async () => (results.shown ? download(results.shown, await surface.files()) : tell("There is nothing to download yet.")),
+  download: async () => {
+    if (!results.shown) tell("There is nothing to download yet.");
+    else if (!current()) tell(NOT_YET, true);
+    else await download(results.shown, await surface.files());
+  },
   take: () => {
     if (results.shown) surface.put(results.shown.bitmaps[0]);
   },
@@ -271,7 +287,7 @@ const KEYS = [
 /** @param {string} name */
 function theme(name) {
   document.documentElement.dataset.theme = name;
-  localStorage.setItem("fewstep.theme", name);
+  remember("localStorage", "fewstep.theme", name);
 }
 
 /** @param {number} steps @param {number} at */
@@ -289,6 +305,7 @@ function listen() {
   for (const id of ["prompt", "strength", "steps", "guidance", "seed"]) {
     find(id).addEventListener("input", (event) => {
       controls.shown();
+      if (id === "seed") fresh = false; // this is the one that is wanted
       touch(event.timeStamp);
     });
   }
@@ -315,14 +332,19 @@ function receive() {
   });
   document.addEventListener("paste", (event) => {
     const pasted = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-    if (pasted) take(pasted);
+    const words = event.clipboardData?.types.includes("text/plain") && /** @type {HTMLElement} */ (event.target).matches(TYPED);
+    if (pasted && !words && !document.querySelector("dialog[open]")) take(pasted);
   });
+  /** @param {DragEvent} event */
+  const isFile = (event) => event.dataTransfer?.types.includes("Files"); // what else is dragged is words, into a field
   document.addEventListener("dragover", (event) => {
+    if (!isFile(event)) return;
     event.preventDefault();
     find("paper").classList.add("drop");
   });
   document.addEventListener("dragleave", () => find("paper").classList.remove("drop"));
   document.addEventListener("drop", (event) => {
+    if (!isFile(event)) return;
     event.preventDefault();
     find("paper").classList.remove("drop");
     const dropped = event.dataTransfer?.files[0];
@@ -330,7 +352,7 @@ function receive() {
   });
 }
 
-theme(localStorage.getItem("fewstep.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+theme(recall("localStorage", "fewstep.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 listen();
 wire.connect();
 Object.assign(window, { studio: { wire, pace, surface, meter, history, chat, shown: () => results.shown } }); // for the console, and for tests

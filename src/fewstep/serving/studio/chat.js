@@ -6,6 +6,8 @@
  * `/images/edits` or `/images/variations` with the last picture's id, so each picture's record names what it came from.
  */
 
+import { fromBase64 } from "./files.js";
+
 /** @typedef {{ id: string, prompt: string, seed: number, change: string, from: string | null }} Turn */
 /** @typedef {{ kind: "new" | "edit" | "again" | "back", prompt: string }} Wish */
 
@@ -132,7 +134,7 @@ export class Chat {
     const strange = picture.unknown_words.length ? `never seen: ${picture.unknown_words.join(", ")}` : "";
     const text = [turn.prompt, ...before, `seed ${turn.seed}`, `${milliseconds} ms`, strange].filter(Boolean).join(" · ");
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Open" });
-    button.addEventListener("click", async () => this.take(await (await fetch(url)).blob()));
+    button.addEventListener("click", () => this.take(fromBase64(picture.b64_json)));
     line.replaceChildren(image, Object.assign(document.createElement("small"), { textContent: text }), button);
     line.dataset.id = turn.id;
   }

@@ -91,6 +91,7 @@ export class Controls {
     for (const id of ["strength", "steps", "guidance"]) find(`${id}Shown`).textContent = input(id).value;
     const { mode } = this.settings();
     this.surface.masking = mode === "mask";
+    find("mask").classList.toggle("idle", mode !== "mask");
     input("strength").disabled = mode === "mask";
   }
 
@@ -99,6 +100,7 @@ export class Controls {
     select("mode").value = name;
     const { max, value } = STRENGTHS[/** @type {keyof typeof STRENGTHS} */ (name)];
     Object.assign(input("strength"), { max, value });
+    if (name !== "mask" && this.surface.tool === "mask") this.choose("pen");
     this.shown();
   }
 

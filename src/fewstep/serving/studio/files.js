@@ -4,6 +4,7 @@
 import { STRENGTHS } from "./controls.js";
 import { fingerprint } from "./history.js";
 import { say } from "./page.js";
+import { nothing } from "./surface.js";
 import { isPng, texts, withText } from "./png.js";
 
 /** @typedef {import("./history.js").Frame} Frame */
@@ -21,7 +22,7 @@ async function base64(blob) {
 }
 
 /** @param {string} text @returns {Blob} */
-const fromBase64 = (text) => new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type: "image/png" });
+export const fromBase64 = (text) => new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type: "image/png" });
 
 /**
  * Save what is shown: each result a file, its record, the settings and the drawing inside.
@@ -29,13 +30,15 @@ const fromBase64 = (text) => new Blob([Uint8Array.from(atob(text), (letter) => l
  * @param {Drawing} drawing
  */
 export async function download({ answer, settings }, { picture, mask }) {
-  const inside = JSON.stringify({ version: 1, settings, picture: await base64(picture), mask: await base64(mask) });
-  const ascii = inside.replace(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const drawing = { picture: await base64(picture), mask: await base64(mask) };
   answer.pictures.forEach(async (result, i) => {
+    const seed = answer.head.parts?.[i].seed ?? settings.seed;
+    const inside = JSON.stringify({ version: 1, settings: { ...settings, seed, images: 1 }, ...drawing });
+    const ascii = inside.replace(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
     const whole = withText(new Uint8Array(await result.arrayBuffer()), STATE, ascii);
     const url = URL.createObjectURL(new Blob([whole], { type: "image/png" }));
     const name = (settings.prompt || "sketch").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40);
-    Object.assign(document.createElement("a"), { href: url, download: `${name}-${answer.head.parts?.[i].seed ?? settings.seed}.png` }).click();
+    Object.assign(document.createElement("a"), { href: url, download: `${name}-${seed}.png` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   });
 }
@@ -45,17 +48,16 @@ export async function download({ answer, settings }, { picture, mask }) {
  * @param {Blob} blob
  * @param {Settings} settings for what a record does not say
  * @param {string[]} styles
- * @param {() => Promise<Drawing>} blank an empty drawing
  * @returns {Promise<{ frame: Frame, drawn: boolean, said: string } | null>}
  */
-export async function opened(blob, settings, styles, blank) {
+export async function opened(blob, settings, styles) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const inside = texts(bytes), state = inside.get(STATE), record = inside.get("fewstep");
   if (state !== undefined) return { frame: await fromState(blob, JSON.parse(state), settings), drawn: true, said: "Settings and drawing are restored." };
   if (!isPng(bytes) || record === undefined) return null;
   const told = JSON.parse(record);
   const said = told.parents.length ? "Settings are restored; the picture it was made from is not inside." : "Settings are restored.";
-  return { frame: await fromRecord(blob, told, settings, styles, await blank()), drawn: false, said };
+  return { frame: await fromRecord(blob, told, settings, styles, await nothing()), drawn: false, said };
 }
 
 /**
@@ -64,13 +66,15 @@ export async function opened(blob, settings, styles, blank) {
  * @param {Settings} usual what settings look like
  * @returns {Promise<Frame>}
  */
-async function fromState(blob, { settings, picture, mask }, usual) {
-  for (const [name, value] of Object.entries(usual)) {
-    const told = settings[/** @type {keyof Settings} */ (name)];
-    if (typeof told !== typeof value || (name === "mode" && !(told in STRENGTHS))) throw new TypeError(`no ${name} that can be read`);
+async function fromState(blob, { settings: told, picture, mask }, usual) {
+  const settings = { ...usual, images: 1 };
+  for (const name of /** @type {(keyof Settings)[]} */ (Object.keys(usual))) {
+    if (typeof told[name] !== typeof usual[name]) throw new TypeError(`no ${name} that can be read`);
+    if (name !== "images") Object.assign(settings, { [name]: told[name] });
   }
+  if (!Object.hasOwn(STRENGTHS, settings.mode)) throw new TypeError(`no mode ${settings.mode}`);
   const files = { picture: fromBase64(picture), mask: fromBase64(mask) };
-  return frame(blob, { ...settings, images: 1 }, files, "", `restored · ${settings.prompt || "sketch"}`);
+  return frame(blob, settings, files, "", `restored · ${settings.prompt || "sketch"}`);
 }
 
 /** @param {Blob} blob @param {any} record @param {Settings} settings @param {string[]} styles @param {Drawing} files @returns {Promise<Frame>} */

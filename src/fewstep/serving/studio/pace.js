@@ -30,6 +30,8 @@ export class Pace {
     /** @type {number | null} since when there is something that was not asked for yet */
     this.changed = null;
     this.planned = false;
+    this.notBefore = 0; // a busy server said when to ask again
+    this.era = 0; // which of the states that were brought back is shown
   }
 
   /**
@@ -39,6 +41,12 @@ export class Pace {
   touch(at = performance.now()) {
     this.changed ??= at;
     this.plan();
+  }
+
+  /** What was there is not wanted any more, nor asked for again: something else was brought back. */
+  forget() {
+    this.changed = null;
+    this.era++;
   }
 
   /** @param {boolean} paused */
@@ -59,36 +67,37 @@ export class Pace {
     setTimeout(() => {
       this.planned = false;
       if (!this.busy && !this.paused && this.changed !== null && this.wire.ready) this.send();
-    });
+    }, Math.max(0, this.notBefore - performance.now()));
   }
 
   async send() {
-    const since = this.changed ?? performance.now();
+    const since = this.changed ?? performance.now(), { era } = this;
+    const again = () => {
+      if (era === this.era) this.changed ??= since;
+    };
     this.changed = null;
     const began = performance.now();
     const frame = this.capture();
     if (frame === null) return;
     this.busy = true;
     const sent = performance.now();
-    let wait = 0;
     try {
       const answer = await this.wire.ask(frame.head, frame.pictures);
       const times = { since, capture: sent - began, sent, got: performance.now() };
       if (!answer.head.error) {
         await this.show(answer, frame, times);
       } else if (answer.head.status === 429 || answer.head.status === 503) {
-        this.changed ??= since;
-        wait = answer.head.retry_ms ?? 500;
+        again();
+        this.notBefore = performance.now() + (answer.head.retry_ms ?? 500);
       } else if (answer.head.error.code !== "superseded") {
         this.complain(answer.head.error.message);
       }
     } catch (error) {
       if (!(error instanceof Lost)) throw error;
-      this.changed ??= since; // asked again when the wire is back
+      again(); // when the wire is back
     } finally {
       this.busy = false;
-      if (wait) setTimeout(() => this.plan(), wait);
-      else this.plan();
+      this.plan();
     }
   }
 }

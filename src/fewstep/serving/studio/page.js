@@ -37,6 +37,12 @@ export function say(text, wrong = false) {
   find("said").classList.toggle("wrong", wrong);
 }
 
+/** Let a screen reader say what stands below the picture, once it stands still: the words, not the numbers that change with each. */
+export function speak() {
+  const words = (find("said").textContent ?? "").replace(/ \(\d+ %\)/g, "");
+  if (find("spoken").textContent !== words) find("spoken").textContent = words;
+}
+
 let telling = 0;
 
 /**
@@ -49,6 +55,33 @@ export function tell(text, wrong = false) {
   find("told").classList.toggle("wrong", wrong);
   clearTimeout(telling);
   telling = setTimeout(() => (find("told").textContent = ""), 8000);
+}
+
+/**
+ * What the browser remembers; nothing where it may not.
+ * @param {"localStorage" | "sessionStorage"} where
+ * @param {string} name
+ */
+export function recall(where, name) {
+  try {
+    return window[where].getItem(name);
+  } catch {
+    return null; // storage is blocked: the page works without
+  }
+}
+
+/**
+ * Let the browser remember something, where it may.
+ * @param {"localStorage" | "sessionStorage"} where
+ * @param {string} name
+ * @param {string} value
+ */
+export function remember(where, name, value) {
+  try {
+    window[where].setItem(name, value);
+  } catch (error) {
+    console.info(`${name} is not remembered`, error);
+  }
 }
 
 export const anySeed = () => Math.floor(Math.random() * 2 ** 32);

@@ -5,7 +5,7 @@ import { find, input, say } from "./page.js";
 
 /** @typedef {import("./frames.js").Answer} Answer */
 /** @typedef {import("./history.js").Settings} Settings */
-/** @typedef {{ answer: Answer, settings: Settings, bitmaps: ImageBitmap[] }} Shown */
+/** @typedef {{ answer: Answer, settings: Settings, revision: number, bitmaps: ImageBitmap[] }} Shown of which settings, and of which state of the drawing */
 
 export class Results {
   /** @param {(index: number) => void} chosen one of several was clicked */
@@ -15,10 +15,10 @@ export class Results {
     this.shown = null;
   }
 
-  /** @param {Answer} answer @param {Settings} settings @param {ImageBitmap[]} bitmaps */
-  present(answer, settings, bitmaps) {
+  /** @param {Answer} answer @param {Settings} settings @param {number} revision of the drawing @param {ImageBitmap[]} bitmaps */
+  present(answer, settings, revision, bitmaps) {
     for (const bitmap of this.shown?.bitmaps ?? []) bitmap.close();
-    this.shown = { answer, settings, bitmaps };
+    this.shown = { answer, settings, revision, bitmaps };
     this.draw();
     find("tiles").dataset.seq = String(answer.head.seq);
     const { parts = [], unknown_words: unknown = [], nearest_captions: nearest = [] } = answer.head;

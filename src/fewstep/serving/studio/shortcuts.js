@@ -6,7 +6,7 @@ import { find } from "./page.js";
 /** @typedef {[key: string, does: string, act: () => unknown]} Key */
 
 const ALSO = [["1 … 4", "steps"], ["Ctrl Z", "undo"], ["Ctrl Shift Z", "redo"], ["arrows, space", "on the canvas: move the pen, set it down and lift it"]];
-const TYPED = 'input:not([type="range"]):not([type="checkbox"]), select, textarea'; // where keys are letters
+export const TYPED = 'input:not([type="range"]):not([type="checkbox"]), select, textarea'; // where keys are letters
 
 export class Shortcuts {
   /**
@@ -28,7 +28,7 @@ export class Shortcuts {
   #pressed(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (document.querySelector("dialog[open]")) return;
-    if ((event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key) && !target.matches('input[type="text"]')) {
+    if ((event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key) && !target.matches(TYPED)) {
       event.preventDefault();
       return event.shiftKey || event.key.toLowerCase() === "y" ? this.acts.redo() : this.acts.undo();
     }

@@ -7,12 +7,14 @@
 
 export const SIZE = 512;
 const MOST_UNDO = 100;
+const WHOLE = { left: 0, top: 0, right: SIZE, bottom: SIZE };
 const CURSOR_STEP = 8; // pixels that an arrow key moves the keyboard's pen
 
 /** @typedef {"pen" | "eraser" | "fill" | "mask"} Tool */
 /** @typedef {{ x: number, y: number, width: number }} Point */
 /** @typedef {{ left: number, top: number, right: number, bottom: number }} Box */
-/** @typedef {{ layer: CanvasRenderingContext2D, box: Box, before: HTMLCanvasElement, after: HTMLCanvasElement }} Change */
+/** @typedef {{ layer: CanvasRenderingContext2D, box: Box, before: HTMLCanvasElement, after: HTMLCanvasElement }} Patch */
+/** @typedef {Patch[]} Change what is undone at once */
 
 /** @param {number} width @param {number} height */
 function blank(width, height) {
@@ -37,6 +39,12 @@ function patch(canvas, { left, top, right, bottom }) {
   return copy;
 }
 
+/** @param {HTMLCanvasElement} one @param {HTMLCanvasElement} other */
+function same(one, other) {
+  const [a, b] = [one, other].map((canvas) => new Uint32Array(context(canvas).getImageData(0, 0, SIZE, SIZE).data.buffer));
+  return a.every((pixel, i) => pixel === b[i]);
+}
+
 export class Surface {
   /**
    * @param {HTMLCanvasElement} picture
@@ -57,6 +65,7 @@ export class Surface {
     this.colour = "#1e1e21";
     this.size = 28;
     this.masking = false; // whether the eraser takes from the mask
+    this.revision = 0; // another one for each change
     /** @type {Change[]} */
     this.done = [];
     /** @type {Change[]} */
@@ -83,7 +92,7 @@ export class Surface {
       if (this.stroke?.id !== event.pointerId) return;
       const events = event.getCoalescedEvents?.() ?? [];
       for (const each of events.length ? events : [event]) this.extend(this.point(each, target));
-      this.changed(event.timeStamp);
+      this.change(event.timeStamp);
     });
     for (const kind of ["pointerup", "pointercancel"]) {
       target.addEventListener(kind, (event) => {
@@ -105,14 +114,19 @@ export class Surface {
     };
   }
 
+  /** @param {number} [at] */
+  change(at) {
+    this.revision++;
+    this.changed(at);
+  }
+
   /** @param {Point} point @param {number} id @param {Tool} tool @param {number} [at] */
   begin(point, id, tool, at) {
     if (tool === "fill") return this.fill(point, at);
     const layer = tool === "mask" || (tool === "eraser" && this.masking) ? this.mask : this.picture;
-    const whole = { left: 0, top: 0, right: SIZE, bottom: SIZE };
-    this.stroke = { layer, before: patch(layer.canvas, whole), last: point, box: { left: SIZE, top: SIZE, right: 0, bottom: 0 }, id, tool };
+    this.stroke = { layer, before: patch(layer.canvas, WHOLE), last: point, box: { left: SIZE, top: SIZE, right: 0, bottom: 0 }, id, tool };
     this.extend(point);
-    this.changed(at);
+    this.change(at);
   }
 
   /** @param {Point} point */
@@ -144,14 +158,15 @@ export class Surface {
     if (!stroke) return;
     this.stroke = null;
     const { layer, before, box } = stroke;
-    if (box.right > box.left && box.bottom > box.top) this.keep(layer, box, patch(before, box));
-    this.changed(at);
+    if (box.right > box.left && box.bottom > box.top) this.keep([{ layer, box, before: patch(before, box) }]);
+    this.change(at);
     this.ended();
   }
 
-  /** @param {CanvasRenderingContext2D} layer @param {Box} box @param {HTMLCanvasElement} before */
-  keep(layer, box, before) {
-    this.done.push({ layer, box, before, after: patch(layer.canvas, box) });
+  /** @param {{ layer: CanvasRenderingContext2D, box: Box, before: HTMLCanvasElement }[]} changed */
+  keep(changed) {
+    if (!changed.length) return;
+    this.done.push(changed.map((each) => ({ ...each, after: patch(each.layer.canvas, each.box) })));
     if (this.done.length > MOST_UNDO) this.done.shift();
     this.undone = [];
   }
@@ -163,19 +178,21 @@ export class Surface {
    * @param {number} [at]
    */
   whole(layer, draw, at) {
-    const box = { left: 0, top: 0, right: SIZE, bottom: SIZE };
-    const before = patch(layer.canvas, box);
+    this.end(); // what was begun is a change of its own
+    const before = patch(layer.canvas, WHOLE);
     draw();
-    this.keep(layer, box, before);
-    this.changed(at);
+    this.keep([{ layer, box: WHOLE, before }]);
+    this.change(at);
     this.ended();
   }
 
   undo() {
+    this.end();
     this.step(this.done, this.undone, "before");
   }
 
   redo() {
+    this.end();
     this.step(this.undone, this.done, "after");
   }
 
@@ -183,11 +200,12 @@ export class Surface {
   step(from, to, which) {
     const change = from.pop();
     if (!change) return;
-    const { layer, box } = change;
-    layer.clearRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-    layer.drawImage(change[which], box.left, box.top);
+    for (const { layer, box, [which]: image } of change) {
+      layer.clearRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+      layer.drawImage(image, box.left, box.top);
+    }
     to.push(change);
-    this.changed();
+    this.change();
     this.ended();
   }
 
@@ -243,7 +261,7 @@ export class Surface {
       this.place.y = Math.min(SIZE - 1, Math.max(0, this.place.y + move[1] * step));
       if (this.stroke?.id === -1) {
         this.extend({ ...this.place, width: this.size });
-        this.changed(event.timeStamp);
+        this.change(event.timeStamp);
       }
     } else if (this.stroke?.id === -1) this.end(event.timeStamp);
     else if (!this.stroke) this.begin({ ...this.place, width: this.size }, -1, this.tool, event.timeStamp);
@@ -281,20 +299,26 @@ export class Surface {
   }
 
   /**
-   * Put both layers back as they were.
-   * @param {{ picture: Blob, mask: Blob }} files
+   * Put both layers back as they were; undo brings back what is there now.
+   * @param {ImageBitmap[]} layers picture and mask
    */
-  async restore({ picture, mask }) {
-    const images = await Promise.all([picture, mask].map((blob) => createImageBitmap(blob)));
-    [this.picture, this.mask].forEach((layer, i) => {
+  restore(layers) {
+    this.end();
+    const both = [this.picture, this.mask].map((layer) => ({ layer, box: WHOLE, before: patch(layer.canvas, WHOLE) }));
+    both.forEach(({ layer }, i) => {
       layer.clearRect(0, 0, SIZE, SIZE);
       layer.imageSmoothingEnabled = false;
-      layer.drawImage(images[i], 0, 0, SIZE, SIZE);
-      images[i].close();
+      layer.drawImage(layers[i], 0, 0, SIZE, SIZE);
     });
-    this.done = [];
-    this.undone = [];
+    this.keep(both.filter(({ layer, before }) => !same(layer.canvas, before)));
+    this.revision++;
   }
+}
+
+/** The files of a drawing with nothing on it. */
+export async function nothing() {
+  const empty = await file(blank(SIZE, SIZE));
+  return { picture: empty, mask: empty };
 }
 
 /** @param {HTMLCanvasElement} canvas @returns {Promise<Blob>} */

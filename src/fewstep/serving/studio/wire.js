@@ -7,6 +7,7 @@
  */
 
 import { pack, unpack } from "./frames.js";
+import { recall, remember } from "./page.js";
 
 /** @typedef {import("./frames.js").Answer} Answer */
 /** @typedef {import("./frames.js").Picture} Picture */
@@ -17,6 +18,7 @@ const FIRST_WAIT = 250; // milliseconds before the first try to come back; doubl
 const LONGEST_WAIT = 5000;
 const OPEN_WITHIN = 4000; // a proxy that swallows WebSockets says nothing
 const AGAIN = 60_000; // how long POSTs are used before the WebSocket is tried again
+const ANSWER_WITHIN = 120_000; // a connection that says nothing for so long is broken, though nobody said so
 
 /** The connection went before the answer came. */
 export class Lost extends Error {}
@@ -29,12 +31,14 @@ export class Wire {
     this.state = "connecting";
     /** @type {WebSocket | null} */
     this.socket = null;
-    this.key = sessionStorage.getItem("fewstep.key") ?? "";
+    this.key = recall("sessionStorage", "fewstep.key") ?? "";
     this.session = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
     /** @type {Map<number, { done: (answer: Answer) => void, failed: (error: Error) => void }>} */
     this.waiting = new Map();
     this.failures = 0;
     this.sent = 0;
+    /** @type {number | undefined} the next try */
+    this.next = undefined;
     this.avoid = new URLSearchParams(location.search).get("wire") === "http";
   }
 
@@ -63,7 +67,8 @@ export class Wire {
   /** @param {string} key for this tab */
   unlock(key) {
     this.key = /^[\w.~-]+$/.test(key.trim()) ? key.trim() : "none"; // what else could go neither into a header nor a subprotocol
-    sessionStorage.setItem("fewstep.key", this.key);
+    remember("sessionStorage", "fewstep.key", this.key);
+    clearTimeout(this.next);
     this.become("connecting");
     this.connect();
   }
@@ -73,9 +78,8 @@ export class Wire {
     if (!this.avoid && (await this.opened())) return;
     try {
       await this.about();
-      this.failures = 0;
       this.become("http");
-      if (!this.avoid) setTimeout(() => this.state === "http" && this.connect(), AGAIN);
+      if (!this.avoid) this.#try(AGAIN);
     } catch (error) {
       if (this.state !== "locked") this.later();
     }
@@ -93,7 +97,6 @@ export class Wire {
       socket.onopen = () => {
         clearTimeout(slow);
         open = true;
-        this.failures = 0;
         this.socket = socket;
         this.become("socket");
         resolve(true);
@@ -102,18 +105,25 @@ export class Wire {
       socket.onclose = () => {
         clearTimeout(slow);
         if (!open) return resolve(false);
-        if (this.socket !== socket) return;
-        this.socket = null;
-        this.lose();
-        this.later();
+        if (this.socket === socket) this.later();
       };
     });
   }
 
   later() {
+    const { socket } = this;
+    this.socket = null;
+    socket?.close();
+    this.lose();
     this.become("offline");
     const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.failures++);
-    setTimeout(() => this.connect(), wait * (0.75 + Math.random() / 2));
+    this.#try(wait * (0.75 + Math.random() / 2));
+  }
+
+  /** @param {number} wait milliseconds until the next try, instead of any other that waits */
+  #try(wait) {
+    clearTimeout(this.next);
+    this.next = setTimeout(() => this.connect(), wait);
   }
 
   /** @param {State} state */
@@ -130,6 +140,7 @@ export class Wire {
 
   /** @param {ArrayBuffer} frame */
   got(frame) {
+    this.failures = 0;
     const answer = unpack(frame);
     const asked = this.waiting.get(answer.head.seq);
     this.waiting.delete(answer.head.seq);
@@ -145,24 +156,47 @@ export class Wire {
    */
   async ask(head, pictures) {
     const seq = ++this.sent;
-    if (this.state === "http") return this.post(pack({ ...head, seq, session: this.session }, pictures));
+    if (this.state === "http") return this.post(seq, pack({ ...head, seq, session: this.session }, pictures));
     const socket = this.socket;
     if (!socket || socket.readyState !== WebSocket.OPEN) throw new Lost("there is no connection");
-    return new Promise((done, failed) => {
-      this.waiting.set(seq, { done, failed });
-      socket.send(pack({ ...head, seq }, pictures));
-    });
+    const slow = setTimeout(() => this.socket === socket && this.later(), ANSWER_WITHIN);
+    /** @type {Promise<Answer>} */
+    const answer = new Promise((done, failed) => this.waiting.set(seq, { done, failed }));
+    socket.send(pack({ ...head, seq }, pictures));
+    return answer.finally(() => clearTimeout(slow));
   }
 
-  /** @param {Uint8Array} frame @returns {Promise<Answer>} */
-  async post(frame) {
+  /** @param {number} seq @param {Uint8Array} frame @returns {Promise<Answer>} */
+  async post(seq, frame) {
+    const patience = new AbortController(), slow = setTimeout(() => patience.abort(), ANSWER_WITHIN);
     try {
-      const answer = await fetch("/v1/live", { method: "POST", body: frame, headers: this.headers() });
-      if (!answer.ok) throw new Lost(`the server answers ${answer.status}`);
-      return unpack(await answer.arrayBuffer());
+      const answer = await fetch("/v1/live", { method: "POST", body: frame, headers: this.headers(), signal: patience.signal });
+      if (answer.ok) {
+        const got = unpack(await answer.arrayBuffer());
+        this.failures = 0;
+        return got;
+      }
+      if (answer.status < 400 || answer.status >= 500 || answer.status === 401) throw new Lost(`the server answers ${answer.status}`);
+      return { head: { seq, status: answer.status, error: await refusal(answer) }, pictures: [] };
     } catch (error) {
       this.later();
       throw error instanceof Lost ? error : new Lost(String(error));
+    } finally {
+      clearTimeout(slow);
     }
   }
+}
+
+/**
+ * Why an answer is none: as the Images API has it, or as whoever stands between has it.
+ * @param {Response} answer
+ */
+async function refusal(answer) {
+  try {
+    const { error } = await answer.json();
+    if (typeof error.message === "string") return error;
+  } catch {
+    // not the server's own words
+  }
+  return { message: `Something between here and the server refuses what is sent: ${answer.status} ${answer.statusText}`, code: null, param: null };
 }
