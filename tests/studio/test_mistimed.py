@@ -381,3 +381,20 @@ def test_a_key_dialog_that_was_put_away_comes_back_with_the_next_wish(
     else:
         page.fill("#prompt", "c")
     wait(page, "document.getElementById('locked').open")
+
+
+def test_a_connection_that_says_nothing_is_given_up(server: Running, visit: Visit) -> None:
+    page = visit(server.url, "/studio/icon.svg", state="")
+    sockets: list[Any] = []
+    page.clock.install()
+    page.route_web_socket("**/v1/live", lambda socket: sockets.append(socket))  # opens, and never answers
+    page.goto(server.url)
+    page.wait_for_selector("#wire[data-state=socket]")
+    page.fill("#prompt", "cat face")
+    wait(page, "studio.pace.busy")
+    page.clock.fast_forward(110_000)
+    page.wait_for_timeout(300)
+    assert len(sockets) == 1
+    page.clock.fast_forward(20_000)
+    wait(page, "studio.wire.state === 'socket' && studio.pace.busy")
+    assert len(sockets) == 2
