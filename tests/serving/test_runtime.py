@@ -159,6 +159,21 @@ def test_clients_take_turns(gated: tuple[Model, Gated], runtimes: Callable[..., 
     assert order.index("modest") <= 2
 
 
+def test_a_crowd_of_one_client_does_not_shut_others_out(
+    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+) -> None:
+    model, network = gated
+    runtime = runtimes(model, threads=1, waiting=2)
+    ask(runtime, client="greedy")
+    network.entered.acquire(timeout=20)
+    jobs = [ask(runtime, client=client) for client in ("greedy", "greedy", "modest", "shy")]
+    for client in ("greedy", "modest", "late"):  # of "late" nothing waits, but the queue is twice as full by now
+        with pytest.raises(Busy):
+            ask(runtime, client=client)
+    network.gate.set()
+    wait([job.future for job in jobs], 30)
+
+
 def test_every_jump_but_the_last_is_seen(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
     runtime = runtimes(onnx(tiny.student))
     jumps: list[int] = []

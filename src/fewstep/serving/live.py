@@ -235,7 +235,7 @@ async def _drawn(
         session = f"{client}/{head.session}"
     try:
         runtime = await _runtime(service, head.model)
-        runtime.check_room(session)
+        runtime.check_room(client, session)
         prepare = partial(_ordered, service, runtime.model, head, pixels, arrived)
         is_small = len(pixels) <= SMALL and all(part.kind == "rgba" for part in head.parts)
         order = prepare() if is_small else await asyncio.to_thread(prepare)

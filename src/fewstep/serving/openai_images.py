@@ -129,7 +129,7 @@ async def _order(
 
     if sent.any:  # pictures take their time to be decoded and become data
         with _refusing():
-            service.runtime.check_room(session)
+            service.runtime.check_room(client, session)
         wanted, plan = await asyncio.to_thread(ready)
     else:
         wanted, plan = ready()

@@ -141,14 +141,14 @@ class Runtime:
         Raises:
             RequestError: the request is not one this model can serve.
             Superseded: a request of this session that arrived later was here before.
-            Busy: the queue is full; a session that already has a place in it keeps it.
+            Busy: the queue is full (`check_room`); a session that already has a place in it keeps it.
             ShuttingDown: the server is closing.
         """
         if arrived is None:
             arrived = time.perf_counter()
         job = Job(request, plan or self.model.plan_pictures(request), finish, client, session, seen)
         with self._change:
-            self.check_room(session)
+            self.check_room(client, session)
             if session is not None and arrived < self._arrivals.get(session, arrived):
                 if self._watcher is not None:
                     self._watcher.superseded()
@@ -163,13 +163,18 @@ class Runtime:
             self.stop(earlier, _superseded())
         return job
 
-    def check_room(self, session: str | None = None) -> None:
-        """Raise Busy or ShuttingDown where `submit` would: before anything large is made ready for it."""
+    def check_room(self, client: str = "", session: str | None = None) -> None:
+        """Raise Busy or ShuttingDown where `submit` would: before anything large is made ready for it.
+
+        One client's crowd does not shut others out: in a full queue a client that has nothing in it gets a place, as
+        long as it is not twice as full.
+        """
         with self._change:
             if self._closed:
                 raise ShuttingDown("the server is closing")
             free = len(self._threads) - len(self._running)
-            if session not in self._sessions and self.waiting - free >= self._most_waiting:
+            most = self._most_waiting * (1 if client in self._queues else 2)
+            if session not in self._sessions and self.waiting - free >= most:
                 raise Busy(self.waiting, self._wait())
 
     def stop(self, job: Job[Any], reason: Stopped) -> None:
