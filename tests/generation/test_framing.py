@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fewstep.generation import Edit, Model, Request, RequestError, load
 from fewstep.generation.framing import NEAREST, Framed, Window, framed, window_of
 from fewstep.models.saved import read
 from judging import tiny_model
+from tiny_models import TinyModels
 
 NATIVE = (32, 32)
 
@@ -113,6 +115,15 @@ def sketcher(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(saved.directory, threads=1)
 
 
+def changed(sketcher: Model, directory: Path, **said: Any) -> Path:
+    """A copy whose model.json says something else."""
+    for file in sketcher.saved.directory.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    description = json.loads((directory / "model.json").read_text())
+    (directory / "model.json").write_text(json.dumps({**description, **said}))
+    return directory
+
+
 def test_a_picture_is_drawn_in_the_window_and_laid_back(sketcher: Model) -> None:
     sketch, native = disc(0.1, 0.2, 0.6, 0.7), sketcher.native_size
     plan = sketcher.plan(Request("red apple", seed=1, control=sketch))
@@ -143,9 +154,25 @@ def test_who_wants_no_window_gets_none(sketcher: Model) -> None:
 
 @pytest.mark.parametrize("fills", [0, 1.5, -0.2])
 def test_a_model_says_a_share(sketcher: Model, tmp_path: Path, fills: float) -> None:
-    for file in sketcher.saved.directory.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    description = json.loads((tmp_path / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps({**description, "fills": fills}))
     with pytest.raises(ValueError, match="fills must be above 0 and at most 1"):
-        read(tmp_path)
+        read(changed(sketcher, tmp_path, fills=fills))
+
+
+def test_a_model_may_have_another_scale_for_sketches(sketcher: Model, tmp_path: Path) -> None:
+    model = load(changed(sketcher, tmp_path, guidance=2.0, control_guidance=3.0), threads=1)
+    sketch = disc(0, 0, 1, 1)
+    for choices, scale in (
+        ({}, 2.0),
+        ({"control": sketch}, 3.0),
+        ({"control": sketch, "control_strength": 0}, 2.0),  # left out: to the bit as without
+        ({"control": sketch, "guidance": 1.5}, 1.5),
+    ):
+        assert model.plan(Request("red apple", seed=1, **choices)).guidance == scale
+
+
+def test_a_scale_for_sketches_is_checked_as_the_other(sketcher: Model, tiny: TinyModels, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="control_guidance must lie in the distilled range"):
+        read(changed(sketcher, tmp_path, control_guidance=40.0))
+    spec = replace(tiny.teacher.spec, control_guidance=2.0)
+    with pytest.raises(ValueError, match="for models that take a control image"):
+        spec.check()

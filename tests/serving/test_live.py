@@ -326,7 +326,7 @@ def test_about_says_what_can_be_asked_for(server: Running) -> None:
     connection.request("GET", "/v1/live")
     about = json.loads(connection.getresponse().read())
     assert about["native_size"] == [SIDE, SIDE]
-    assert about["guidance"] == {"default": 2.0, "low": 1.0, "high": 4.0}
+    assert about["guidance"] == {"default": 2.0, "with_control": 2.0, "low": 1.0, "high": 4.0}
     assert about["control"] is True
     assert about["styles"] == ["pixel art"]
     assert about["palette"] == {"red": "#db2626", "blue": "#296be0"}

@@ -20,6 +20,7 @@ def sketches(
     n: int = 100,
     strengths: tuple[float, ...] = (1.0,),
     frame: bool = True,
+    guidance: float | None = None,
     seed: int = 0,
     recogniser: Path | None = None,
     threads: int | None = None,
@@ -34,6 +35,7 @@ def sketches(
         n: Pictures for each kind of sketch and each style.
         strengths: Of the control image, 0 to 4.
         frame: Whether sketches are shown to the model as large and central as things stood in training.
+        guidance: The scale with a sketch, instead of the model's own.
         seed: Chooses glyphs, places and noise.
         recogniser: The recogniser.onnx that judges; if left out the model's own.
         threads: Of one network call, the judge's too; one a core if left out.
@@ -56,7 +58,7 @@ def sketches(
     subject = subject_for(loaded, recogniser, threads)
     if not isinstance(subject, EmojiSubject) or not loaded.spec.conditioning.control:
         raise ValueError(f"the model '{loaded.name}' takes no sketches of emoji")
-    followed = [asdict(row) for row in sketched(loaded, subject, n, seed, strengths, frame, progress)]
+    followed = [asdict(row) for row in sketched(loaded, subject, n, seed, strengths, frame, guidance, progress)]
     say_table(followed, json)
     styles = [asdict(row) for row in styled(loaded, subject, n, seed, progress)]
     say_table(styles, json)

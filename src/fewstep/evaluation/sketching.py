@@ -71,6 +71,7 @@ def sketched(
     seed: int = 0,
     strengths: Sequence[float] = (1.0,),
     frame: bool = True,
+    guidance: float | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Sketched]:
     """Ask for glyphs with a sketch of them somewhere, by each kind of sketch.
@@ -82,6 +83,7 @@ def sketched(
         seed: chooses glyphs, places and noise.
         strengths: of the control image.
         frame: whether sketches are framed (`Request.control_frame`).
+        guidance: the scale with a sketch, instead of the model's own.
         say: told what happens.
     """
     asks = subject.asks(n, seed)
@@ -97,7 +99,8 @@ def sketched(
             to_image(draw(pixels, _rng(seed, k, kind)), model.spec.pixel_format) for k, pixels in enumerate(real)
         ]
         for strength in strengths:
-            pictures = _drawn(model, asks, seed, sketches, {"control_strength": strength, "control_frame": frame})
+            choices = {"control_strength": strength, "control_frame": frame, "guidance": guidance}
+            pictures = _drawn(model, asks, seed, sketches, choices)
             overlap, right = _overlap(shapes, pictures), _right(subject, asks, pictures)
             row = Sketched(kind, strength, overlap, without[0], right, without[1], truth)
             say(f"{kind}, strength {strength:g}: overlap {row.overlap:.3f}, {row.right:.1%} right")

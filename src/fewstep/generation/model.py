@@ -209,7 +209,8 @@ class Model:
 
     def _guidance(self, request: Request) -> float | None:
         distilled = self.spec.conditioning.guidance
-        chosen = self.spec.guidance if request.guidance is None else float(request.guidance)
+        usual = self.spec.usual_guidance(request.is_controlled)
+        chosen = usual if request.guidance is None else float(request.guidance)
         low, high = distilled or (1.0, MAX_GUIDANCE)
         if chosen is None and distilled is not None:
             chosen = low
@@ -218,13 +219,12 @@ class Model:
                 "guidance",
                 f"guidance of the model '{self.name}' must be between {low:g} and {high:g}, got {chosen:g}",
             )
-        if distilled is not None:
-            if request.negative_prompt:
-                raise RequestError(
-                    "negative_prompt",
-                    f"the model '{self.name}' has its guidance distilled in and takes no negative prompt",
-                )
-        elif request.negative_prompt and (chosen is None or chosen <= 1):
+        if distilled is not None and request.negative_prompt:
+            raise RequestError(
+                "negative_prompt",
+                f"the model '{self.name}' has its guidance distilled in and takes no negative prompt",
+            )
+        if request.negative_prompt and (chosen is None or chosen <= 1):
             raise RequestError("negative_prompt", "a negative prompt needs guidance above 1")
         return chosen
 

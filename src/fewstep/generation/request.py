@@ -39,7 +39,8 @@ class Request:
         steps: jumps, 1 … 1000.
         images: how many, 1 … 64.
         sampler: "consistency", "ddim", "dpm_solver", "euler", "flow_map", "heun", if it fits the model.
-        guidance: the guidance scale, 1 … 20, or what the model was distilled for.
+        guidance: the guidance scale, 1 … 20, or what the model was distilled for. The model's own may be another with
+            a control image.
         gamma: the share of fresh noise between steps, 0 … 1, for samplers that take it; None is the sampler's own: 1
             for `consistency`, 0 for `flow_map`.
         size: (width, height) in pixels; other than native is resampled.
@@ -98,6 +99,11 @@ class Request:
             raise RequestError("control_frame", f"control_frame must be true or false, got {self.control_frame!r}")
         if self.edit is not None and not isinstance(self.edit, Edit):
             raise RequestError("edit", f"edit must be an Edit, got a {type(self.edit).__name__}")
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether a control image steers."""
+        return self.control is not None and self.control_strength != 0
 
     @property
     def way(self) -> Way | None:

@@ -55,6 +55,7 @@ class ModelSpec:
         sampler: the sampler to use if none is asked for.
         steps: how many steps then.
         guidance: the scale then, or None.
+        control_guidance: the scale with a control image; None: as without.
         levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Pure noise
             is infinity, "inf" in the file.
         sigma_min, sigma_max: that grid's last σ/α before clean, and its first.
@@ -77,6 +78,7 @@ class ModelSpec:
     sampler: str
     steps: int
     guidance: float | None = None
+    control_guidance: float | None = None
     levels: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -86,6 +88,10 @@ class ModelSpec:
     lineage: Sequence[Mapping[str, Any]] = ()
     text_table: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def usual_guidance(self, controlled: bool) -> float | None:
+        """The scale if none is asked for, with a control image or without."""
+        return self.control_guidance if controlled and self.control_guidance is not None else self.guidance
 
     def grid(self, steps: int) -> Level:
         """The levels [steps + 1] to visit: the model's own for this number of steps, else a Karras grid."""
@@ -125,10 +131,16 @@ class ModelSpec:
         for steps in (self.steps, *self.levels):
             if len(self.grid(steps)) != steps + 1:
                 raise ValueError(f"levels for {steps} steps must be {steps}, got {len(self.levels[steps])}")
+        if self.control_guidance is not None and not self.conditioning.control:
+            raise ValueError("control_guidance is for models that take a control image")
+        for name, scale in (("guidance", self.guidance), ("control_guidance", self.control_guidance)):
+            self._check_scale(name, scale)
+
+    def _check_scale(self, name: str, scale: float | None) -> None:
         distilled = self.conditioning.guidance
-        if distilled is not None and self.guidance is not None and not distilled[0] <= self.guidance <= distilled[1]:
+        if distilled is not None and scale is not None and not distilled[0] <= scale <= distilled[1]:
             low, high = distilled
-            raise ValueError(f"guidance must lie in the distilled range {low:g} … {high:g}, got {self.guidance:g}")
+            raise ValueError(f"{name} must lie in the distilled range {low:g} … {high:g}, got {scale:g}")
 
     def to_json(self) -> str:
         """The text of model.json."""

@@ -76,6 +76,7 @@ class EmojiRecipe:
         drop: the share of prompts left out, for guidance.
         guidance: the range of scales distilled into the student.
         scale: the guidance scale used if none is asked for.
+        control_scale: the student's with a sketch: it leaves less open, and what it draws has to hold the prompt.
         distillation: from the teacher to the student.
         teacher, student: how long and how each is trained.
         recogniser: recogniser.onnx to put into the student (`fewstep train recogniser`), or None.
@@ -90,7 +91,7 @@ class EmojiRecipe:
     text_width: int = 128
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            shift=0.05, turn=10.0, shrink=0.15, still=0.95, colour=0.15, style=0.15, control=0.15, keywords=0.2
+            shift=0.05, turn=10.0, shrink=0.15, still=0.95, colour=0.15, style=0.3, control=0.3, keywords=0.2
         )
     )
     styles: tuple[str, ...] = tuple(STYLES)
@@ -98,9 +99,10 @@ class EmojiRecipe:
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
+    control_scale: float = 3.0
     distillation: Distillation = field(default_factory=Distillation)
     teacher: TrainingConfig = field(default_factory=lambda: teacher_training(1_200_000))
-    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(160_000))
     recogniser: Path | None = None
     start: Path | None = None
 
@@ -203,6 +205,7 @@ class EmojiRecipe:
             sampler="consistency" if distilled else "heun",
             steps=1 if distilled else 18,
             guidance=self.scale,
+            control_guidance=self.control_scale if distilled else None,
             fills=FILLS,
             levels=LEVELS if distilled else {},
             sigma_min=self.distillation.sigma_min if distilled else 0.002,

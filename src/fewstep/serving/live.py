@@ -152,7 +152,12 @@ def described(service: Service) -> dict[str, Any]:
         "control": spec.conditioning.control,
         "teacher": service.teacher and service.teacher.spec.name,
         "steps": {"default": spec.steps, "most": min(4, settings.most_steps)},
-        "guidance": {"default": spec.guidance, "low": low, "high": high},
+        "guidance": {
+            "default": spec.guidance,
+            "with_control": spec.usual_guidance(controlled=True),
+            "low": low,
+            "high": high,
+        },
         "images": settings.most_images,
         "styles": [style for style in styles_of(spec.recipe) if known.issuperset(words(style))],
         "palette": {

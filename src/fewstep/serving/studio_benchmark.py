@@ -87,7 +87,7 @@ def _draw(page: Any, seconds: float) -> None:
     box = page.locator("#mask").bounding_box()
     began = time.perf_counter()
     for i in itertools.count():
-        if i / EVENTS > seconds:
+        if time.perf_counter() - began > seconds:
             break
         turn = 2 * math.pi * i / EVENTS
         reach = 0.2 + 0.1 * math.sin(i / EVENTS)

@@ -38,7 +38,7 @@ export class Controls {
     find("prompt").parentElement?.toggleAttribute("hidden", !about.prompt);
     if (!first) return;
     input("steps").value = about.steps.default;
-    if (about.guidance.default !== null) input("guidance").value = about.guidance.default;
+    if (about.guidance.default !== null) input("guidance").value = about.guidance.with_control;
     this.#colours(Object.entries(Object.keys(about.palette).length ? about.palette : FEW_COLOURS));
     this.shown();
   }
