@@ -98,6 +98,6 @@ def studio(
         raise ImportError(f"this benchmark needs '{error.name}': pip install 'fewstep[dev]'") from error
     stages = {name: value for name, value in figures.items() if isinstance(value, dict)}
     say_table([{"stage": name, **value} for name, value in stages.items()], json)
-    say(f"{figures['frames']} frames in {seconds:g} s", json)
+    say(f"{figures['events']} events of the pen and {figures['frames']} pictures in {seconds:g} s", json)
     write_json(json, figures)
     return 0

@@ -89,14 +89,15 @@ def sketched(model: Model, teacher: Model, seed: int) -> Image.Image:
     return sheet(rows, _names(model))
 
 
-def styled(model: Model, seed: int) -> Image.Image:
+def styled(model: Model, seed: int, prompts: int = 5) -> Image.Image:
     """Some prompts and one seed, plain and in each style that the model knows."""
     _check_sketches(model, "styled")
     rows = []
     for style in ("", *styles_of(model.spec.recipe)):
-        asked = [replace(r, prompt=f"{style} {r.prompt}".strip()) for r in _requests(model, seed, 1)]
+        plain = _requests(model, seed, 1)[:prompts]
+        asked = [replace(request, prompt=f"{style} {request.prompt}".strip()) for request in plain]
         rows.append(Row(style or "plain", "", [model.generate_all(request)[0] for request in asked]))
-    return sheet(rows, _names(model))
+    return sheet(rows, _names(model)[:prompts])
 
 
 def edited(model: Model, teacher: Model, seed: int) -> Image.Image:

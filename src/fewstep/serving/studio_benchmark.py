@@ -6,11 +6,12 @@ meter tells where each frame's time went.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ EVENTS = 120
 
 _TIMED = """() => {
   studio.handled = [];
+  studio.events = 0;
   let began = 0;
-  addEventListener("pointermove", () => (began = performance.now()), { capture: true });
+  addEventListener("pointermove", (event) => {
+    studio.events += event.getCoalescedEvents().length || 1;
+    began = performance.now();
+  }, { capture: true });
   addEventListener("pointermove", () => {
     if (studio.handled.length < 5000) studio.handled.push(performance.now() - began);
   });
@@ -48,43 +53,54 @@ def pen_to_pixels(
     Returns:
         Milliseconds `p50` and `p95` of each stage and of `total`, from the event to the painted frame; of `outside`,
         the server's share without queue and network; of `handler`, the main thread's work for one event of the pen.
-        The number of `frames`; with `minutes` also `heap_mb`, the JavaScript heap after a collection, as it went.
+        The number of the pen's `events` and of `frames`; with `minutes` also `heap_mb`, the JavaScript heap after a
+        collection, as it went.
 
     Raises:
         ImportError: Playwright is missing.
         FileNotFoundError: there is no Chromium.
     """
-    from playwright.sync_api import sync_playwright
+    return asyncio.run(_measured(model, engine, seconds, minutes, say))
+
+
+async def _measured(
+    model: str, engine: str, seconds: float, minutes: float, say: Callable[[str], None]
+) -> dict[str, Any]:
+    from playwright.async_api import async_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise FileNotFoundError("no Chromium here: install Debian's package 'chromium'")
-    with served(model, "--engine", engine) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(f"http://127.0.0.1:{server.port}/")
-        page.wait_for_selector("#wire[data-state=socket]")
-        page.fill("#prompt", "red apple")
-        _draw(page, 3.0)
-        page.evaluate(_TIMED)
-        page.evaluate("() => { studio.meter.frames.length = 0; studio.meter.kept = Infinity; }")
-        _draw(page, seconds)
-        page.wait_for_timeout(500)
-        frames: list[dict[str, float]] = page.evaluate("studio.meter.frames")
-        handled: list[float] = page.evaluate("studio.handled")
-        figures = {"frames": len(frames), "seconds": seconds, **_figures(frames), "handler": _quantiles(handled)}
-        page.evaluate("() => { studio.meter.kept = 600; studio.meter.frames.length = studio.handled.length = 0; }")
-        if minutes:
-            figures["heap_mb"] = list(_heap(page, minutes, say))
-        browser.close()
+    with served(model, "--engine", engine) as server:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+            page = await browser.new_page(viewport={"width": 1440, "height": 900})
+            await page.goto(f"http://127.0.0.1:{server.port}/")
+            await page.wait_for_selector("#wire[data-state=socket]")
+            await page.fill("#prompt", "red apple")
+            await _draw(page, 3.0)
+            await page.evaluate(_TIMED)
+            await page.evaluate("() => { studio.meter.frames.length = 0; studio.meter.kept = Infinity; }")
+            await _draw(page, seconds)
+            await page.wait_for_timeout(500)
+            events: int = await page.evaluate("studio.events")
+            frames: list[dict[str, float]] = await page.evaluate("studio.meter.frames")
+            handled: list[float] = await page.evaluate("studio.handled")
+            figures = {"events": events, "frames": len(frames), "seconds": seconds, **_figures(frames)}
+            figures["handler"] = _quantiles(handled)
+            await page.evaluate("() => { studio.meter.kept = 600; studio.meter.frames.length = 0; }")
+            if minutes:
+                figures["heap_mb"] = [used async for used in _heap(page, minutes, say)]
+            await browser.close()
     return figures
 
 
-def _draw(page: Any, seconds: float) -> None:
-    """Circles, one a second, at the pen's pace."""
-    box = page.locator("#mask").bounding_box()
+async def _draw(page: Any, seconds: float) -> None:
+    """Circles, one a second, at the pen's pace: no event waits until the page has taken the one before."""
+    box = await page.locator("#mask").bounding_box()
+    moves: set[asyncio.Task[None]] = set()
     began = time.perf_counter()
     for i in itertools.count():
         if time.perf_counter() - began > seconds:
@@ -92,24 +108,28 @@ def _draw(page: Any, seconds: float) -> None:
         turn = 2 * math.pi * i / EVENTS
         reach = 0.2 + 0.1 * math.sin(i / EVENTS)
         x, y = (0.5 + reach * part for part in (math.cos(turn), math.sin(turn)))
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        move = asyncio.ensure_future(page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"]))
+        moves.add(move)
+        move.add_done_callback(moves.discard)
         if i % EVENTS == 0:
-            page.mouse.up()
+            await asyncio.gather(*moves)
+            await page.mouse.up()
             if i % (8 * EVENTS) == 0:
-                page.evaluate("studio.surface.clear()")
-            page.mouse.down()
-        time.sleep(max(0.0, began + (i + 1) / EVENTS - time.perf_counter()))
-    page.mouse.up()
+                await page.evaluate("studio.surface.clear()")
+            await page.mouse.down()
+        await asyncio.sleep(max(0.0, began + (i + 1) / EVENTS - time.perf_counter()))
+    await asyncio.gather(*moves)
+    await page.mouse.up()
 
 
-def _heap(page: Any, minutes: float, say: Callable[[str], None]) -> Iterator[float]:
+async def _heap(page: Any, minutes: float, say: Callable[[str], None]) -> AsyncIterator[float]:
     """Megabytes of the tab's heap, after a collection, at the start and after each tenth of the time."""
-    devtools = page.context.new_cdp_session(page)
+    devtools = await page.context.new_cdp_session(page)
     for part in range(11):
         if part:
-            _draw(page, 6 * minutes)
-        devtools.send("HeapProfiler.collectGarbage")
-        used = devtools.send("Runtime.getHeapUsage")["usedSize"] / 1e6
+            await _draw(page, 6 * minutes)
+        await devtools.send("HeapProfiler.collectGarbage")
+        used = (await devtools.send("Runtime.getHeapUsage"))["usedSize"] / 1e6
         say(f"after {part * minutes / 10:.1f} min: {used:.1f} MB")
         yield round(used, 2)
 
