@@ -86,7 +86,7 @@ def test_the_pens_path_is_complete_while_the_model_takes_two_seconds(
     page.mouse.move(*at(page, *path[0]))
     page.mouse.down()
     began = time.monotonic()
-    for i, place in enumerate(path):  # 120 events a second
+    for i, place in enumerate(path):  # at most 120 events a second
         page.mouse.move(*at(page, *place))
         time.sleep(max(0.0, began + (i + 1) / 120 - time.monotonic()))
     page.mouse.up()
