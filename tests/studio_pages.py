@@ -93,3 +93,20 @@ def spy(page: Page) -> None:
 def asked(page: Page) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = page.evaluate("studio.asked")
     return sent
+
+
+def kept(page: Page, count: int) -> None:
+    """Wait until so many frames are in the history."""
+    wait(page, f"studio.history.frames.length === {count}", 20)
+
+
+def drop(page: Page, file: bytes, name: str = "picture.png", kind: str = "image/png") -> None:
+    """Drop a file onto the page, as from a folder."""
+    page.evaluate(
+        """([text, name, kind]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type: kind }));
+          document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        [base64.b64encode(file).decode(), name, kind],
+    )

@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 
 from fewstep.provenance import read_record
 from servers import Running, draw, process
-from studio_pages import circle, pixels, result, settled, spy, stroke, wait
+from studio_pages import circle, drop, kept, pixels, result, settled, spy, stroke, wait
 from tiny_models import TinyModels
 
 Visit = Callable[..., Page]
@@ -28,28 +28,12 @@ def settings(page: Page) -> dict[str, str]:
     return {name: page.input_value(f"#{name}") for name in SETTINGS}
 
 
-def kept(page: Page, count: int) -> None:
-    wait(page, f"studio.history.frames.length === {count}", 20)
-
-
 def state(page: Page) -> tuple[Any, ...]:
     return settings(page), pixels(page, "#picture"), pixels(page, "#mask"), result(page)
 
 
 def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     return one[0] == other[0] and all(np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
-
-
-def drop(page: Page, file: bytes, name: str = "picture.png", kind: str = "image/png") -> None:
-    """Drop a file onto the page, as from a folder."""
-    page.evaluate(
-        """([text, name, kind]) => {
-          const data = new DataTransfer();
-          data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type: kind }));
-          document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-        }""",
-        [base64.b64encode(file).decode(), name, kind],
-    )
 
 
 def drawn(page: Page) -> None:

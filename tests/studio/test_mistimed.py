@@ -18,28 +18,13 @@ from playwright.sync_api import Page, Route
 from fewstep.provenance import read_record
 from fewstep.serving.security import new_key
 from servers import Running
-from studio_pages import at, circle, pixels, settled, spy, stroke, wait
+from studio_pages import at, circle, drop, kept, pixels, settled, spy, stroke, wait
 
 Visit = Callable[..., Page]
 
 
 def ink(page: Page, layer: str = "#picture") -> int:
     return int((pixels(page, layer)[..., 3] > 0).sum())
-
-
-def kept(page: Page, count: int) -> None:
-    wait(page, f"studio.history.frames.length === {count}")
-
-
-def drop(page: Page, file: bytes) -> None:
-    page.evaluate(
-        """(text) => {
-          const data = new DataTransfer();
-          data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], "a.png", { type: "image/png" }));
-          document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-        }""",
-        base64.b64encode(file).decode(),
-    )
 
 
 def test_undo_brings_back_what_a_click_in_the_history_replaced(server: Running, visit: Visit) -> None:
@@ -117,7 +102,8 @@ def test_each_of_four_files_brings_back_its_own_seed(server: Running, visit: Vis
         page.wait_for_timeout(50)
     found = {}
     for file in files:
-        state = json.loads(Image.open(file.path()).text["fewstep.studio"])["settings"]  # type: ignore[attr-defined]
+        image: Any = Image.open(file.path())
+        state = json.loads(image.text["fewstep.studio"])["settings"]
         found[file.suggested_filename] = state["seed"], state["images"]
     assert found == {f"cat-{seed}.png": (seed, 1) for seed in (7, 8, 9, 10)}
 
@@ -265,6 +251,27 @@ def test_a_frame_that_was_brought_back_is_not_drawn_anew_by_a_reconnection(serve
     assert page.evaluate("studio.asked.length") > 0
 
 
+def test_a_frame_that_is_brought_back_under_the_pen_is_not_drawn_anew(server: Running, visit: Visit) -> None:
+    page = visit(server.url)
+    for number, prompt in enumerate(("cat face", "rocket"), 1):
+        page.fill("#prompt", prompt)
+        kept(page, number)
+    page.mouse.move(*at(page, 0.2, 0.6))
+    page.mouse.down()
+    page.mouse.move(*at(page, 0.6, 0.6))
+    wait(page, "studio.pace.settled && !studio.pace.planned")
+    spy(page)
+    page.evaluate("document.querySelector('#history li:nth-child(2) button').click()")
+    wait(page, "document.getElementById('prompt').value === 'cat face'")
+    page.mouse.move(*at(page, 0.8, 0.6))
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    assert page.evaluate("studio.asked.length") == 0
+    assert ink(page) == 0
+    page.keyboard.press("Control+z")
+    assert ink(page) > 0  # the stroke as far as it was
+
+
 def test_a_refusal_on_the_way_is_told_once_and_not_asked_again(server: Running, visit: Visit) -> None:
     page = visit(server.url, "/?wire=http", state="http", allowed=("403",))
     posts: list[str] = []
@@ -305,9 +312,11 @@ def test_a_busy_server_is_asked_when_it_said(server: Running, visit: Visit) -> N
     page.evaluate(
         """() => {
           studio.asked = 0;
-          studio.wire.ask = async () => ({
-            head: { seq: ++studio.wire.sent + 0 * studio.asked++, status: 429, error: { message: "busy" }, retry_ms: 1500 },
-            pictures: [] });
+          studio.wire.ask = async () => {
+            studio.asked++;
+            const head = { seq: ++studio.wire.sent, status: 429, error: { message: "busy" }, retry_ms: 1500 };
+            return { head, pictures: [] };
+          };
         }"""
     )
     stroke(page, circle(points=12), pause=40)

@@ -59,7 +59,7 @@ def details(record: Record) -> dict[str, str]:
         "engine": " ".join(part for part in (record.engine, record.precision, "on", record.device) if part),
         "software": ", ".join(f"{package} {version}" for package, version in record.software.items()),
         "time": ", ".join(f"{stage} {milliseconds:.1f} ms" for stage, milliseconds in record.timings.items()),
-        **{name: _plain(value) for name, value in record.extra.items()},
+        "other": ", ".join(f"{name} {_plain(value)}" for name, value in record.extra.items()),
     }
     return {name: text for name, text in told.items() if text}
 

@@ -2,7 +2,7 @@
 with the teacher's guidance folded in.
 
 Data: Noto Color Emoji, named by Unicode and CLDR, varied by rule in pose, colour and style, with sketches as control
-images. Budget: two and a half hours on two CPU cores. What it reached stands in the model card, docs/models/emoji.md.
+images. Budget: three hours on two CPU cores. What it reached stands in the model card, docs/models/emoji.md.
 """
 
 from __future__ import annotations

@@ -183,12 +183,15 @@ async function restore(frame) {
   const mine = ++restoring;
   const { files, results: pictures, settings, head } = frame;
   const [picture, mask, ...bitmaps] = await Promise.all([files.picture, files.mask, ...pictures].map((file) => createImageBitmap(file)));
-  if (mine !== restoring) return;
+  if (mine !== restoring) return [picture, mask, ...bitmaps].forEach((bitmap) => bitmap.close());
+  surface.end(); // a stroke that is being drawn asks for a picture: no more, from here on
   clearTimeout(keeping);
   floor = wire.sent; // what is still on its way is older than this click
   pace.forget();
   controls.put(settings);
   surface.restore([picture, mask]);
+  picture.close();
+  mask.close();
   results.present({ head, pictures }, controls.settings(), surface.revision, bitmaps);
   find("hint").hidden = true;
   kept = JSON.stringify([controls.settings(), frame.drawn]);

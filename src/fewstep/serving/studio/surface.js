@@ -299,11 +299,10 @@ export class Surface {
   }
 
   /**
-   * Put both layers back as they were; undo brings back what is there now.
+   * Put both layers back as they were, between two strokes; undo brings back what is there now.
    * @param {ImageBitmap[]} layers picture and mask
    */
   restore(layers) {
-    this.end();
     const both = [this.picture, this.mask].map((layer) => ({ layer, box: WHOLE, before: patch(layer.canvas, WHOLE) }));
     both.forEach(({ layer }, i) => {
       layer.clearRect(0, 0, SIZE, SIZE);
