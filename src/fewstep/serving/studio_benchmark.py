@@ -77,13 +77,14 @@ async def _measured(
                 executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
             )
             page = await browser.new_page(viewport={"width": 1440, "height": 900})
+            devtools = await page.context.new_cdp_session(page)
             await page.goto(f"http://127.0.0.1:{server.port}/")
             await page.wait_for_selector("#wire[data-state=socket]")
             await page.fill("#prompt", "red apple")
-            await _draw(page, 3.0)
+            await _draw(page, devtools, 3.0)
             await page.evaluate(_TIMED)
             await page.evaluate("() => { studio.meter.frames.length = 0; studio.meter.kept = Infinity; }")
-            await _draw(page, seconds)
+            await _draw(page, devtools, seconds)
             await page.wait_for_timeout(500)
             events: int = await page.evaluate("studio.events")
             frames: list[dict[str, float]] = await page.evaluate("studio.meter.frames")
@@ -92,14 +93,23 @@ async def _measured(
             figures["handler"] = _quantiles(handled)
             await page.evaluate("() => { studio.meter.kept = 600; studio.meter.frames.length = 0; }")
             if minutes:
-                figures["heap_mb"] = [used async for used in _heap(page, minutes, say)]
+                figures["heap_mb"] = [used async for used in _heap(page, devtools, minutes, say)]
             await browser.close()
     return figures
 
 
-async def _draw(page: Any, seconds: float) -> None:
-    """Circles, one a second, at the pen's pace: no event waits until the page has taken the one before."""
+async def _draw(page: Any, devtools: Any, seconds: float) -> None:
+    """Circles, one a second, at the pen's pace: no event waits until the page has taken the one before.
+
+    Playwright's own mouse would leave two listeners in the page for each move that overlaps another.
+    """
     box = await page.locator("#mask").bounding_box()
+
+    def mouse(kind: str, at: tuple[float, float]) -> Any:
+        place = {"x": box["x"] + at[0] * box["width"], "y": box["y"] + at[1] * box["height"]}
+        pressed = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+        return devtools.send("Input.dispatchMouseEvent", {"type": kind, **place, **pressed})
+
     moves: set[asyncio.Task[None]] = set()
     began = time.perf_counter()
     for i in itertools.count():
@@ -107,27 +117,26 @@ async def _draw(page: Any, seconds: float) -> None:
             break
         turn = 2 * math.pi * i / EVENTS
         reach = 0.2 + 0.1 * math.sin(i / EVENTS)
-        x, y = (0.5 + reach * part for part in (math.cos(turn), math.sin(turn)))
-        move = asyncio.ensure_future(page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"]))
+        place = 0.5 + reach * math.cos(turn), 0.5 + reach * math.sin(turn)
+        move = asyncio.ensure_future(mouse("mouseMoved", place))
         moves.add(move)
         move.add_done_callback(moves.discard)
         if i % EVENTS == 0:
             await asyncio.gather(*moves)
-            await page.mouse.up()
+            await mouse("mouseReleased", place)
             if i % (8 * EVENTS) == 0:
                 await page.evaluate("studio.surface.clear()")
-            await page.mouse.down()
+            await mouse("mousePressed", place)
         await asyncio.sleep(max(0.0, began + (i + 1) / EVENTS - time.perf_counter()))
     await asyncio.gather(*moves)
-    await page.mouse.up()
+    await mouse("mouseReleased", place)
 
 
-async def _heap(page: Any, minutes: float, say: Callable[[str], None]) -> AsyncIterator[float]:
+async def _heap(page: Any, devtools: Any, minutes: float, say: Callable[[str], None]) -> AsyncIterator[float]:
     """Megabytes of the tab's heap, after a collection, at the start and after each tenth of the time."""
-    devtools = await page.context.new_cdp_session(page)
     for part in range(11):
         if part:
-            await _draw(page, 6 * minutes)
+            await _draw(page, devtools, 6 * minutes)
         await devtools.send("HeapProfiler.collectGarbage")
         used = (await devtools.send("Runtime.getHeapUsage"))["usedSize"] / 1e6
         say(f"after {part * minutes / 10:.1f} min: {used:.1f} MB")
