@@ -13,7 +13,7 @@ from pathlib import Path
 
 from openai import OpenAI
 
-from fewstep.serving.tools import tool_schema
+from fewstep.serving.mcp.tools import tool_schema
 
 images = OpenAI(base_url=os.environ.get("FEWSTEP_URL", "http://127.0.0.1:8642/v1"), api_key="none")
 

@@ -8,6 +8,8 @@ import pytest
 
 from tiny_models import TinyModels, build
 
+pytest_plugins = ["judge_fixtures"]
+
 if TYPE_CHECKING:
     from servers import Running
 

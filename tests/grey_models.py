@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.generation import Model
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec
 

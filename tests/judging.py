@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST, FONT, Emoji
 from fewstep.engines.export import export_onnx
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec, SavedModel
 from fewstep.models.text import table

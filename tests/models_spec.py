@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.codecs import Identity
 from fewstep.core.parameterisations import Edm, Targets
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec
 

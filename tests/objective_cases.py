@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Rng, TwoTimes
-from fewstep.core.distances import Squared
 from fewstep.core.levels import Path
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives import (
@@ -30,7 +27,10 @@ from fewstep.objectives import (
     Shortcut,
     TruncatedConsistency,
 )
+from fewstep.objectives.curricula import Clock, EctGap
 from fewstep.objectives.derivatives import Derivative
+from fewstep.objectives.distances import Squared
+from fewstep.objectives.times import Rng, TwoTimes
 from oracles import Gaussian
 from students import step_rng
 

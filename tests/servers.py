@@ -20,7 +20,7 @@ import uvicorn
 import fewstep
 from fewstep.generation import Model
 from fewstep.serving.app import guarded
-from fewstep.serving.service import Service
+from fewstep.serving.engine.service import Service
 from fewstep.serving.settings import ServeSettings
 from tiny_models import TinyModels, onnx
 

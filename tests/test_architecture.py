@@ -45,7 +45,7 @@ def imported(file: Path) -> set[str]:
     return plain | {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
-@pytest.mark.parametrize("package", ["core", "samplers", "models", "generation", "provenance"])
+@pytest.mark.parametrize("package", ["core", "samplers", "models", "generation", "editing", "pictures"])
 def test_what_the_half_that_serves_imports_is_declared_and_pinned(package: str) -> None:
     project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in project["dependencies"]}
@@ -57,8 +57,8 @@ def test_what_the_half_that_serves_imports_is_declared_and_pinned(package: str) 
     assert others <= pinned
 
 
-def test_provenance_needs_only_pillow() -> None:
-    assert not {"numpy", "torch", "onnxruntime"} & loaded_after("import fewstep.provenance")
+def test_records_need_only_pillow() -> None:
+    assert not {"numpy", "torch", "onnxruntime"} & loaded_after("import fewstep.pictures")
 
 
 def test_importing_the_package_costs_nothing() -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import fewstep
-from fewstep.provenance import read_record
+from fewstep.pictures import read_record
 from servers import running
 from tiny_models import TinyModels
 

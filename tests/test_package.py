@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep import provenance
+from fewstep import pictures
 
 ROOT = Path(__file__).parent.parent
 LARGEST = 30e6  # bytes of all shipped models, recogniser and text table together, as they lie in the package
@@ -46,6 +46,6 @@ def test_the_core_install_draws_without_torch(wheel: Path, tmp_path: Path) -> No
         [str(bin_ / "fewstep"), "generate", "a red apple", "--seed", "7", "--out", str(out)], check=True, cwd=tmp_path
     )
     assert Image.open(out).mode == "RGBA"
-    record = provenance.read_record(out)
+    record = pictures.read_record(out)
     assert record is not None
     assert (record.prompt, record.seed, record.steps) == ("a red apple", 7, 1)

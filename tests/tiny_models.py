@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.parameterisations import Edm, Targets
+from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec, SavedModel
 from fewstep.models.text import table

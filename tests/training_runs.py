@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Rng
 from fewstep.core.levels import from_ratio
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Batch, ConsistencyTraining, ContinuousConsistency, Loss, Objective
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import mean_loss
+from fewstep.objectives.times import Rng
 from fewstep.training import checkpoints, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig

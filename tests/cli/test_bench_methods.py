@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fewstep.cli.output import write_json
-from fewstep.evaluation.method_rows import MethodRow, read_rows, summary
+from fewstep.lab.method_rows import MethodRow, read_rows, summary
 
 ROW = MethodRow(
     "diffusion", "mixture", "heun", 4, 7, (80.0,), (0,), (0.02,), 500, None, "distance", 1500, 512, 1536, 1536
@@ -74,7 +74,7 @@ def test_what_is_done_is_kept_when_the_next_is_stopped(
         yield [ROW]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewstep.recipes.comparison.compare", stopped)
+    monkeypatch.setattr("fewstep.lab.comparison.compare", stopped)
     rows = tmp_path / "rows.json"
     assert run("bench", "methods", "--short", "--json", rows).code == 130
     assert read_rows([rows]) == [ROW]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fewstep import provenance
+from fewstep import pictures
 from fewstep.cli.main import COMMANDS, GROUPS
 from fewstep.cli.output import image_paths, slug
 from fewstep.cli.train import RECIPES
@@ -86,7 +86,7 @@ def test_one_prompt_goes_to_the_file_that_was_named(run: Any, student: Path, tmp
     assert ran.out.startswith("apple.webp  32×24  steps 1  evaluations 1  ")
     assert ran.out.endswith("seed 7\n")
     assert names(tmp_path) == ["apple.webp"]
-    record = provenance.read_record("apple.webp")
+    record = pictures.read_record("apple.webp")
     assert record is not None
     assert (record.prompt, record.seed, record.size) == ("red apple", 7, (32, 24))
 
@@ -106,7 +106,7 @@ def test_several_prompts_and_images_are_named_by_prompt_and_seed(run: Any, stude
         "red-apple-4.png",
     ]
     assert names(tmp_path / "pictures") == expected
-    record = provenance.read_record(tmp_path / "pictures" / "cat-face-4.png")
+    record = pictures.read_record(tmp_path / "pictures" / "cat-face-4.png")
     assert record is not None
     assert (record.prompt, record.seed, record.index) == ("Cat: face!", 4, 1)
 
@@ -119,14 +119,14 @@ def test_without_out_images_are_written_here(run: Any, student: Path, tmp_path: 
 def test_several_images_are_numbered_after_the_file_that_was_named(run: Any, student: Path, tmp_path: Path) -> None:
     assert run("generate", "a", "b", "--model", student, "--n", 2, "--seed", 1, "--out", "x.jpg").code == 0
     assert names(tmp_path) == ["x-1.jpg", "x-2.jpg", "x-3.jpg", "x-4.jpg"]
-    records = [provenance.read_record(f"x-{i}.jpg") for i in (1, 2, 3, 4)]
+    records = [pictures.read_record(f"x-{i}.jpg") for i in (1, 2, 3, 4)]
     assert [(r.prompt, r.seed) for r in records if r] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
 def test_prompts_that_would_share_a_name_do_not_overwrite_each_other(run: Any, student: Path, tmp_path: Path) -> None:
     assert run("generate", "red apple", "Red apple!", "red-apple", "--model", student, "--seed", 1).code == 0
     assert names(tmp_path) == ["red-apple-1-2.png", "red-apple-1-3.png", "red-apple-1.png"]
-    prompts = {provenance.read_record(file).prompt for file in tmp_path.iterdir()}  # type: ignore[union-attr]
+    prompts = {pictures.read_record(file).prompt for file in tmp_path.iterdir()}  # type: ignore[union-attr]
     assert prompts == {"red apple", "Red apple!", "red-apple"}
 
 
@@ -135,7 +135,7 @@ def test_a_default_name_that_is_taken_leaves_the_picture_there_alone(run: Any, s
         ran = run("generate", "rocket", "--model", student, "--seed", 1, "--steps", steps, "--json", "-")
         assert json.loads(ran.out)[0]["file"] == ("rocket-1.png" if steps == 1 else f"rocket-1-{steps}.png")
     assert names(tmp_path) == ["rocket-1-2.png", "rocket-1-3.png", "rocket-1.png"]
-    steps_of = {file.name: provenance.read_record(file).steps for file in tmp_path.iterdir()}  # type: ignore[union-attr]
+    steps_of = {file.name: pictures.read_record(file).steps for file in tmp_path.iterdir()}  # type: ignore[union-attr]
     assert steps_of == {"rocket-1.png": 1, "rocket-1-2.png": 2, "rocket-1-3.png": 3}
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_was_named_is_replaced(run: Any, student: Path, tmp_path: Pa
     for seed in (1, 2):
         assert run("generate", "rocket", "--model", student, "--seed", seed, "--out", "x.png").code == 0
     assert names(tmp_path) == ["x.png"]
-    assert provenance.read_record("x.png").seed == 2  # type: ignore[union-attr]
+    assert pictures.read_record("x.png").seed == 2  # type: ignore[union-attr]
 
 
 def test_hundreds_of_equal_names_are_numbered_at_once() -> None:
@@ -188,11 +188,11 @@ def test_a_mistake_in_the_last_prompt_shows_before_the_first_is_drawn(
 def test_a_jpeg_is_white_in_the_file_its_record_and_the_report(run: Any, student: Path, suffix: str) -> None:
     ran = run("generate", "cat", "--model", student, "--out", f"x{suffix}", "--seed", 1, "--json", "-")
     assert json.loads(ran.out)[0]["background"] == "white"
-    record = provenance.read_record(f"x{suffix}")
+    record = pictures.read_record(f"x{suffix}")
     assert record is not None
     assert record.background == "white"
     assert run("generate", "cat", "--model", student, "--out", f"x{suffix}", "--background", "black").code == 0
-    assert provenance.read_record(f"x{suffix}").background == "black"  # type: ignore[union-attr]
+    assert pictures.read_record(f"x{suffix}").background == "black"  # type: ignore[union-attr]
 
 
 def test_other_files_and_directories_keep_transparency(run: Any, student: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_other_files_and_directories_keep_transparency(run: Any, student: Path, 
 
 def test_metadata_can_be_left_out(run: Any, student: Path) -> None:
     assert run("generate", "cat", "--model", student, "--out", "x.png", "--no-metadata").code == 0
-    assert provenance.read_record("x.png") is None
+    assert pictures.read_record("x.png") is None
 
 
 def test_json_on_stdout_is_pure_and_says_what_the_files_say(run: Any, student: Path) -> None:
@@ -212,7 +212,7 @@ def test_json_on_stdout_is_pure_and_says_what_the_files_say(run: Any, student: P
     rows = json.loads(ran.out)
     assert [row["file"] for row in rows] == ["red-apple-7.png", "zeppelin-7.png"]
     for row in rows:
-        record = provenance.read_record(row.pop("file"))
+        record = pictures.read_record(row.pop("file"))
         assert record is not None
         assert json.loads(record.to_json()) == row
     assert "red-apple-7.png" in ran.err  # people read there meanwhile
@@ -269,7 +269,7 @@ def test_a_control_image_of_a_format_that_runs_programs_is_refused(run: Any, stu
 def test_both_engines_can_be_asked_for(run: Any, student: Path) -> None:
     for engine in ("onnx", "eager"):
         assert run("generate", "cat", "--model", student, "--out", f"{engine}.png", "--engine", engine).code == 0
-        record = provenance.read_record(f"{engine}.png")
+        record = pictures.read_record(f"{engine}.png")
         assert record is not None
         assert record.engine == engine
 
@@ -319,8 +319,8 @@ def test_evaluate_says_which_teacher_is_missing_and_gives_the_judge_its_threads(
     run: Any, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged: list[Any] = []
-    monkeypatch.setattr("fewstep.evaluation.subjects.subject_for", lambda model, *rest: judged.append(rest))
-    monkeypatch.setattr("fewstep.evaluation.evaluate.evaluate", lambda *measured: [])
+    monkeypatch.setattr("fewstep.measure.subjects.subject_for", lambda model, *rest: judged.append(rest))
+    monkeypatch.setattr("fewstep.measure.evaluate.evaluate", lambda *measured: [])
     ran = run("evaluate", student, "--threads", 1, "--json", "-")
     assert (ran.code, json.loads(ran.out)) == (0, [])
     assert "the teacher 'tiny-teacher' (0000000000) that the model names is another" in ran.err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.provenance import read_record
+from fewstep.pictures import read_record
 from tiny_models import SIDE, TinyModels
 
 

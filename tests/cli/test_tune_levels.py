@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.evaluation import tuning
+from fewstep.measure import tuning
 from fewstep.models.saved import SavedModel, read
 from fewstep.models.writing import rewrite
 from tiny_models import TinyModels

@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Array, Condition
-from fewstep.core.curricula import EctGap
-from fewstep.core.densities import LogNormal, Rng, TwoTimes
 from fewstep.core.levels import Level, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives import (
@@ -27,6 +25,8 @@ from fewstep.objectives import (
     EasyConsistency,
     Objective,
 )
+from fewstep.objectives.curricula import EctGap
+from fewstep.objectives.times import LogNormal, Rng, TwoTimes
 from objective_cases import ORACLE, PLAIN, TABLE, LogUniform, World, loss_of, points
 from oracles import Gaussian, Mixture
 from students import WithError, step_rng

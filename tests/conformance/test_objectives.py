@@ -13,7 +13,6 @@ from torch import Tensor
 
 import fewstep.objectives
 from fewstep.core.arrays import Array, Condition
-from fewstep.core.densities import LogNormal, TwoTimes
 from fewstep.core.grids import karras
 from fewstep.core.levels import CLEAN, Level, Linear, Path, Trig
 from fewstep.core.parameterisations import Targets
@@ -24,6 +23,7 @@ from fewstep.objectives import (
     Loss,
 )
 from fewstep.objectives.objective import Role
+from fewstep.objectives.times import LogNormal, TwoTimes
 from fewstep.training.calling import AtPrecision
 from objective_cases import ON_PATHS, ORACLE, PAIRS, START, TABLE, World, loss_of, points, trained
 from oracles import Gaussian

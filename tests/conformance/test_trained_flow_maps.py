@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Array, Condition
-from fewstep.core.densities import LogitNormal, TwoTimes
 from fewstep.core.levels import Level, Path, from_ratio, place
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch, MeanFlow, Objective, Shortcut
+from fewstep.objectives.times import LogitNormal, TwoTimes
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pictures import six_in
+from picture_cases import six_in
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from fewstep.data import Digits, HuggingFace, ImageFolder, Shards, checkerboard, ring, spiral, two_moons
 from fewstep.data.dataset import Dataset, Skipped, examples, indices, prefetched
-from pictures import encoded, gradient, rng, same
+from picture_cases import encoded, gradient, rng, same
 
 
 def classes(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 from fewstep.data.dataset import DataError
 from fewstep.data.digits import NAMES, Digits
-from pictures import rng, same
+from picture_cases import rng, same
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])

@@ -11,7 +11,7 @@ import pytest
 
 from fewstep.data.dataset import DataError, examples
 from fewstep.data.hugging_face import Columns, HuggingFace, find_columns
-from pictures import BAD, all_of, encoded, gradient, rng, same
+from picture_cases import BAD, all_of, encoded, gradient, rng, same
 
 datasets = pytest.importorskip("datasets")
 pyarrow = pytest.importorskip("pyarrow")

@@ -12,7 +12,7 @@ import pytest
 
 from fewstep.data.dataset import DataError, examples, prefetched
 from fewstep.data.image_folder import ImageFolder
-from pictures import BAD, all_of, encoded, gradient, rng, same
+from picture_cases import BAD, all_of, encoded, gradient, rng, same
 
 
 def write(path: Path, held: bytes | str) -> None:

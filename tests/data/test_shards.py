@@ -11,7 +11,7 @@ import pytest
 
 from fewstep.data.dataset import DataError, examples, prefetched
 from fewstep.data.shards import Shards
-from pictures import BAD, all_of, encoded, gradient, noisy_png, rng, same
+from picture_cases import BAD, all_of, encoded, gradient, noisy_png, rng, same
 
 
 def pack(path: Path, members: dict[str, bytes | str], mode: str = "w") -> Path:

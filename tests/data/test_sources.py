@@ -13,7 +13,7 @@ from fewstep.data.dataset import DataError
 from fewstep.data.image_folder import ImageFolder
 from fewstep.data.shards import Shards
 from fewstep.data.sources import open_pictures
-from pictures import encoded, gradient
+from picture_cases import encoded, gradient
 
 
 class Asked:

@@ -7,7 +7,7 @@ import pytest
 
 from fewstep.data.dataset import DataError, examples
 from fewstep.data.toys import Mixture, checkerboard, ring, spiral, two_moons
-from pictures import rng, same
+from picture_cases import rng, same
 
 TOYS = {
     "ring": ring(),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.core.codecs import Codec, Identity, SpaceToDepth
 from fewstep.core.levels import CLEAN, Level, from_ratio
 from fewstep.core.parameterisations import Targets
 from fewstep.editing import BlockMeans, Constrained, Fitted, Grey, Projected
 from fewstep.editing.projections import LUMA, Projection, block_means, enlarged
+from fewstep.models.codecs import Codec, Identity, SpaceToDepth
 
 UNEQUAL = SpaceToDepth(2, mean=(0.3, 0.2, 0.6, 0.4), std=(0.1, 0.4, 0.3, 0.5))
 CODECS = [Identity(), SpaceToDepth(2), UNEQUAL]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import noise
 from fewstep.generation import Edit, Request
+from fewstep.models.codecs import SpaceToDepth
 from grey_models import Truthful, truthful
 
 SIDE, MEAN, STD, SIGMA_MAX = 8, 0.5, 0.08, 80.0

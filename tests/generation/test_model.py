@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fewstep.generation import GeneratedImage, Model, Request, RequestError, load
-from fewstep.generation.plan import Plan
-from fewstep.provenance import image_hash
+from fewstep.generation.planning import Plan
+from fewstep.pictures import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 
 Loaded = dict[str, Model]

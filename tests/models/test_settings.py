@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.generation import Model, Request, RequestError
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError, from_plain, to_plain
 from fewstep.models.saved import read

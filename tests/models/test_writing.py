@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.parameterisations import Clipped, Edm, Epsilon, Targets, V, Velocity
+from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import PARTS, ModelError, from_plain, to_plain
 from fewstep.models.saved import SavedModel, read, sha256

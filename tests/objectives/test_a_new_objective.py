@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.core.codecs import Identity
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data import ring
 from fewstep.generation.model import load
-from fewstep.generation.plan import Plan
+from fewstep.generation.planning import Plan
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import Batch, Loss, Objective
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import noised
+from fewstep.objectives.times import Density, LogNormal, Rng
 from fewstep.recipes.common import save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.checkpoints import AnotherRun

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.core.curricula import Clock
-from fewstep.core.distances import PseudoHuber, Squared, inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, ConsistencyDistillation, LearnedGuidance
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.distances import PseudoHuber, Squared, inverse_gap
 from students import Dictated, student_of
 
 SD, N = 0.5, 8

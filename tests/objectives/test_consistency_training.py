@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.core.curricula import Clock
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, ConsistencyTraining
+from fewstep.objectives.curricula import Clock
 from students import Dictated, student_of
 
 EPSILON, T, RHO, SD = 0.002, 80.0, 7.0, 0.5

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Array
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Rng, uniform_weights
-from fewstep.core.distances import Squared
 from fewstep.core.grids import karras
 from fewstep.core.levels import Trig, from_ratio
 from fewstep.objectives import (
@@ -26,6 +23,9 @@ from fewstep.objectives import (
     Objective,
     Shortcut,
 )
+from fewstep.objectives.curricula import Clock, EctGap
+from fewstep.objectives.distances import Squared
+from fewstep.objectives.times import Rng, uniform_weights
 from objective_cases import points
 from students import Dictated, perceptron, student_of
 from subjects import slope

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import LogNormal
 from fewstep.core.levels import Level, Linear, from_ratio
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, Diffusion
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.diffusion import edm_weight
 from fewstep.objectives.objective import noised, on_path
+from fewstep.objectives.times import LogNormal
 from students import Dictated, student_of
 from subjects import PATHS, tensor
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import LogNormal
-from fewstep.core.distances import Norm, PseudoHuber, Squared
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, Diffusion, EasyConsistency
+from fewstep.objectives.curricula import Clock, EctGap
+from fewstep.objectives.distances import Norm, PseudoHuber, Squared
+from fewstep.objectives.times import LogNormal
 from students import Dictated, perceptron, student_of
 
 SD = 0.5

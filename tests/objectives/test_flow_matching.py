@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import LogitNormal
 from fewstep.core.parameterisations import Parameterised, Targets, Velocity
 from fewstep.objectives import Batch, FlowMatching
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.times import LogitNormal
 from students import Dictated
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import LogitNormal, TwoTimes
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, FlowMapDistillation, FlowMatching, LearnedGuidance, MeanFlow
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.times import LogitNormal, TwoTimes
 from objective_cases import points
 from students import Dictated, perceptron, student_of
 

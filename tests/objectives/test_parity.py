@@ -26,9 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.arrays import Array
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import LogNormal, Rng
-from fewstep.core.distances import Norm, PseudoHuber, Squared
 from fewstep.core.parameterisations import Edm, Estimator, Parameterisation, Parameterised, Targets, Velocity
 from fewstep.objectives import (
     Batch,
@@ -39,6 +36,9 @@ from fewstep.objectives import (
     MeanFlow,
     Objective,
 )
+from fewstep.objectives.curricula import Clock, EctGap
+from fewstep.objectives.distances import Norm, PseudoHuber, Squared
+from fewstep.objectives.times import LogNormal, Rng
 from students import Dictated
 
 KEPT = {name: torch.from_numpy(values) for name, values in np.load(Path(__file__).parent / "parity.npz").items()}

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from fewstep.core.curricula import EctGap
-from fewstep.core.densities import Halves, LogitNormal, LogNormal, LogStudentT, TwoTimes, UniformAngle
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import (
@@ -28,6 +26,8 @@ from fewstep.objectives import (
     Shortcut,
     TruncatedConsistency,
 )
+from fewstep.objectives.curricula import EctGap
+from fewstep.objectives.times import Halves, LogitNormal, LogNormal, LogStudentT, TwoTimes, UniformAngle
 from objective_cases import TABLE, World, loss_of, points
 from oracles import Gaussian
 from students import perceptron, step_rng, student_of

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from fewstep.core.arrays import Array, Condition
-from fewstep.core.codecs import Identity, SpaceToDepth
-from fewstep.core.curricula import Clock
 from fewstep.core.grids import karras
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.evaluation.sheets import CELL, GAP, LEFT
+from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.conditioning import Conditioning
+from fewstep.objectives.curricula import Clock
+from fewstep.pictures.sheet import CELL, GAP, LEFT
 from fewstep.recipes.common import Asked
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.loop import Moment

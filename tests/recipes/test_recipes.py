@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import fewstep
 from fewstep.data.dataset import DataError
-from fewstep.evaluation.recognise import RecogniserError
+from fewstep.measure.judges import RecogniserError
 from fewstep.models.saved import SavedModel, find
 from fewstep.recipes.common import Distillation
 from fewstep.recipes.digits import DigitsRecipe
@@ -23,7 +23,7 @@ from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
 from fewstep.training.checkpoints import AnotherRun
-from pictures import gradient, six_in
+from picture_cases import gradient, six_in
 from recipe_runs import SMALL, run_images, short
 from training_runs import Processes, curve
 

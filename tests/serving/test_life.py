@@ -23,9 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fewstep.generation import Model, Request
 from fewstep.serving.app import build_app
-from fewstep.serving.jobs import Busy
-from fewstep.serving.security import new_key
-from fewstep.serving.service import Service
+from fewstep.serving.engine.jobs import Busy
+from fewstep.serving.engine.service import Service
+from fewstep.serving.http.security import new_key
 from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
 from tiny_models import SIDE, TinyModels, onnx

@@ -14,7 +14,7 @@ import pytest
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page
 
-from fewstep.provenance import read_record
+from fewstep.pictures import read_record
 from servers import Running, draw, process
 from studio_pages import circle, drop, kept, pixels, result, settled, spy, stroke, wait
 from tiny_models import TinyModels

@@ -12,9 +12,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from fewstep.serving import pages
-from fewstep.serving.pages import FILES, KINDS
-from fewstep.serving.security import new_key
+from fewstep.serving.http.security import new_key
+from fewstep.serving.studio import pages
+from fewstep.serving.studio.pages import FILES, KINDS
 from servers import Running, call
 from studio_pages import circle, settled, stroke, wait
 

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page
 
 from fewstep.models.saved import read
-from fewstep.provenance import read_record
-from fewstep.serving.live import packed
+from fewstep.pictures import read_record
+from fewstep.serving.http.live import packed
 from servers import Running, call
 from studio_pages import circle, settled, stroke, wait
 from tiny_models import TinyModels, onnx

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.data.dataset import Example
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.training.batches import DatasetBatches
 

@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fewstep.core.codecs import Identity
-from fewstep.core.curricula import Clock, ict_levels
-from fewstep.core.densities import LogNormal, Rng
 from fewstep.core.levels import CLEAN, from_ratio
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data import Mixture, PointSet, ring, spiral
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.objectives import Batch, Diffusion, FlowMatching, Loss, Objective
+from fewstep.objectives.curricula import Clock, ict_levels
 from fewstep.objectives.objective import Role
+from fewstep.objectives.times import LogNormal, Rng
 from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.calling import AtPrecision

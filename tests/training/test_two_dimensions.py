@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.core.densities import LogNormal
-from fewstep.core.distances import PseudoHuber
 from fewstep.core.grids import karras
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.core.randomness import Noise
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch, ConsistencyDistillation, Diffusion
+from fewstep.objectives.distances import PseudoHuber
+from fewstep.objectives.times import LogNormal
 from fewstep.samplers import consistency, heun
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train

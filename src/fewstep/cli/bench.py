@@ -27,7 +27,7 @@ def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     try:
-        from fewstep.recipes.benchmarks import training_speed
+        from fewstep.lab.training import training_speed
     except ImportError as error:
         raise ImportError("this benchmark needs PyTorch: pip install 'fewstep[train]'") from error
 
@@ -104,7 +104,7 @@ def engines(
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.engines import table
-    from fewstep.evaluation.engines import measure_engines
+    from fewstep.lab.engines import measure_engines
     from fewstep.models.saved import find
 
     check_json(json)
@@ -129,7 +129,7 @@ def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json:
     check_json(json)
     check_counts(rounds=rounds)
     try:
-        from fewstep.evaluation.peers import beside_diffusers
+        from fewstep.lab.peers import beside_diffusers
     except ImportError as error:
         raise ImportError(
             f"this comparison needs the package '{error.name}': pip install 'fewstep[diffusers]'"
@@ -183,17 +183,17 @@ def edits(
     check_counts(threads=threads)
     rows: list[dict[str, Any]]
     if model is None:
-        from fewstep.evaluation.inpainting import gaps
+        from fewstep.lab.inpainting import gaps
 
         if edit == "denoise":
             raise ValueError("--edit denoise needs a --model")
         rows = gaps(size, draws, edit=edit)
     else:
         from fewstep.core.randomness import check_seed
-        from fewstep.evaluation.denoising import denoisings
-        from fewstep.evaluation.filling import fillings
-        from fewstep.evaluation.subjects import subject_for
         from fewstep.generation import load
+        from fewstep.lab.denoising import denoisings
+        from fewstep.lab.filling import fillings
+        from fewstep.measure.subjects import subject_for
 
         check_seed(seed)
         check_seed(seed + n)

@@ -42,9 +42,9 @@ def sketches(
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.core.randomness import check_seed
-    from fewstep.evaluation.sketching import sketched, styled
-    from fewstep.evaluation.subjects import EmojiSubject, subject_for
     from fewstep.generation import load
+    from fewstep.lab.sketching import sketched, styled
+    from fewstep.measure.subjects import EmojiSubject, subject_for
 
     check_json(json)
     check_counts(n=n, threads=threads)
@@ -91,7 +91,7 @@ def studio(
             f"--seconds must be between 1 and 3600 and --minutes at most 600, got {seconds:g}, {minutes:g}"
         )
     try:
-        from fewstep.serving.studio_benchmark import pen_to_pixels
+        from fewstep.lab.studio import pen_to_pixels
 
         figures = pen_to_pixels(model, engine, seconds, minutes, progress)
     except ImportError as error:

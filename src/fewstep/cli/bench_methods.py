@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fewstep.cli.output import check_json, check_plot, say, say_table, write_json
 
 if TYPE_CHECKING:
-    from fewstep.evaluation.method_rows import MethodRow
+    from fewstep.lab.method_rows import MethodRow
 
 
 def methods(
@@ -54,7 +54,7 @@ def methods(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    from fewstep.evaluation.method_rows import read_rows, summary
+    from fewstep.lab.method_rows import read_rows, summary
 
     if read is not None:
         if data or methods != "all" or evaluations or seeds or seed or samples or short:
@@ -72,8 +72,8 @@ def methods(
         say(line, json)
     write_json(json, [row.as_json() for row in rows])
     if plot is not None:
-        from fewstep.evaluation import tradeoff
-        from fewstep.evaluation.plane import save, style
+        from fewstep.lab import tradeoff
+        from fewstep.lab.plane import save, style
 
         with style():
             save(tradeoff.picture([row.as_json() for row in rows]), plot)
@@ -91,12 +91,12 @@ def _trained(
     json: str | None,
 ) -> list[MethodRow]:
     try:
-        from fewstep.recipes.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
-        from fewstep.recipes.methods import METHODS
+        from fewstep.lab.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
+        from fewstep.lab.methods import METHODS
         from fewstep.training.loop import accelerator
     except ImportError as error:
         raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
-    from fewstep.evaluation.method_rows import joined, read_rows
+    from fewstep.lab.method_rows import joined, read_rows
 
     budgets = SHORT if short else BUDGETS
     names = list(budgets) if data is None else _listed(data)

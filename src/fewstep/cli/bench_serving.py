@@ -88,7 +88,8 @@ def soak(
 
 def _benchmarks() -> Any:
     try:
-        from fewstep.serving import benchmarks, server  # noqa: F401  the server's packages, before one is started
+        from fewstep.lab import serving as benchmarks
+        from fewstep.serving import server  # noqa: F401  the server's packages, before one is started
     except ImportError as error:
         raise ImportError(f"serving needs the package '{error.name}': pip install 'fewstep[serve]'") from error
     return benchmarks

@@ -97,13 +97,13 @@ def preview(
         plain: Emoji without augmentation.
         json: Write a report as JSON to this file, or to standard output with -.
     """
-    from fewstep import provenance
+    from fewstep import pictures
     from fewstep.data import contact_sheet
 
     check_json(json)
     check_picture(out)
     dataset = open_dataset(source, size, channels, split, plain, caption_column, config)
-    provenance.save(contact_sheet(dataset, n, columns, seed), out)
+    pictures.save(contact_sheet(dataset, n, columns, seed), out)
     say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}", json)
     skipped = getattr(dataset, "skipped", None)
     reasons = {} if skipped is None else dict(skipped.reasons)

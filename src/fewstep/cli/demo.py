@@ -39,8 +39,8 @@ def demo(
         seed: Of every image.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
-    from fewstep import provenance
     from fewstep.generation import Request, load
+    from fewstep.pictures import save
 
     check_picture(out)
     check_json(json)
@@ -79,7 +79,7 @@ def demo(
             f"{row['ms_per_image']:>8.1f} ms  {row['times_faster']:>5.1f}× the teacher's speed",
             json,
         )
-    provenance.save(_sheet(rows, pictures), out)
+    save(_sheet(rows, pictures), out)
     say(str(out), json)
     write_json(json, rows)
     return 0

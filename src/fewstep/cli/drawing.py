@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fewstep.generation import GeneratedImage, Model, Request
-    from fewstep.provenance import Record
+    from fewstep.pictures import Record
 
 
 EngineName = Literal["auto", "onnx", "openvino", "eager", "compiled"]
@@ -118,8 +118,8 @@ def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> N
 
 def open_image(path: Path, what: str) -> Image.Image:
     """An image file of the user's; `what` it is, for the complaint."""
-    from fewstep.data.images import BadImage, decode
-    from fewstep.generation.images import with_record
+    from fewstep.pictures.decode import BadImage, decode
+    from fewstep.pictures.generated import with_record
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} '{path}'")

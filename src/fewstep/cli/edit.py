@@ -244,7 +244,7 @@ def denoise(
 
 def _told(picture: Image.Image, prompt: str | None) -> str:
     """The prompt, or what a picture's record says that it shows."""
-    from fewstep.generation.images import prompt_of
+    from fewstep.pictures.generated import prompt_of
 
     return prompt_of(picture) if prompt is None else prompt
 

@@ -53,12 +53,12 @@ def evaluate(
 
     from fewstep.core.grids import check_steps
     from fewstep.core.parameterisations import Targets
-    from fewstep.evaluation.evaluate import Settings, teacher_of
-    from fewstep.evaluation.evaluate import evaluate as measure
-    from fewstep.evaluation.report import as_dicts, ratios, table
-    from fewstep.evaluation.subjects import subject_for
     from fewstep.generation import load
     from fewstep.generation.request import MAX_STEPS
+    from fewstep.measure.evaluate import Settings, teacher_of
+    from fewstep.measure.evaluate import evaluate as measure
+    from fewstep.measure.report import as_dicts, ratios, table
+    from fewstep.measure.subjects import subject_for
 
     check_json(json)
     settings = Settings(n, batch, seed, held_out)

@@ -23,8 +23,8 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
     try:
         from pydantic import ValidationError
 
-        from fewstep.serving.mcp import mcp_server
-        from fewstep.serving.service import Service
+        from fewstep.serving.engine.service import Service
+        from fewstep.serving.mcp.server import mcp_server
         from fewstep.serving.settings import ServeSettings, wrong_setting
     except ImportError as error:
         raise ImportError(f"this needs the package '{error.name}': pip install 'fewstep[serve]'") from error

@@ -50,7 +50,7 @@ def check_plot(path: Path) -> Path:
     """`check_writable` for a drawing, which is a PNG; ImportError where nothing can draw."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"cannot draw '{path}': its name must end in .png")
-    from fewstep.evaluation.plane import style
+    from fewstep.lab.plane import style
 
     with style():
         return check_writable(path)
@@ -106,7 +106,7 @@ def write_json(target: str | None, value: Any) -> None:
     if target == "-":
         sys.stdout.write(text)
         return
-    from fewstep.provenance import write_whole
+    from fewstep.pictures import write_whole
 
     write_whole(Path(target), text.encode())
 

@@ -44,8 +44,8 @@ def pictures(
 def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None:
     if not files:
         return
-    from fewstep.evaluation import sheets
     from fewstep.generation import load
+    from fewstep.lab import sheets
 
     fast, slow = load(model), load(teacher)
     drawn = {
@@ -64,7 +64,7 @@ def _sheets(files: dict[str, Path], model: str, teacher: str, seed: int) -> None
 def _drawings(files: dict[str, Path], seed: int) -> None:
     if not files:
         return
-    from fewstep.evaluation import plane
+    from fewstep.lab import plane
 
     with plane.style():
         for name, file in files.items():

@@ -10,7 +10,7 @@ import tyro
 from fewstep.cli.output import check_json, say, write_json
 
 if TYPE_CHECKING:
-    from fewstep.provenance import Record
+    from fewstep.pictures import Record
 
 
 def record(
@@ -26,19 +26,19 @@ def record(
         other: Another one.
         json: Write it as JSON to this file, or to standard output with -.
     """
-    from fewstep import provenance
+    from fewstep import pictures
 
     check_json(json)
     first = _read(image)
     if other is None:
-        say(provenance.parameters(first), json)
-        for name, text in provenance.details(first).items():
+        say(pictures.parameters(first), json)
+        for name, text in pictures.details(first).items():
             say(f"{name:<11} {text}", json)
         write_json(json, first.to_dict())
         return 0
     second = _read(other)
-    changes = provenance.difference(first, second)
-    say(provenance.sentence(first, second), json)
+    changes = pictures.difference(first, second)
+    say(pictures.sentence(first, second), json)
     for change in changes:
         say(f"  {change.field}: {change.before} → {change.after}", json)
     write_json(json, [change._asdict() for change in changes])
@@ -46,9 +46,9 @@ def record(
 
 
 def _read(path: Path) -> Record:
-    from fewstep import provenance
+    from fewstep import pictures
 
-    found = provenance.read_record(path)
+    found = pictures.read_record(path)
     if found is None:
         raise ValueError(f"'{path}' holds no record: fewstep did not make it, or its metadata was removed")
     return found

@@ -26,9 +26,9 @@ def serve(arguments: Sequence[str]) -> int:
     Settings come from flags, from FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order.
     """
     try:
+        from fewstep.serving.engine.service import Service
+        from fewstep.serving.engine.tracing import Traces
         from fewstep.serving.server import Server
-        from fewstep.serving.service import Service
-        from fewstep.serving.tracing import Traces
     except ImportError as error:
         raise _uninstalled(error) from error
     from fewstep.engines.machine import on_cpus
@@ -66,7 +66,7 @@ def serve_key(name: str = "", /) -> int:
     if not name.isprintable():
         raise ValueError(f"a name must be printable, on one line, got {name!r}")
     try:
-        from fewstep.serving.security import new_key
+        from fewstep.serving.http.security import new_key
     except ImportError as error:
         raise _uninstalled(error) from error
 

@@ -15,7 +15,7 @@ def tool_schema(dialect: Annotated[Literal["openai", "anthropic"], tyro.conf.arg
         dialect: openai for Chat Completions and what follows it, anthropic for Messages.
     """
     try:
-        from fewstep.serving import tools
+        from fewstep.serving.mcp import tools
     except ImportError as error:
         raise ImportError(f"this needs the package '{error.name}': pip install 'fewstep[serve]'") from error
 

@@ -13,7 +13,7 @@ from fewstep.cli.evaluate import parse_steps
 from fewstep.cli.output import check_json, progress, say, say_table, write_json
 
 if TYPE_CHECKING:
-    from fewstep.evaluation.tuning import Tuned
+    from fewstep.measure.tuning import Tuned
     from fewstep.models.saved import SavedModel
 
 
@@ -56,8 +56,8 @@ def tune_levels(
         out: The directory for a copy with the new levels; if left out they are stored in the model's own directory.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
-    from fewstep.evaluation.tuning import Effort, check_guidance, check_steps, examiner_for, store, tune
     from fewstep.generation import load
+    from fewstep.measure.tuning import Effort, check_guidance, check_steps, examiner_for, store, tune
 
     check_json(json)
     check_counts(threads=threads)
@@ -92,7 +92,7 @@ def _place(saved: SavedModel, name: str, out: Path | None) -> Path:
 
 
 def _readable(row: Tuned) -> dict[str, Any]:
-    from fewstep.evaluation.tuning import as_text
+    from fewstep.measure.tuning import as_text
 
     return {
         "steps": row.steps,

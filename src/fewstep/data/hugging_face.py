@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fewstep.data.dataset import DataError, Example, Skipped
-from fewstep.data.images import MAX_BYTES, BadImage, Channels, Crop, Frame
-from fewstep.data.pictures import CAPTION_KEYS, Pictures, one_of, texts, words
+from fewstep.data.reading import CAPTION_KEYS, Pictures, one_of, texts, words
+from fewstep.pictures.decode import MAX_BYTES, BadImage
+from fewstep.pictures.frame import Channels, Crop, Frame
 
 # Text that says where a picture is from, not what it shows.
 NOT_CAPTIONS = frozenset(["id", "key", "name", "url", "path", "file_name", "filename", "image_id", "md5", "sha256"])

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fewstep.data.dataset import DataError, Example, Skipped
-from fewstep.data.images import OTHER_SUFFIXES, SUFFIXES, Channels, Crop, Frame
-from fewstep.data.pictures import CAPTION_KEYS, Pictures, captions_in, one_of, report_all, texts, words
+from fewstep.data.reading import CAPTION_KEYS, Pictures, captions_in, one_of, report_all, texts, words
+from fewstep.pictures.decode import OTHER_SUFFIXES, SUFFIXES
+from fewstep.pictures.frame import Channels, Crop, Frame
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from fewstep.data.dataset import DataError, Example, Skipped
-from fewstep.data.images import MAX_BYTES, SUFFIXES, BadImage, Channels, Crop, Frame
-from fewstep.data.pictures import Pictures, captions_in, one_of, report, texts
+from fewstep.data.reading import Pictures, captions_in, one_of, report, texts
+from fewstep.pictures.decode import MAX_BYTES, SUFFIXES, BadImage
+from fewstep.pictures.frame import Channels, Crop, Frame
 
 MAX_TEXT = 2**20  # bytes of one caption file
 

@@ -10,8 +10,9 @@ import numpy as np
 from fewstep.data.dataset import DataError, Dataset
 from fewstep.data.hugging_face import HuggingFace
 from fewstep.data.image_folder import ImageFolder, files_under
-from fewstep.data.images import SUFFIXES, Channels, Crop
 from fewstep.data.shards import Shards
+from fewstep.pictures.decode import SUFFIXES
+from fewstep.pictures.frame import Channels, Crop
 
 Pictures = ImageFolder | Shards | HuggingFace
 
@@ -32,7 +33,7 @@ def open_pictures(
         source: a folder of images, .tar shards (a file, a folder or a pattern), or a Hugging Face data set by name or
             path, a folder of .parquet files among them. A leading ~ is the home directory.
         size: pixels a side.
-        channels, flip, crop: how an image is brought to size; see `fewstep.data.images.Frame`.
+        channels, flip, crop: how an image is brought to size; see `fewstep.pictures.decode.Frame`.
         split: of a Hugging Face data set, or of a folder of images that has splits.
         caption_column: the column that holds the captions, of a folder's metadata or a Hugging Face data set.
         config: the name of a configuration of a Hugging Face data set.

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from array_api_compat import device
 
 from fewstep.core.arrays import Array, like, namespace
-from fewstep.core.codecs import Codec
 from fewstep.core.levels import Level
+from fewstep.models.codecs import Codec
 
 Projection = Callable[[Array], Array]
 """P: data [b, ...] to data; linear, symmetric, P·P = P."""

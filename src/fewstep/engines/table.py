@@ -19,7 +19,7 @@ from typing import Any
 from fewstep.engines.machine import cores
 from fewstep.engines.registry import ENGINES
 from fewstep.models.saved import SavedModel
-from fewstep.provenance import installed
+from fewstep.pictures import installed
 
 log = logging.getLogger(__name__)
 

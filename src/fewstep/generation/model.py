@@ -18,17 +18,18 @@ from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Estimator, Network, Parameterised, UnsupportedTarget, require_targets
 from fewstep.core.randomness import Noise, NoiseBetween
 from fewstep.editing import Constrained, Fitted, grid_from
+from fewstep.editing.errors import RequestError
+from fewstep.editing.framing import Framed, framed
 from fewstep.engines import table
 from fewstep.engines.registry import open_network
-from fewstep.generation.errors import RequestError
-from fewstep.generation.framing import Framed, framed
-from fewstep.generation.images import GeneratedImage, from_image, on_background, to_image
-from fewstep.generation.plan import Counted, Plan, Progress
+from fewstep.generation.planning import Counted, Plan, Progress
 from fewstep.generation.request import MAX_GUIDANCE, Request
 from fewstep.models.conditioning import between
 from fewstep.models.saved import SavedModel, find
 from fewstep.models.text import PromptReport
-from fewstep.provenance import Record, image_hash, installed
+from fewstep.pictures import Record, image_hash, installed
+from fewstep.pictures.generated import GeneratedImage
+from fewstep.pictures.pixels import from_image, on_background, to_image
 from fewstep.samplers import SAMPLERS
 from fewstep.samplers.consistency import NoiseSource
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from fewstep.core.randomness import MAX_SEED
-from fewstep.generation.edits import Edit
-from fewstep.generation.errors import RequestError
-from fewstep.generation.plan import Way
+from fewstep.editing.edits import Edit
+from fewstep.editing.errors import RequestError
+from fewstep.generation.planning import Way
 from fewstep.models.text import PromptError, check_prompt
 
 MAX_STEPS = 1000
@@ -47,7 +47,7 @@ class Request:
         background: "transparent", "white", "black" or "#rrggbb".
         label: a class, for models with classes.
         control: a control image (Pillow) for models that take one; the paper of an opaque drawing is taken as
-            transparent by models that draw transparent pictures (`fewstep.generation.images.from_image`).
+            transparent by models that draw transparent pictures (`fewstep.pictures.pixels.from_image`).
         control_strength: how strongly the control image steers, 0 … 4: a guidance scale (2207.12598) on it. 0 leaves
             it out, 1 is as the model was trained, more exaggerates; any other than these two costs two evaluations.
         control_frame: whether a sketch is shown to the model as large and central as things stood in training,

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 
-from fewstep.core.codecs import SpaceToDepth
 from fewstep.core.parameterisations import Clipped, Edm, Targets
 from fewstep.engines.export import export_onnx
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel
+from fewstep.models.saved import ModelSpec, SavedModel
 from fewstep.models.writing import write
 from fewstep.networks.unet2d import UNet2D, UNet2DConfig
+from fewstep.pictures.pixels import PixelFormat
 
 _FORMATS: dict[int, PixelFormat] = {1: "grey", 3: "rgb"}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.codecs import Codec, SpaceToDepth
+from fewstep.models.codecs import Codec, SpaceToDepth
 from fewstep.models.text import MAX_PROMPT, table
 
 

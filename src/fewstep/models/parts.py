@@ -8,9 +8,9 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fewstep.core.codecs import Identity, SpaceToDepth
 from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.parameterisations import Clipped, Edm, Epsilon, V, Velocity
+from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 
 PARTS: dict[str, type[Any]] = {

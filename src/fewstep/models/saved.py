@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fewstep.core import grids
 from fewstep.core.levels import Level
@@ -24,7 +24,8 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError, check_types, from_plain, to_plain
 from fewstep.models.text import BUILT_IN as TEXT
 from fewstep.models.text import Captions, table
-from fewstep.provenance.plain import label
+from fewstep.pictures.pixels import CHANNELS, PixelFormat
+from fewstep.pictures.plain import label
 from fewstep.samplers import SAMPLERS
 
 FORMAT = 1
@@ -37,9 +38,6 @@ DESCRIPTION, WEIGHTS, NETWORK, CAPTIONS, RECOGNISER = (
     "captions.txt",
     "recogniser.onnx",
 )
-
-PixelFormat = Literal["rgba_premultiplied", "rgb", "grey", "points"]
-CHANNELS = {"rgba_premultiplied": 4, "rgb": 3, "grey": 1}
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from fewstep.core.arrays import like
 from fewstep.core.checks import check_above_0, check_at_least, check_choice, check_decay
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Rng, choose, uniform_weights
-from fewstep.core.distances import Distance, PseudoHuber, inverse_gap
 from fewstep.core.grids import check_range, karras
 from fewstep.core.jump import StepVariable, euler_step, heun_step
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.distances import Distance, PseudoHuber, inverse_gap
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.times import Rng, choose, uniform_weights
 
 
 @dataclass(frozen=True)

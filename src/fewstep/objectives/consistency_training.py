@@ -14,13 +14,13 @@ import torch
 
 from fewstep.core.arrays import like
 from fewstep.core.checks import check_above_0
-from fewstep.core.curricula import Clock, ct_levels, ct_target_decay, ict_levels
-from fewstep.core.densities import Rng, choose, lognormal_weights, uniform_weights
-from fewstep.core.distances import Distance, PseudoHuber, Squared, inverse_gap
 from fewstep.core.grids import check_range, karras
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock, ct_levels, ct_target_decay, ict_levels
+from fewstep.objectives.distances import Distance, PseudoHuber, Squared, inverse_gap
 from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.times import Rng, choose, lognormal_weights, uniform_weights
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from fewstep.core.arrays import divide, per_sample
 from fewstep.core.checks import check_above_0, check_at_least
-from fewstep.core.curricula import Clock, linear_warmup
-from fewstep.core.densities import Density, LogNormal, Rng
 from fewstep.core.levels import CLEAN, Trig
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock, linear_warmup
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import normalised
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
+from fewstep.objectives.times import Density, LogNormal, Rng
 
 
 class LearnedWeight(nn.Module):

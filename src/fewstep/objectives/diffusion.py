@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import torch
 
 from fewstep.core.checks import check_above_0
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Density, LogNormal, Rng
-from fewstep.core.distances import Squared
 from fewstep.core.levels import Level, Path
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.distances import Squared
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, with_dropout
+from fewstep.objectives.times import Density, LogNormal, Rng
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 
 from fewstep.core.checks import check_above_0, check_choice
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Density, LogNormal, Rng
-from fewstep.core.distances import Distance, Norm, inverse_gap
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock, EctGap
+from fewstep.objectives.distances import Distance, Norm, inverse_gap
 from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, mean_loss, noised, on_path, with_dropout
+from fewstep.objectives.times import Density, LogNormal, Rng
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ import torch
 
 from fewstep.core.arrays import per_sample
 from fewstep.core.checks import check_above_0, check_at_least, check_choice
-from fewstep.core.curricula import Clock, linear_warmup
-from fewstep.core.densities import LogitNormal, Pairs, Rng, TwoTimes
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock, linear_warmup
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import LINEAR, normalised, velocity, velocity_along
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
+from fewstep.objectives.times import LogitNormal, Pairs, Rng, TwoTimes
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Density, LogitNormal, Rng
-from fewstep.core.distances import Squared
 from fewstep.core.levels import Linear
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.distances import Squared
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised, with_dropout
+from fewstep.objectives.times import Density, LogitNormal, Rng
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from fewstep.core.arrays import Condition, like
 from fewstep.core.checks import check_share
-from fewstep.core.densities import Rng
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.times import Rng
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from fewstep.core.arrays import Condition, per_sample
 from fewstep.core.checks import check_above_0, check_at_least
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import LogitNormal, Pairs, Rng, TwoTimes
-from fewstep.core.distances import Squared
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.derivatives import Derivative, Direction
+from fewstep.objectives.distances import Squared
 from fewstep.objectives.flow_maps import LINEAR, adaptive, velocity, velocity_along
 from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
+from fewstep.objectives.times import LogitNormal, Pairs, Rng, TwoTimes
 
 
 @dataclass(frozen=True)

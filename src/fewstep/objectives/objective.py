@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.arrays import Condition, divide
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Rng
 from fewstep.core.levels import VE, Level, Path, from_ratio, place
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.times import Rng
 
 Role = Literal["student", "target"]
 

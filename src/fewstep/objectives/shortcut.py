@@ -16,13 +16,13 @@ import torch
 
 from fewstep.core.arrays import like, per_sample
 from fewstep.core.checks import check_above_0, check_at_least, check_choice, check_decay
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Halves, LogitNormal, Pairs, Rng, TwoTimes
-from fewstep.core.distances import Squared
 from fewstep.core.jump import connecting_estimate, jump
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.distances import Squared
 from fewstep.objectives.flow_maps import LINEAR, adaptive
 from fewstep.objectives.objective import COMPARED, Batch, Loss, Objective, Role, mean_loss, with_dropout
+from fewstep.objectives.times import Halves, LogitNormal, Pairs, Rng, TwoTimes
 
 
 def soflow_gap(clock: Clock, start: float = 0.1, end: float = 0.002) -> float:

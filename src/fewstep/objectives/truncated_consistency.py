@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import torch
 
 from fewstep.core.checks import check_above_0
-from fewstep.core.curricula import Clock, EctGap
-from fewstep.core.densities import Density, LogStudentT, Rng
-from fewstep.core.distances import Distance, PseudoHuber
 from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock, EctGap
+from fewstep.objectives.distances import Distance, PseudoHuber
 from fewstep.objectives.objective import (
     COMPARED,
     Batch,
@@ -28,6 +27,7 @@ from fewstep.objectives.objective import (
     on_path,
     with_dropout,
 )
+from fewstep.objectives.times import Density, LogStudentT, Rng
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,20 @@ from torch import nn
 
 from fewstep.core.arrays import Condition
 from fewstep.core.checks import check_at_least
-from fewstep.core.distances import inverse_gap
 from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised, Targets
 from fewstep.core.randomness import Noise
 from fewstep.engines.export import export_onnx
-from fewstep.generation.images import to_image
 from fewstep.models import writing
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import to_plain
-from fewstep.models.saved import ModelSpec, PixelFormat, SavedModel, find, read
+from fewstep.models.saved import ModelSpec, SavedModel, find, read
 from fewstep.networks.registry import describe, load_weights
 from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
+from fewstep.objectives.distances import inverse_gap
+from fewstep.pictures.pixels import PixelFormat, to_image
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
 from fewstep.training.calling import AtPrecision, Precision

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewstep.core.grids import karras
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.evaluation.sheets import Row, sheet
+from fewstep.pictures.sheet import Row, sheet
 from fewstep.recipes.common import SIGMA_MAX, Asked
 from fewstep.samplers import SAMPLERS
 from fewstep.training.charts import drawn

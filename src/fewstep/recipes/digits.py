@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from fewstep.core.codecs import SpaceToDepth
-from fewstep.core.curricula import EctGap
-from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data.digits import Digits
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion, EasyConsistency
+from fewstep.objectives.curricula import EctGap
+from fewstep.objectives.times import LogNormal
 from fewstep.recipes.common import Asked, Preview, check_size, frozen, initialise, lineage, resolved, save_model
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import torch
 
-from fewstep.core.codecs import SpaceToDepth
-from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.data.styles import COLOURS, STYLES
-from fewstep.evaluation.recognise import Recogniser
-from fewstep.evaluation.subjects import EmojiSubject
+from fewstep.measure.judges import Recogniser
+from fewstep.measure.subjects import EmojiSubject
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.models.text import table, words
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
+from fewstep.objectives.times import LogNormal
 from fewstep.recipes.common import (
     Asked,
     Distillation,

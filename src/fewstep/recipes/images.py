@@ -16,19 +16,20 @@ from typing import Literal
 
 import torch
 
-from fewstep.core.codecs import SpaceToDepth
-from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data import DataError, channel_statistics, open_pictures
-from fewstep.data.images import Channels, Crop
 from fewstep.data.sources import Pictures
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import WEIGHTS, ModelSpec, PixelFormat, SavedModel
+from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.models.text import table
 from fewstep.networks.registry import describe
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
+from fewstep.objectives.times import LogNormal
+from fewstep.pictures.frame import Channels, Crop
+from fewstep.pictures.pixels import PixelFormat
 from fewstep.recipes.common import (
     Asked,
     Distillation,

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from fewstep.data.emoji import Augmentation, Emoji
-from fewstep.evaluation.examine import examine
-from fewstep.evaluation.recognise import Recogniser
-from fewstep.evaluation.recogniser import RecogniserConfig, draw_pool, export_recogniser, train_recogniser
-from fewstep.evaluation.subjects import EmojiSubject
+from fewstep.measure.examine import examine
+from fewstep.measure.judges import Recogniser
+from fewstep.measure.subjects import EmojiSubject
 from fewstep.models.saved import RECOGNISER
 from fewstep.recipes.common import resolved
+from fewstep.recipes.judge import RecogniserConfig, draw_pool, export_recogniser, train_recogniser
 from fewstep.training import checkpoints
 
 log = logging.getLogger(__name__)

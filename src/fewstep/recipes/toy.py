@@ -16,19 +16,19 @@ import numpy as np
 import torch
 
 from fewstep.core.checks import check_at_least
-from fewstep.core.codecs import Identity
-from fewstep.core.densities import LogNormal
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.toys import ring
-from fewstep.evaluation.metrics import sliced_wasserstein
 from fewstep.generation.model import Model, load
-from fewstep.generation.plan import Plan
+from fewstep.generation.planning import Plan
+from fewstep.measure.metrics import sliced_wasserstein
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import ConsistencyDistillation, Diffusion
 from fewstep.objectives.objective import Objective
+from fewstep.objectives.times import LogNormal
 from fewstep.recipes.common import Asked, initialise, lineage, resolved, save_model
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.samplers import SAMPLERS

@@ -18,17 +18,17 @@ from starlette.types import ASGIApp
 
 import fewstep
 from fewstep.generation import RequestError
-from fewstep.serving.bodies import from_validation
-from fewstep.serving.errors import ApiError
-from fewstep.serving.jobs import ShuttingDown
-from fewstep.serving.live import live_router
-from fewstep.serving.mcp import mcp_server
-from fewstep.serving.metrics import CONTENT_TYPE
-from fewstep.serving.openai_images import images_router
-from fewstep.serving.pages import pages_router
-from fewstep.serving.requests import Identified
-from fewstep.serving.security import Keyed, Named
-from fewstep.serving.service import Service
+from fewstep.serving.engine.jobs import ShuttingDown
+from fewstep.serving.engine.metrics import CONTENT_TYPE
+from fewstep.serving.engine.service import Service
+from fewstep.serving.http.bodies import from_validation
+from fewstep.serving.http.errors import ApiError
+from fewstep.serving.http.live import live_router
+from fewstep.serving.http.openai_images import images_router
+from fewstep.serving.http.requests import Identified
+from fewstep.serving.http.security import Keyed, Named
+from fewstep.serving.mcp.server import mcp_server
+from fewstep.serving.studio.pages import pages_router
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from fewstep.serving.app import guarded
-from fewstep.serving.service import Service
+from fewstep.serving.engine.service import Service
 
 _GRACE = 5
 """Seconds between the end of the patience, when what still runs is told so, and the cut of its connection."""

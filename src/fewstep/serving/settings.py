@@ -19,7 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from fewstep.serving.security import read_keys
+from fewstep.serving.http.security import read_keys
 
 
 class ServeSettings(BaseSettings):

@@ -26,9 +26,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.core.checks import check_choice
-from fewstep.core.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
+from fewstep.objectives.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.objectives.objective import Batch, Loss, Objective
 from fewstep.training import checkpoints, ema, optimizers
 from fewstep.training.batches import BatchSource

@@ -1,0 +1,384 @@
+"""Editing one image: what may change, how much, and how the answer is laid back onto it.
+
+`fewstep.editing` does the mathematics; this is pictures: any size and mode in, known pixels out to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from fewstep.editing import BlockMeans, Grey, Known, Measurement, Projected, level_of
+from fewstep.editing.errors import RequestError
+from fewstep.editing.layouts import Averaged, Coloured, Layout, Plain, fitted
+from fewstep.editing.prepared import Prepared, Start
+from fewstep.editing.projections import LUMA, block_means, enlarged
+from fewstep.models.saved import ModelSpec
+from fewstep.pictures.pixels import from_image, noise_of, to_pixels
+
+OPAQUE = 128
+"""From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
+
+MAX_FIT = 8
+
+MOST_BEYOND = 2.0
+"""How far outpainting goes beyond a border, in shares of the image."""
+
+MOST_SIDE = 8192
+"""Pixels of a side of an image with its margins."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An image to go out from, instead of from noise alone. Also `Edit.beyond`, `.colorize`, `.super_resolve` and
+    `.denoise`.
+
+    Args:
+        image: Pillow's, of any size and mode. A model of another shape sees all of it, with a margin.
+        mask: which pixels may change, of the image's size: the transparent ones (as OpenAI's API has it), or, of a
+            mask that is transparent nowhere, the white ones. The others come back unchanged. None: all may change.
+        strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
+            1 with a mask (what stood there is not looked at), 0.5 without.
+        fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
+            8, two evaluations of the network each. None: with the sampler `consistency`, all noise fresh and a start
+            from noise alone 4 for outpainting and 1 where nothing else says what to draw (no prompt and no label);
+            else 0.
+        inner: of outpainting, the image without its margins, which the record names (`Edit.beyond`).
+    """
+
+    image: Image.Image
+    mask: Image.Image | None = None
+    strength: float | None = None
+    fit: int | None = None
+    inner: Image.Image | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("image", self.image), ("mask", self.mask)):
+            if not isinstance(value, Image.Image) and (value is not None or name == "image"):
+                raise RequestError(name, f"{name} must be a Pillow image, got a {type(value).__name__}")
+        if self.mask is not None and self.mask.size != self.image.size:
+            (w, h), (width, height) = self.mask.size, self.image.size
+            raise RequestError("mask", f"mask must have the image's size {width}x{height}, got {w}x{h}")
+        if self.mask is not None and self._open.getbbox() is None:
+            raise RequestError("mask", "mask leaves nothing open: what may change must be transparent, or white")
+        strength = self.strength
+        if strength is not None and (isinstance(strength, bool) or not 0 < strength <= 1):
+            raise RequestError("strength", f"strength must be above 0 and at most 1, got {strength}")
+        fit = self.fit
+        if fit is not None and (isinstance(fit, bool) or not isinstance(fit, int) or not 0 <= fit <= MAX_FIT):
+            raise RequestError("fit", f"fit must be a whole number between 0 and {MAX_FIT}, got {fit}")
+        if fit and not self.keeps:
+            raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
+
+    @classmethod
+    def beyond(
+        cls,
+        image: Image.Image,
+        *,
+        left: float = 0.0,
+        top: float = 0.0,
+        right: float = 0.0,
+        bottom: float = 0.0,
+        fit: int | None = None,
+    ) -> Edit:
+        """Outpainting: what lies beyond an image's borders may be drawn, the image is kept.
+
+        Args:
+            image: Pillow's, of any size and mode.
+            left, top, right, bottom: how far beyond, in shares of the image's width or height, 0 to 2.
+            fit: as above.
+
+        Raises:
+            RequestError: a share is out of range, or all are 0.
+        """
+        shares = {"left": left, "top": top, "right": right, "bottom": bottom}
+        for name, share in shares.items():
+            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= MOST_BEYOND:
+                raise RequestError(name, f"{name} must be between 0 and {MOST_BEYOND:g}, got {share}")
+        if not isinstance(image, Image.Image):
+            raise RequestError("image", f"image must be a Pillow image, got a {type(image).__name__}")
+        width, height = image.size
+        at = round(left * width), round(top * height)
+        size = at[0] + width + round(right * width), at[1] + height + round(bottom * height)
+        if size == image.size:
+            raise RequestError(
+                "left", "left, top, right and bottom leave nothing to draw: one must be a pixel or more"
+            )
+        if max(size) > MOST_SIDE:
+            raise RequestError(
+                "image", f"image with its margins must have sides of at most {MOST_SIDE}, got {size[0]}x{size[1]}"
+            )
+        canvas, mask = Image.new("RGBA", size), Image.new("L", size, "white")
+        canvas.paste(image.convert("RGBA"), at)
+        mask.paste("black", (*at, at[0] + width, at[1] + height))
+        return cls(canvas, mask, fit=fit, inner=image)
+
+    @classmethod
+    def colorize(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
+        """Colours for an image in grey: every pixel keeps its grey and its transparency.
+
+        Args:
+            image: Pillow's, of any size and mode; of a coloured one the grey is taken.
+            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 0.
+
+        Raises:
+            RequestError: as above; when it is planned, if the model draws no colours.
+        """
+        return _Colorized(image, strength=strength, fit=fit)
+
+    @classmethod
+    def super_resolve(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
+        """A small image at the model's size: the mean of each block of pixels is the pixel that the image has there.
+
+        Args:
+            image: Pillow's, of any mode, of at most half the model's sides.
+            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 1.
+
+        Raises:
+            RequestError: as above; when it is planned, if the image is too large for the model.
+        """
+        return _SuperResolved(image, strength=strength, fit=fit)
+
+    @classmethod
+    def denoise(cls, image: Image.Image, *, noise: float | None = None) -> Edit:
+        """An image without its noise: it goes into the model at the level that it is at, with no noise added.
+
+        Args:
+            image: Pillow's, of any size and mode.
+            noise: the standard deviation of the noise at the model's size, of pixels in [0, 1]: above 0 to 1. None
+                estimates it (`fewstep.pictures.pixels.noise_of`).
+
+        Raises:
+            RequestError: noise is out of range; when it is planned, if an estimate finds none.
+        """
+        return _Denoised(image, noise=noise)
+
+    @classmethod
+    def named(cls, name: str | None, image: Image.Image, mask: Image.Image | None = None, **choices: Any) -> Edit:
+        """The edit that a client asks for by a name of `NAMED`, or None for `Edit` itself.
+
+        Args:
+            name: "colorize", "super-resolve", "denoise", or None.
+            image, mask: of the edit.
+            choices: strength, fit, noise; None is as if left out.
+
+        Raises:
+            RequestError: there is no such edit, or it has no such choice.
+        """
+        if name is not None and name not in NAMED:
+            raise RequestError("edit", f"edit must be one of {', '.join(NAMED)}, got '{name}'")
+        make, taken = (cls, ("mask", "strength", "fit")) if name is None else NAMED[name]
+        given = {key: value for key, value in {"mask": mask, **choices}.items() if value is not None}
+        for key in given:
+            if key not in taken:
+                kind = f"the edit '{name}'" if name else "an edit other than 'denoise'"
+                raise RequestError(key, f"{kind} takes no {key}: leave it out")
+        return make(image, **given)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether something of the image is kept that could be fitted."""
+        return self.mask is not None
+
+    def _usual_fit(self, is_told: bool) -> int:
+        """Corrections if left open, where they can be."""
+        return 0 if self.mask is None else 4 if self.inner is not None else int(not is_told)
+
+    def chosen_fit(self, sampler: str, gamma: float | None, is_told: bool) -> int:
+        """`fit`, or what it is if left open.
+
+        Args:
+            sampler, gamma: of the request. Only where all noise is fresh do jumps go on from the estimate alone: kept
+                noise would be that from before the correction.
+            is_told: whether a prompt or label says what to draw.
+
+        Raises:
+            RequestError: corrections where they cannot be.
+        """
+        can_fit = sampler == "consistency" and gamma == 1
+        if self.fit and not can_fit:
+            with_gamma = "" if gamma is None else f" with gamma {gamma:g}"
+            raise RequestError(
+                "fit", f"fit needs the sampler 'consistency' with gamma 1, got '{sampler}'{with_gamma}"
+            )
+        if self.fit is not None:
+            return self.fit
+        return self._usual_fit(is_told) if can_fit and self.chosen_strength == 1 else 0
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        if self.inner is not None:
+            return "outpaint"
+        return "inpaint" if self.mask is not None else "restart"
+
+    @property
+    def chosen_strength(self) -> float:
+        """`strength`, or what it is if left open."""
+        return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.5)
+
+    steps: ClassVar[int | None] = None
+    """Jumps if left open, other than the model's."""
+
+    def prepared(self, spec: ModelSpec) -> Prepared:
+        """The edit in a model's data.
+
+        Raises:
+            RequestError: this image cannot be edited so by this model.
+        """
+        data, strength = self.data(spec), self.chosen_strength
+        start = Start(data, level_of(strength, spec.sigma_max)) if strength < 1 else None
+        settings = {"edit": self.name, "strength": strength}
+        return Prepared(self.known(data, spec), start, settings, self.layout(data, spec))
+
+    def data(self, spec: ModelSpec) -> Any:
+        """The image as a model's data, float32 [1, ...].
+
+        Without a mask a drawing on paper loses its paper, as a control image does; with one it stays as it is.
+        """
+        pixels = (from_image if self.mask is None else to_pixels)(self.image, spec.pixels, spec.pixel_format)
+        return spec.conditioning.codec.encode(pixels[None])
+
+    def known(self, data: Any, spec: ModelSpec) -> Measurement | None:
+        """What is kept of the data [1, ...], or None: with a mask, where no pixel beneath may change."""
+        if self.mask is None:
+            return None
+        _, height, width = spec.pixels
+        left, top, right, bottom = fitted(self.image.size, (width, height))
+        cells = np.zeros((height, width), dtype=np.float32)
+        shrunk = self._open.resize((right - left, bottom - top), Image.Resampling.BOX)
+        cells[top:bottom, left:right] = np.asarray(shrunk) > 0
+        pixels = np.broadcast_to(cells, (1, *spec.pixels))
+        return Known(data, spec.conditioning.codec.mask(pixels))
+
+    @cached_property
+    def _open(self) -> Image.Image:
+        """255 where a pixel may change, 0 elsewhere."""
+        assert self.mask is not None
+        alpha = self.mask.convert("RGBA").getchannel("A")
+        if np.asarray(alpha).min() < OPAQUE:
+            return alpha.point(lambda value: 255 * (value < OPAQUE))
+        return self.mask.convert("L").point(lambda grey: 255 * (grey >= OPAQUE))
+
+    @property
+    def own_size(self) -> tuple[int, int] | None:
+        """The answer's (width, height) where it is left open: the image's own where some of it is kept, else None."""
+        return None if self.mask is None else self.image.size
+
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        """How the model's picture becomes the answer."""
+        return Plain(self.image.size) if self.mask is None else Plain(self.image.size, self.image, self._open)
+
+
+@dataclass(frozen=True)
+class _Colorized(Edit):
+    """`Edit.colorize`."""
+
+    name: ClassVar[str] = "colorize"
+    keeps: ClassVar[bool] = True
+
+    @property
+    def chosen_strength(self) -> float:
+        return 1.0 if self.strength is None else float(self.strength)
+
+    def _usual_fit(self, is_told: bool) -> int:
+        return 0 if is_told else 4
+
+    def data(self, spec: ModelSpec) -> Any:
+        """Of the image in grey: its colours are not looked at."""
+        pixels = from_image(self.image, spec.pixels, spec.pixel_format)
+        if spec.pixel_format == "grey":
+            raise RequestError("edit", "the model makes grey pictures: it has no colours to give")
+        pixels[:3] = np.tensordot(np.array(LUMA, dtype=np.float32), pixels[:3], axes=1)
+        return spec.conditioning.codec.encode(pixels[None])
+
+    def known(self, data: Any, spec: ModelSpec) -> Measurement:
+        return Projected(data, Grey(spec.conditioning.codec))
+
+    @property
+    def own_size(self) -> tuple[int, int]:
+        return self.image.size
+
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        return Coloured(self.image)
+
+
+@dataclass(frozen=True)
+class _SuperResolved(Edit):
+    """`Edit.super_resolve`."""
+
+    name: ClassVar[str] = "super-resolve"
+    keeps: ClassVar[bool] = True
+
+    @property
+    def chosen_strength(self) -> float:
+        return 1.0 if self.strength is None else float(self.strength)
+
+    def _usual_fit(self, is_told: bool) -> int:
+        return 1 if is_told else 4
+
+    def factor(self, spec: ModelSpec) -> int:
+        """How much smaller than the model's the image is: the largest whole number that leaves room for all of it."""
+        (width, height), (_, high, wide) = self.image.size, spec.pixels
+        factors = range(2, math.gcd(high, wide) + 1)
+        found = [k for k in factors if high % k == wide % k == 0 and width * k <= wide and height * k <= high]
+        if not found:
+            most = f"{wide // 2}x{high // 2}, half of what the model '{spec.name}' draws"
+            raise RequestError("image", f"image must be at most {most}, to be drawn larger, got {width}x{height}")
+        return found[-1]
+
+    def data(self, spec: ModelSpec) -> Any:
+        """Each pixel as a block."""
+        factor = self.factor(spec)
+        channels, high, wide = spec.pixels
+        pixels = from_image(self.image, (channels, high // factor, wide // factor), spec.pixel_format)
+        return spec.conditioning.codec.encode(enlarged(pixels[None], factor))
+
+    def known(self, data: Any, spec: ModelSpec) -> Measurement:
+        return Projected(data, BlockMeans(spec.conditioning.codec, self.factor(spec)))
+
+    def layout(self, data: Any, spec: ModelSpec) -> Layout:
+        (pixels,) = block_means(spec.conditioning.codec.decode(data), self.factor(spec))
+        return Averaged(self.image.size, pixels, spec.pixel_format)
+
+
+@dataclass(frozen=True)
+class _Denoised(Edit):
+    """`Edit.denoise`."""
+
+    noise: float | None = None
+    name: ClassVar[str] = "denoise"
+    steps: ClassVar[int | None] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        noise = self.noise
+        if noise is not None and (isinstance(noise, bool) or not 0 < noise <= 1):
+            raise RequestError("noise", f"noise must be above 0 and at most 1, got {noise}")
+
+    def prepared(self, spec: ModelSpec) -> Prepared:
+        """White noise of pixels is white in each channel of the data; channels of several gains take their root mean
+        square."""
+        pixels = from_image(self.image, spec.pixels, spec.pixel_format)
+        noise = noise_of(pixels) if self.noise is None else float(self.noise)
+        if noise <= 0:
+            raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
+        codec = spec.conditioning.codec
+        gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
+        start = Start(codec.encode(pixels[None]), noise * gain, fresh=False)
+        settings = {"edit": self.name, "noise": round(noise, 6)}
+        return Prepared(None, start, settings, self.layout(start.data, spec))
+
+
+NAMED: Mapping[str, tuple[Callable[..., Edit], tuple[str, ...]]] = {
+    "colorize": (Edit.colorize, ("strength", "fit")),
+    "super-resolve": (Edit.super_resolve, ("strength", "fit")),
+    "denoise": (Edit.denoise, ("noise",)),
+}
+"""Edits that a client asks for by name, and their choices."""

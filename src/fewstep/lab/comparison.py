@@ -1,0 +1,223 @@
+"""Quality against evaluations: methods trained alike are sampled in every way they allow, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fewstep.core import grids
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Targets
+from fewstep.core.randomness import derive
+from fewstep.lab.method_rows import MethodRow
+from fewstep.lab.methods import METHODS, Trained, costs, train_method
+from fewstep.lab.worlds import SIGMA_MIN, WORLDS, Plane, World
+from fewstep.measure.levels import best_levels
+from fewstep.recipes.common import SIGMA_MAX
+from fewstep.samplers import SAMPLERS
+from fewstep.training.loop import TrainingDiverged
+
+BUDGETS = {"mixture": 3_000_000, "digits": 100_000, "emoji": 120_000}
+"""Network evaluations of one training, by data: all methods and three seeds take hours on two cores."""
+
+SHORT = {"mixture": 300_000, "digits": 10_000}
+"""The same for a look at all of them in five minutes on two cores, with `SHORT_SAMPLES` samples."""
+
+SHORT_SAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of sampling.
+
+    Args:
+        sampler: its name.
+        steps: of it.
+    """
+
+    sampler: str
+    steps: int
+
+    @property
+    def evaluations(self) -> int:
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    @property
+    def is_deterministic(self) -> bool:
+        return self.steps == 1 or not SAMPLERS[self.sampler].gamma
+
+
+def ways_of(method: str, targets: Targets) -> list[Way]:
+    """How a method's network is sampled: solvers at some 8, 20 and 40 evaluations, consistency and flow maps at 1, 2
+    and 4."""
+    if targets is Targets.SAME:
+        if method == "flow_matching":
+            return [Way("euler", steps) for steps in (8, 20, 40)]
+        return [Way(name, steps) for name, all_steps in SOLVERS.items() for steps in all_steps]
+    consistency = [Way("consistency", steps) for steps in (1, 2, 4)]
+    return consistency + ([Way("flow_map", steps) for steps in (2, 4)] if targets is Targets.ANY else [])
+
+
+SOLVERS = {"heun": (4, 10, 20), "dpm_solver": (8, 20, 40)}
+
+
+@torch.no_grad()
+def sampled(
+    trained: Trained, world: World, way: Way, levels: Level, samples: int, seed: int, chunk: int = 10_000
+) -> tuple[Tensor, Tensor]:
+    """The noise that was begun with and the samples made of it, both [samples, …] on the CPU."""
+    device = next(trained.network.parameters()).device
+    cond = world.conditions(samples)
+
+    def fresh(draw: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive("bench", seed, draw))
+        return torch.randn((samples, *world.shape), generator=generator)
+
+    ends = []
+    for begin in range(0, samples, chunk):
+        rows = slice(begin, begin + chunk)
+        here = {name: values[rows].to(device) for name, values in cond.items()}
+        x = fresh(0)[rows].to(device) * float(levels.sigma[0])
+        extra = {"noise": partial(_rows, fresh, rows)} if SAMPLERS[way.sampler].gamma is not None else {}
+        *_, last = SAMPLERS[way.sampler].run(trained.estimator, x, levels.like(x), here, **extra)
+        ends.append(last.x.cpu())
+    return fresh(0), torch.cat(ends)
+
+
+def _rows(fresh: Callable[[int], Tensor], rows: slice, draw: int) -> Tensor:
+    return fresh(draw)[rows]
+
+
+def levels_for(trained: Trained, world: World, way: Way, samples: int) -> Level:
+    """The levels of a way: a Karras grid for solvers, else the best ones for this network, searched with noise of its
+    own."""
+    if trained.targets is Targets.SAME:
+        return grids.karras(way.steps, SIGMA_MIN, SIGMA_MAX)
+    if way.steps == 1:
+        return grids.from_ratios((SIGMA_MAX,))
+
+    def score(ratios: tuple[float, ...]) -> float:
+        return world.error(sampled(trained, world, way, grids.from_ratios(ratios), samples, seed=-1)[1])
+
+    tries = 12 // (way.steps - 1)  # of each level: two steps have but one, and two valleys along it
+    return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
+
+
+def compare(
+    budgets: Mapping[str, int],
+    methods: Sequence[str],
+    seeds: Iterable[int],
+    device: torch.device,
+    samples: int | None = None,
+    known: Sequence[MethodRow] = (),
+    say: Callable[[str], None] = lambda text: None,
+    worlds: Mapping[str, World] = WORLDS,
+) -> Iterator[list[MethodRow]]:
+    """Train and sample each method on each data, for each seed.
+
+    Args:
+        budgets: names of `WORLDS`, and the network evaluations of each training there.
+        methods: names of `METHODS`; what they start from is trained too.
+        seeds: of data and noise.
+        device: where.
+        samples: to measure with; None for each world's own number.
+        known: rows that need not be made again.
+        say: told what happens.
+        worlds: the data by name.
+
+    Returns:
+        The rows of one method and seed at a time; none for one that diverges, which is said.
+
+    Raises:
+        ValueError: an unknown name, or nothing to do.
+    """
+    check_names("data", list(budgets), worlds)
+    check_names("methods", methods, METHODS)
+    for name in budgets:
+        worlds[name].check()
+    for name, budget in budgets.items():
+        for seed in seeds:
+            yield from _seed(
+                Task(worlds[name], budget, seed, device, samples or worlds[name].samples), methods, known, say
+            )
+
+
+def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
+    """Raise ValueError unless there are names, all of them known."""
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where methods are compared, and with what."""
+
+    world: World
+    budget: int
+    seed: int
+    device: torch.device
+    samples: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.world.name}, seed {self.seed}"
+
+    def is_in(self, row: MethodRow) -> bool:
+        return row.place == (self.world.name, self.budget, self.samples) and self.seed in row.seeds
+
+
+def _seed(
+    task: Task, methods: Sequence[str], known: Sequence[MethodRow], say: Callable[[str], None]
+) -> Iterator[list[MethodRow]]:
+    wanted = set(methods) - {row.method for row in known if task.is_in(row)}
+    cost = costs(_needed(wanted), task.world, task.device)
+    done: dict[str, Trained] = {}
+    for name in cost:
+        method = METHODS[name]
+        if method.start and method.start not in done:
+            say(f"{task.name}: {name} has nothing to start from")
+            continue
+        try:
+            done[name] = train_method(method, task.world, task.budget, cost[name], task.seed, done.get(method.start))
+        except TrainingDiverged as stopped:
+            say(f"{task.name}: {name} diverged: {stopped}")
+            continue
+        if name in wanted:
+            yield [_measured(task, name, way, done[name], say) for way in ways_of(name, done[name].targets)]
+
+
+def _measured(task: Task, name: str, way: Way, trained: Trained, say: Callable[[str], None]) -> MethodRow:
+    world, count = task.world, task.samples
+    levels = levels_for(trained, world, way, max(round(count * world.search_share), 2))
+    noise, drawn = sampled(trained, world, way, levels, count, task.seed)
+    error = world.error(drawn)
+    say(f"{task.name}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
+    return MethodRow(
+        method=name,
+        data=world.name,
+        sampler=way.sampler,
+        steps=way.steps,
+        evaluations=way.evaluations,
+        levels=tuple(levels.ratio[:-1].tolist()),
+        seeds=(task.seed,),
+        errors=(error,),
+        samples=count,
+        to_flow=world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None,
+        measure=world.error_name,
+        budget=task.budget,
+        images=trained.images,
+        training=trained.evaluations,
+        training_with_start=trained.evaluations + trained.before,
+    )
+
+
+def _needed(methods: Collection[str]) -> set[str]:
+    """These methods and all that they start from."""
+    needed = set(methods)
+    while more := {METHODS[name].start for name in needed} - needed - {""}:
+        needed |= more
+    return needed

@@ -1,0 +1,272 @@
+"""Where methods are compared: data with a small network, how it is trained, and how far samples are from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewstep.core.arrays import Condition
+from fewstep.core.levels import PURE_NOISE, Level
+from fewstep.core.randomness import derive
+from fewstep.data.dataset import Dataset
+from fewstep.data.digits import Digits
+from fewstep.data.toys import Mixture, ring
+from fewstep.lab.exact import Exact
+from fewstep.measure.judges import Recogniser
+from fewstep.measure.metrics import frechet_distance, projected
+from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, Subject
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.saved import find
+from fewstep.networks.mlp import MLP, MLPConfig
+from fewstep.objectives import Batch
+from fewstep.objectives.times import Density, LogNormal
+from fewstep.recipes.digits import DigitsRecipe
+from fewstep.recipes.emoji import EmojiRecipe
+from fewstep.training.batches import BatchSource, DatasetBatches, tensors
+from fewstep.training.calling import Precision
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import TrainingConfig
+from fewstep.training.optimizers import OptimizerConfig
+
+SIGMA_DATA = 0.5
+
+SIGMA_MIN = 0.01
+"""The σ/α before clean, of solvers and of the grid that is distilled on."""
+
+REFERENCES = 6  # samples of the data: the distance between just two is off by a third
+
+
+class World(Protocol):
+    """One kind of data to compare methods on.
+
+    `density` is of the noise levels of training, `precision` that of training and sampling, `error_name` what `error`
+    measures, `samples` how many it takes and `search_share` the share of them that levels are searched with.
+    """
+
+    name: str
+    error_name: str
+    samples: int
+    search_share: float
+    precision: Precision
+
+    @property
+    def density(self) -> Density: ...
+
+    def check(self) -> None:
+        """Raise for what is missing (packages, fonts, a judge) before any training."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, as the network sees it."""
+        ...
+
+    def network(self) -> nn.Module:
+        """A fresh network, the same each time."""
+        ...
+
+    def batches(self, seed: int) -> BatchSource: ...
+
+    def training(self, images: int, seed: int) -> TrainingConfig: ...
+
+    def conditions(self, samples: int) -> Condition:
+        """What samples are asked to show."""
+        ...
+
+    def error(self, samples: Tensor) -> float:
+        """How far samples [n, …] of `conditions(n)` are from the data; 0 where nothing tells them from it."""
+        ...
+
+
+def _training(images: int, seed: int, batch: int, lr: float, precision: Precision) -> TrainingConfig:
+    return TrainingConfig(
+        images=images,
+        batch=batch,
+        seed=seed,
+        precision=precision,
+        optimizer=OptimizerConfig(kind="adamw", lr=lr, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=0,
+        log_every=0,
+        keep=1,
+    )
+
+
+@dataclass(frozen=True)
+class MixtureBatches:
+    """Points of a mixture, a batch at a time."""
+
+    mixture: Mixture
+    seed: int
+
+    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        for step in range(first, last):
+            rng = np.random.Generator(np.random.Philox(derive("points", self.seed, step, rank)))
+            yield Batch(torch.from_numpy(self.mixture.sample(batch, rng)))
+
+
+@dataclass
+class Plane:
+    """Eight Gaussians in a ring, by a perceptron.
+
+    The error is the sliced Wasserstein distance to samples of the data, less what is between two of these.
+    """
+
+    samples: int = 100_000
+    name: str = "mixture"
+    error_name: str = "excess sliced Wasserstein distance"
+    search_share: float = 0.5
+    precision: Precision = "float32"
+    density: Density = field(default_factory=lambda: LogNormal(-0.4, 1.8))
+    _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
+
+    def check(self) -> None:
+        """Nothing can be missing."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2,)
+
+    def network(self) -> nn.Module:
+        torch.manual_seed(0)
+        return MLP(MLPConfig())
+
+    def batches(self, seed: int) -> BatchSource:
+        return MixtureBatches(ring(), seed)
+
+    def training(self, images: int, seed: int) -> TrainingConfig:
+        return _training(images, seed, 512, 1e-3, self.precision)
+
+    def conditions(self, samples: int) -> Condition:
+        return {}
+
+    def error(self, samples: Tensor) -> float:
+        ours, (real, floor) = projected(samples.numpy()), self._real(len(samples))
+        return float(np.mean([np.abs(ours - theirs).mean() for theirs in real])) - floor
+
+    def _real(self, count: int) -> tuple[list[Any], float]:
+        """Some samples of the data, projected, and the mean distance between two of them."""
+        if count not in self._known:
+            rng = np.random.default_rng(0)
+            real = [projected(ring().sample(count, rng)) for _ in range(REFERENCES)]
+            floor = float(np.mean([np.abs(one - other).mean() for one, other in combinations(real, 2)]))
+            self._known[count] = real, floor
+        return self._known[count]
+
+    def distance_to_flow(self, noise: Tensor, samples: Tensor, most: int = 2000) -> float:
+        """The root mean square distance, per coordinate, of samples to where the exact flow takes their noise."""
+        start = noise[:most].double().numpy()
+        ends = Exact(ring()).flow(
+            start, PURE_NOISE.batch(len(start)), Level(np.ones(len(start)), np.zeros(len(start)))
+        )
+        return float(np.sqrt(np.mean((samples[:most].numpy() - ends) ** 2)))
+
+
+@dataclass
+class Pictures:
+    """Pictures by a small U-Net.
+
+    The error is the Fréchet distance to real ones in the features of their judge, less what is between these and as
+    many others.
+
+    Args:
+        name: "digits" or "emoji".
+        samples: pictures that are judged.
+    """
+
+    name: str
+    samples: int
+    error_name: str = "excess Fréchet distance"
+    search_share: float = 0.1
+    precision: Precision = "bf16"
+    _floors: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def _recipe(self) -> DigitsRecipe | EmojiRecipe:
+        if self.name == "digits":
+            return DigitsRecipe()
+        return replace(EmojiRecipe(), widths=(32, 32, 64), canvas=(0, 16, 32), text_width=64)
+
+    @property
+    def density(self) -> Density:
+        return self._recipe.density
+
+    @cached_property
+    def _conditioning(self) -> Conditioning:
+        recipe = self._recipe
+        return recipe.conditioning if isinstance(recipe, DigitsRecipe) else recipe.conditioning(distilled=False)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        recipe = self._recipe
+        return Digits(recipe.size) if isinstance(recipe, DigitsRecipe) else recipe.dataset
+
+    def check(self) -> None:
+        self.conditions(1)
+        _ = self._subject
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._conditioning.codec.shape(self._recipe.pixels))
+
+    def network(self) -> nn.Module:
+        recipe = self._recipe
+        return recipe.network() if isinstance(recipe, DigitsRecipe) else recipe.network(distilled=False)
+
+    def batches(self, seed: int) -> BatchSource:
+        return DatasetBatches(self._dataset, self._conditioning, seed, drop=0.0)
+
+    def training(self, images: int, seed: int) -> TrainingConfig:
+        return _training(images, seed, 32, 1e-3, self.precision)
+
+    @cached_property
+    def _subject(self) -> Subject:
+        recipe = self._recipe
+        if isinstance(recipe, DigitsRecipe):
+            return DigitsSubject(recipe.size)
+        return EmojiSubject(recipe.dataset, Recogniser(find("emoji").recogniser))
+
+    def conditions(self, samples: int) -> Condition:
+        asks = self._subject.asks(samples, 0)
+        arrays: Mapping[str, Any] = self._conditioning.arrays(
+            prompts=[ask.prompt for ask in asks],
+            labels=[ask.label for ask in asks] if self._conditioning.classes else None,
+            controls=[None] * len(asks),
+            pixels=self._recipe.pixels,
+        )
+        return tensors(arrays)
+
+    @cached_property
+    def _features(self) -> Any:
+        asks = self._subject.asks(self.samples, 0)
+        return np.concatenate([self._real(asks, draw) for draw in (1, 2)])
+
+    def _real(self, asks: Sequence[Ask], draw: int) -> Any:
+        return self._subject.judge(self._subject.real(asks, draw)).features
+
+    def _floor(self, count: int) -> float:
+        """The mean distance of `count` other real pictures: it grows as they get fewer."""
+        if count not in self._floors:
+            asks = self._subject.asks(count, 0)
+            others = [frechet_distance(self._real(asks, draw), self._features) for draw in (3, 4, 5)]
+            self._floors[count] = float(np.mean(others))
+        return self._floors[count]
+
+    def error(self, samples: Tensor) -> float:
+        pixels = self._conditioning.codec.decode(samples.numpy())
+        return frechet_distance(self._subject.judge(pixels).features, self._features) - self._floor(len(samples))
+
+
+WORLDS: dict[str, World] = {
+    "mixture": Plane(),
+    "digits": Pictures("digits", 2000),
+    "emoji": Pictures("emoji", 1000),
+}
+"""The data by name."""

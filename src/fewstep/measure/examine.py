@@ -1,0 +1,68 @@
+"""Try the judge itself on real pictures that it was not trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fewstep.data.styles import COLOURS
+from fewstep.measure.subjects import Ask, EmojiSubject, answered
+
+
+def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, Any]:
+    """A recogniser's accuracies on moved real glyphs, JSON values.
+
+    Args:
+        subject: the glyphs and the recogniser.
+        draws: pictures of each glyph.
+        most: how many confusions to list.
+
+    Returns:
+        Of plain pictures: `glyph`, the share named right, `no_colour` and `no_style`, the shares without a false
+        word, and `confusions`, the most frequent. Of pictures in one colour each: `glyph_in_colour`, `colour`;
+        in one style each: `style`, and by style `style_by_style` and `glyph_in_style`.
+    """
+    plain = subject.asks(len(subject.dataset), seed=0)
+    wrong: Counter[tuple[str, str]] = Counter()
+    right = no_colour = no_style = total = 0
+    for draw in range(draws):
+        verdict = subject.judge(subject.real(plain, _unseen(draw)))
+        correct = answered(plain, verdict)
+        wrong.update((a.name, n) for a, n, ok in zip(plain, verdict.names, correct, strict=True) if not ok)
+        right, total = right + int(correct.sum()), total + len(plain)
+        no_colour += sum(word == "" for word in verdict.words["colour"])
+        no_style += sum(word == "" for word in verdict.words["style"])
+    coloured = [Ask(a.index, a.name, colour=list(COLOURS)[i % len(COLOURS)]) for i, a in enumerate(plain)]
+    seen = subject.judge(subject.real(coloured, _unseen(draws)))
+    figures: dict[str, Any] = {
+        "glyph": right / total,
+        "pictures": total,
+        "no_colour": no_colour / total,
+        "no_style": no_style / total,
+        "glyph_in_colour": _share(a.name == n for a, n in zip(coloured, seen.names, strict=True)),
+        "colour": _share(a.colour == c for a, c in zip(coloured, seen.words["colour"], strict=True)),
+    }
+    by_style, styles_right = {}, {}
+    for position, style in enumerate(subject.dataset.styles):
+        styled = [Ask(a.index, a.name, style=style) for a in plain]
+        seen = subject.judge(subject.real(styled, _unseen(draws + 1 + position)))
+        by_style[style] = _share(a.name == n for a, n in zip(styled, seen.names, strict=True))
+        styles_right[style] = _share(s == style for s in seen.words["style"])
+    confusions = [{"glyph": a, "taken_for": b, "times": count} for (a, b), count in wrong.most_common(most)]
+    return {
+        **figures,
+        "style": sum(styles_right.values()) / len(styles_right),
+        "style_by_style": styles_right,
+        "glyph_in_style": by_style,
+        "confusions": confusions,
+    }
+
+
+def _unseen(draw: int) -> int:
+    """A draw that neither the reference nor the rows of an evaluation use."""
+    return 1000 + draw
+
+
+def _share(right: Any) -> float:
+    values = [bool(value) for value in right]
+    return sum(values) / len(values)

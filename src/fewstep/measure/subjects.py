@@ -1,0 +1,252 @@
+"""What a model is asked, what real answers look like, and who judges: one `Subject` for each kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fewstep.core.randomness import derive
+from fewstep.data.dataset import DataError
+from fewstep.data.emoji import SIZES, Augmentation, Emoji, clamp
+from fewstep.data.styles import COLOURS, STYLES, recolour, styles_of
+from fewstep.generation.model import Model
+from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict
+
+Kind = Literal["colour", "style"]
+GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request and the answer to it.
+
+    Args:
+        index: which class or glyph.
+        name: what the picture must be recognised as.
+        prompt: the text, "" for a model without text.
+        label: the class, for a model with classes.
+        colour, style: the words it must be recognised with, "" where any will do.
+    """
+
+    index: int
+    name: str
+    prompt: str = ""
+    label: int | None = None
+    colour: str = ""
+    style: str = ""
+
+
+def answered(asks: Sequence[Ask], verdict: Verdict) -> Any:
+    """Which pictures answer what was asked: bool [len(asks)]."""
+    none = ("",) * len(asks)
+    colours, styles = verdict.words.get("colour", none), verdict.words.get("style", none)
+    return np.array(
+        [
+            name == ask.name and ask.colour in ("", colour) and ask.style in ("", style)
+            for ask, name, colour, style in zip(asks, verdict.names, colours, styles, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+class Subject(Protocol):
+    """A data set as an examination."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def judge(self) -> Judge: ...
+
+    def asks(self, n: int, seed: int) -> list[Ask]:
+        """Plain requests, evenly over everything that can be asked."""
+        ...
+
+    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
+        """Requests for combinations that training never showed; [] where there are none."""
+        ...
+
+    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+        """Real pictures [n, c, h, w] that answer; each draw gives others, draw 0 ones the judge never saw."""
+        ...
+
+
+def evenly(size: int, n: int, seed: int) -> list[int]:
+    """n of `size` things in random order, each again only after all others."""
+    rng = np.random.Generator(np.random.Philox(derive("evenly", seed)))
+    rounds = [rng.permutation(size) for _ in range(-(-n // size))]
+    return [int(i) for i in np.concatenate(rounds)[:n]] if n else []
+
+
+def emoji_picture(
+    dataset: Emoji, index: int, rng: np.random.Generator, colour: str | None = None, style: str | None = None
+) -> Any:
+    """A glyph [4, h, w] in these words: what `Emoji.example` draws when it draws them without a sketch."""
+    image = dataset.pose(index, rng)
+    if colour:
+        image = recolour(image, colour)
+    if style:
+        image = STYLES[style](image)
+    return clamp(image)
+
+
+@dataclass(frozen=True)
+class EmojiSubject:
+    """Emoji, judged by a recogniser.
+
+    Args:
+        dataset: the emoji that the model was trained on.
+        recogniser: who judges.
+
+    Raises:
+        RecogniserError: the recogniser knows other emoji, or another size.
+    """
+
+    dataset: Emoji
+    recogniser: Recogniser
+    name: str = "emoji"
+
+    def __post_init__(self) -> None:
+        if self.recogniser.shape != self.dataset.shape:
+            raise RecogniserError(f"the recogniser judges {self.recogniser.shape}, the data are {self.dataset.shape}")
+        unknown = sorted(set(self.dataset.captions) - set(self.recogniser.names))
+        if unknown:
+            raise RecogniserError(
+                f"the recogniser does not know {len(unknown)} of {len(self.dataset)} emoji, such as '{unknown[0]}'"
+            )
+
+    @property
+    def judge(self) -> Judge:
+        return self.recogniser
+
+    def asks(self, n: int, seed: int) -> list[Ask]:
+        return [Ask(i, self.dataset.captions[i], self.dataset.caption(i)) for i in evenly(len(self.dataset), n, seed)]
+
+    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
+        """At most one combination for each glyph, over as many words as there are."""
+        asks: list[Ask] = []
+        for i in evenly(len(self.dataset), len(self.dataset), derive("held out", kind, seed)):
+            name = self.dataset.captions[i]
+            if kind == "colour" and set(name.split()) & set(COLOURS):
+                continue  # "red" instead of the "green" of a green apple is another glyph's caption
+            known = self.dataset.styles if kind == "style" else COLOURS
+            words = [word for word in known if self.dataset.is_held_out(i, word)]
+            if words and len(asks) < n:
+                word = words[derive(kind, seed, i) % len(words)]
+                colour, style = (word, "") if kind == "colour" else ("", word)
+                asks.append(Ask(i, name, self.dataset.caption(i, colour, style), colour=colour, style=style))
+        return asks
+
+    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+        return np.stack(
+            [emoji_picture(self.dataset, a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(asks)]
+        )
+
+
+def _rng(draw: int, position: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(derive("evaluation", draw, position)))
+
+
+@dataclass(frozen=True)
+class DigitsSubject:
+    """Handwritten digits, judged by a support vector machine trained on the real ones; needs scikit-learn.
+
+    Args:
+        size: pixels a side.
+    """
+
+    size: int
+    name: str = "digits"
+
+    @cached_property
+    def _data(self) -> dict[str, tuple[Any, Any]]:
+        """Pixels and labels of both splits."""
+        from fewstep.data.digits import Digits
+
+        nothing = np.random.Generator(np.random.Philox(0))
+        splits: dict[str, tuple[Any, Any]] = {}
+        for split in ("train", "test"):
+            digits = Digits(self.size, "train" if split == "train" else "test")
+            examples = [digits.example(i, nothing) for i in range(len(digits))]
+            splits[split] = np.stack([e.data for e in examples]), np.array([e.label for e in examples])
+        return splits
+
+    @cached_property
+    def judge(self) -> Judge:
+        return _DigitsJudge(*self._data["train"])
+
+    def asks(self, n: int, seed: int) -> list[Ask]:
+        from fewstep.data.digits import NAMES
+
+        return [Ask(i, NAMES[i], label=i) for i in evenly(len(NAMES), n, seed)]
+
+    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
+        return []
+
+    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+        pixels, labels = self._data["train" if draw else "test"]
+        chosen = []
+        for position, ask in enumerate(asks):
+            same = np.flatnonzero(labels == ask.index)
+            chosen.append(same[derive("digit", draw, position) % len(same)])
+        return pixels[chosen]
+
+
+class _DigitsJudge:
+    """Principal components as features, a support vector machine to classify; train pixels [n, 1, h, w]."""
+
+    def __init__(self, pixels: Any, labels: Any, components: int = 32) -> None:
+        try:
+            from sklearn.decomposition import PCA
+            from sklearn.svm import SVC
+        except ImportError as error:
+            raise DataError("judging digits needs scikit-learn: pip install 'fewstep[train]'") from error
+        flat = pixels.reshape(len(pixels), -1)
+        self._components = PCA(components, random_state=0).fit(flat)
+        self._machine = SVC(C=10.0).fit(flat, labels)
+
+    def __call__(self, pixels: Any) -> Verdict:
+        from fewstep.data.digits import NAMES
+
+        flat = np.asarray(pixels, dtype=np.float32).reshape(len(pixels), -1).clip(0, 1)
+        names = tuple(NAMES[int(label)] for label in self._machine.predict(flat))
+        return Verdict(self._components.transform(flat), names)
+
+
+def subject_for(model: Model, recogniser: Path | None = None, threads: int | None = None) -> Subject:
+    """The examination that fits a model: of what it was trained on, not of what merely has the same shape.
+
+    Args:
+        model: a text-to-emoji model, whose captions are the emoji's, or one of digits by class, by its recipe's name.
+        recogniser: for emoji, who judges; None for the one in the model's directory.
+        threads: the judge's for one operation; None for one a core.
+
+    Raises:
+        RecogniserError: there is no recogniser, or it knows other emoji.
+        DataError: the data are missing; the message names the package.
+        ValueError: no examination fits this model.
+    """
+    spec = model.spec
+    captions = model.saved.captions
+    if spec.pixel_format == "rgba_premultiplied" and captions is not None and spec.pixels[-1] in SIZES:
+        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=styles_of(spec.recipe))
+        if set(captions.captions) == set(dataset.captions):
+            return EmojiSubject(dataset, Recogniser(recogniser or model.saved.recogniser, threads))
+    if spec.pixel_format == "grey" and spec.conditioning.classes == 10 and spec.recipe.get("name") == "digits":
+        return DigitsSubject(spec.pixels[-1])
+    raise ValueError(
+        f"the model '{model.name}' cannot be evaluated: there are judges for emoji from text and digits by class, "
+        f"it makes {spec.pixel_format} {spec.pixels} and was trained on other data"
+    )
+
+
+def _geometry(recipe: Any) -> Augmentation:
+    """How far and how often the glyphs were moved in the model's own training, as its recipe says; else the usual."""
+    said = dict(dict(recipe.get("settings") or {}).get("augmentation") or {})
+    known = {name: float(said[name]) for name in ("shift", "turn", "shrink", "still") if name in said}
+    return replace(GEOMETRY, **known)

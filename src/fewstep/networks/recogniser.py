@@ -1,0 +1,67 @@
+"""The judge of emoji: a small convolutional network with three heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm, SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.norm(self.conv(x)))
+
+
+class RecogniserNetwork(nn.Module):
+    """Premultiplied RGBA [b, 4, h, w], h and w divisible by 8, to features [b, f] and three sets of logits.
+
+    Args:
+        glyphs, colours, styles: how many of each; colours and styles have a class more, for none.
+        widths: channels at a half, a quarter and an eighth of the side.
+        features: numbers in the feature vector.
+    """
+
+    def __init__(
+        self,
+        glyphs: int,
+        colours: int,
+        styles: int,
+        widths: tuple[int, int, int] = (40, 80, 128),
+        features: int = 128,
+    ) -> None:
+        super().__init__()
+        half, quarter, eighth = widths
+        self.stem = ConvNorm(4, half, kernel=6, stride=2)
+        self.stages = nn.ModuleList(
+            [
+                ConvNorm(half, half),
+                ConvNorm(half, quarter, stride=2),
+                ConvNorm(quarter, quarter),
+                ConvNorm(quarter, eighth, stride=2),
+                ConvNorm(eighth, eighth),
+            ]
+        )
+        # a 1 × 1 convolution instead of a linear layer, so that its norm folds in as the others do
+        self.project = nn.Conv2d(2 * eighth, features, 1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(features)
+        self.glyph = nn.Linear(features, glyphs)
+        self.colour = nn.Linear(features, 1 + colours)
+        self.style = nn.Linear(features, 1 + styles)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features, and logits of glyphs, of colours and of styles; word 0 is none."""
+        alpha = pixels[:, 3:].clamp(0, 1)
+        colour = torch.minimum(pixels[:, :3].clamp(min=0), alpha)
+        h = self.stem(torch.cat([colour + 1 - alpha, alpha], dim=1) * 2 - 1)
+        for stage in self.stages:
+            h = h + stage(h) if stage.conv.stride == (1, 1) else stage(h)
+        pooled = torch.cat([h.mean(dim=(2, 3), keepdim=True), h.amax(dim=(2, 3), keepdim=True)], dim=1)
+        features = self.norm(self.project(pooled)).flatten(1)
+        return features, self.glyph(features), self.colour(features), self.style(features)

@@ -1,0 +1,50 @@
+"""The paper of a drawing, found by its border and taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+PAPER_REACH = 24  # of 255 in any channel: what JPEG and a camera make of one colour
+PAPER_SHARE = 0.75  # of the border: a line may run off the edge
+_FINE = 512  # the most pixels a side at which paper is looked for
+
+
+def on_nothing(image: Image.Image, side: int) -> Image.Image:
+    """A drawing as RGBA, an opaque one without its paper; for a model of `side` pixels."""
+    picture = image.convert("RGBA")
+    if not is_opaque(picture):
+        return picture
+    return without_paper(picture.convert("RGB"), max(side, _FINE)).convert("RGBA")
+
+
+def is_opaque(picture: Image.Image) -> bool:
+    return bool(picture.getchannel("A").getextrema() == (255, 255))
+
+
+def without_paper(picture: Image.Image, most: int) -> Image.Image:
+    """An RGB drawing without its paper: RGBA, at most `most` pixels a side.
+
+    The paper is whatever has the border's colour. A picture whose border is of several colours is given back as it
+    is.
+    """
+    small = picture.copy()
+    small.thumbnail((most, most), Image.Resampling.LANCZOS)
+    pixels = np.asarray(small).astype(np.int16)
+    like = (np.abs(pixels - paper_colour(pixels)) <= PAPER_REACH).all(axis=2)
+    if _border(like).mean() < PAPER_SHARE:
+        return picture
+    small.putalpha(Image.fromarray(np.where(like, 0, 255).astype(np.uint8)))
+    return small
+
+
+def paper_colour(pixels: Any) -> Any:
+    """The middle colour [c] of the border of [h, w, c]."""
+    return np.median(_border(pixels), axis=0)
+
+
+def _border(values: Any) -> Any:
+    """The outermost rows and columns of [h, w, …] as one list; the corners count twice."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])

@@ -1,0 +1,52 @@
+"""Sheets: rows of images with titles, headings and captions, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+CELL, GAP, LEFT, FONT = 112, 8, 132, 14
+INK, SOFT = "#222222", "#666666"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Images side by side, with a title and a line below it."""
+
+    title: str
+    note: str
+    images: Sequence[Image.Image]
+
+
+def sheet(rows: Sequence[Row], above: Sequence[str] = (), below: Sequence[Sequence[str]] = ()) -> Image.Image:
+    """Rows of images on white.
+
+    Args:
+        rows: from top to bottom.
+        above: a heading for each column.
+        below: texts under the images of each row; rows take them in turn.
+    """
+    font, bold = ImageFont.load_default(FONT - 2), ImageFont.load_default(FONT + 1)
+    head, foot = (FONT + 12 if above else GAP), (FONT + 6 if below else 0)
+    cell = min(CELL, 1010 // max(len(row.images) for row in rows))
+    scale = max(1, cell // rows[0].images[0].width)
+    side = scale * rows[0].images[0].width
+    across = max(len(row.images) for row in rows)
+    page = Image.new("RGB", (LEFT + across * (side + GAP), head + len(rows) * (side + GAP + foot)), "white")
+    draw = ImageDraw.Draw(page)
+    for column, text in enumerate(above):
+        draw.text((LEFT + column * (side + GAP) + side / 2, head / 2), text, fill=INK, font=font, anchor="mm")
+    for number, row in enumerate(rows):
+        top = head + number * (side + GAP + foot)
+        draw.text((GAP, top + side / 2 - 18), row.title, fill=INK, font=bold)
+        draw.text((GAP, top + side / 2 + 4), row.note, fill=SOFT, font=font)
+        for column, image in enumerate(row.images):
+            left = LEFT + column * (side + GAP)
+            large = image.convert("RGBA").resize((side, side), Image.Resampling.NEAREST)
+            page.paste(large, (left, top), large)
+            if below:
+                text = below[number % len(below)][column]
+                draw.text((left + side / 2, top + side + 9), text, fill=SOFT, font=font, anchor="mm")
+    return page

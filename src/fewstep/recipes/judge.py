@@ -1,0 +1,243 @@
+"""Train and export the judge of emoji: a small convolutional network that names the glyph, its colour and its style.
+
+Its features, of unit variance over the training pictures, also serve distances between sets of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fewstep.core.randomness import derive
+from fewstep.data.dataset import indices
+from fewstep.data.emoji import Emoji
+from fewstep.data.styles import COLOURS, STYLES
+from fewstep.engines.export import OPSET, quiet, strip
+from fewstep.measure.subjects import emoji_picture
+from fewstep.networks.recogniser import ConvNorm, RecogniserNetwork
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100
+_HUELESS = ("outline", "silhouette", "night")  # styles that leave next to nothing of a colour
+
+
+@dataclass(frozen=True)
+class RecogniserConfig:
+    """The network's shape and training.
+
+    Args:
+        widths: channels at a half, a quarter and an eighth of the side.
+        features: numbers in the feature vector.
+        draws: pictures of each glyph that are drawn beforehand.
+        images: training pictures in all; each drawn one comes back moved, blurred and lit differently.
+        batch, lr, weight_decay: AdamW's, on a one-cycle schedule.
+        seed: of everything random.
+    """
+
+    widths: tuple[int, int, int] = (40, 80, 128)
+    features: int = 128
+    draws: int = 48
+    images: int = 480_000
+    batch: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures uint8 [n, 4, h, w] with their glyph and words, int64 [n]; 0 is none, IGNORED where nobody can tell."""
+
+    pictures: Tensor
+    glyphs: Tensor
+    colours: Tensor
+    styles: Tensor
+
+
+def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
+    """Draw each glyph `draws` times, moved; half of them plain, the others in a colour, a style or both."""
+    pictures, labels = [], []
+    colours, styles = list(COLOURS), list(STYLES)
+    for index in range(len(dataset)):
+        for draw in range(draws):
+            rng = np.random.Generator(np.random.Philox(derive("recogniser", seed, index, draw)))
+            colour = int(rng.integers(1, 1 + len(colours))) if rng.random() < 0.3 else 0
+            style = int(rng.integers(1, 1 + len(styles))) if rng.random() < 0.3 else 0
+            style_word = styles[style - 1] if style else None
+            picture = emoji_picture(dataset, index, rng, colours[colour - 1] if colour else None, style_word)
+            pictures.append((picture * 255).round().astype(np.uint8))
+            labels.append((index, IGNORED if style_word in _HUELESS else colour, style))
+    glyph, hue, kind = torch.tensor(labels, dtype=torch.int64).unbind(dim=1)
+    return Pool(torch.from_numpy(np.stack(pictures)), glyph, hue, kind)
+
+
+class Keeper(Protocol):
+    """Where an unfinished training is kept."""
+
+    def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Restore both to where an earlier run stopped; the steps done, 0 for none."""
+        ...
+
+    def keep(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None: ...
+
+
+def train_recogniser(
+    pool: Pool, glyphs: int, config: RecogniserConfig, keeper: Keeper | None = None, every: int = 100
+) -> RecogniserNetwork:
+    """Train on a pool of pictures; every step depends on its number alone, so that resuming changes nothing.
+
+    Args:
+        pool: the pictures.
+        glyphs: how many names there are.
+        config: shape and training.
+        keeper: keeps an unfinished training, every so many steps; None for nobody.
+        every: how many.
+
+    Raises:
+        RuntimeError: the loss is no longer finite.
+    """
+    torch.manual_seed(config.seed)
+    network = RecogniserNetwork(glyphs, len(COLOURS), len(STYLES), config.widths, config.features).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = max(1, config.images // config.batch)
+    optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
+    first = keeper.resume(network, optimizer) if keeper else 0
+    begun = time.monotonic()
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * _one_cycle(step / steps)
+        generator = torch.Generator().manual_seed(derive("recogniser step", config.seed, step))
+        chosen = torch.tensor(indices(len(pool.glyphs), config.batch, config.seed, step))
+        pixels = vary(pool.pictures[chosen].float() / 255, generator).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            _, *logits = network(pixels)
+        truths = (pool.glyphs[chosen], pool.colours[chosen], pool.styles[chosen])
+        losses = [_cross_entropy(guess.float(), truth) for guess, truth in zip(logits, truths, strict=True)]
+        loss = losses[0] + 0.5 * (losses[1] + losses[2])
+        if not bool(torch.isfinite(loss)):
+            raise RuntimeError(f"the recogniser's loss was {loss.item()} at step {step + 1}: lower lr ({config.lr})")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if keeper and (step + 1) % every == 0 and step + 1 < steps:
+            keeper.keep(step + 1, network, optimizer)
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            right = (logits[0].argmax(dim=1) == truths[0]).float().mean().item()
+            spent = (time.monotonic() - begun) / (step + 1 - first)
+            log.info(
+                "step %d of %d · loss %.3f · glyphs right %.3f · %.0f images/s · %.0f s left",
+                step + 1, steps, loss.item(), right, config.batch / spent, spent * (steps - step - 1),
+            )  # fmt: skip
+    return network.eval()
+
+
+def _one_cycle(progress: float, rise: float = 0.2) -> float:
+    """Linear from 0 to 1, then half a cosine back to 0 (1708.07120)."""
+    if progress < rise:
+        return progress / rise
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
+
+
+def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean over those that can be told, with smoothed labels; 0 if none can."""
+    total = F.cross_entropy(logits, truth, ignore_index=IGNORED, label_smoothing=0.05, reduction="sum")
+    return total / (truth != IGNORED).sum().clamp(min=1)
+
+
+def vary(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """What cannot change a picture's name: up to two pixels of shift, slight blur, light and noise."""
+    batch, channels = pixels.shape[:2]
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, 1, 1, 1, generator=generator)
+
+    down, across = (int(i) for i in torch.randint(-2, 3, (2,), generator=generator))
+    padded = F.pad(pixels, (2, 2, 2, 2))
+    moved = padded[:, :, 2 + down : 2 + down + pixels.shape[2], 2 + across : 2 + across + pixels.shape[3]]
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
+    blurred = F.conv2d(F.pad(moved, (1, 1, 1, 1)), kernel, groups=channels)
+    # a little blur, as few-step models have; much of it must cost, or blur would be rewarded
+    varied = torch.lerp(moved, blurred, uniform(-0.6, 0.6).clamp(min=0))
+    noise = torch.randn(pixels.shape, generator=generator) * uniform(-0.04, 0.04).clamp(min=0)
+    return varied * uniform(0.93, 1.07) + noise
+
+
+def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: tuple[int, ...], file: Path) -> None:
+    """Write recogniser.onnx: norms folded in, weights in float16, arithmetic in float32, words in its metadata.
+
+    Args:
+        network: trained.
+        names: of the glyphs, in the order of the logits.
+        shape: a picture's [4, h, w].
+        file: where to.
+    """
+    folded = _folded(network)
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.copy_(parameter.half().float())
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            folded,
+            (torch.zeros(2, *shape),),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=["pixels"],
+            output_names=["features", "glyph", "colour", "style"],
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    strip(model)
+    _halve(model)
+    notes = {"names": list(names), "colours": list(COLOURS), "styles": list(STYLES)}
+    helper.set_model_props(model, {name: json.dumps(words, ensure_ascii=False) for name, words in notes.items()})
+    file.write_bytes(model.SerializeToString())
+
+
+def _folded(network: RecogniserNetwork) -> RecogniserNetwork:
+    """The same function without batch norms."""
+    folded = deepcopy(network).eval()
+    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for module in folded.modules():
+        if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
+            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
+    if isinstance(folded.norm, nn.BatchNorm2d):
+        folded.project, folded.norm = fuse_conv_bn_eval(folded.project, folded.norm), nn.Identity()
+    return folded
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store every float32 weight as float16 and cast it back at its first use."""
+    kept: list[Any] = []
+    casts = []
+    for initializer in model.graph.initializer:
+        if initializer.data_type != TensorProto.FLOAT:
+            kept.append(initializer)
+            continue
+        stored = f"{initializer.name}.stored"
+        kept.append(numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [initializer.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)

@@ -1,0 +1,1 @@
+"""What serves, whatever the protocol: jobs, queues, shared batches, kept images, metrics, traces."""

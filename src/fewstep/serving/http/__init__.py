@@ -1,0 +1,1 @@
+"""HTTP: OpenAI's Images API and the live wire."""

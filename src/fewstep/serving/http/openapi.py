@@ -1,0 +1,85 @@
+"""What /openapi.json says of the Images API where the code does not show it: bodies, events, files, errors."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from fewstep.serving.http.drawing import MIME
+from fewstep.serving.http.schemas import EditBody, EditFields, ErrorBody, Generation
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
+    401: {"model": ErrorBody, "description": "The API key is missing or wrong."},
+    403: {"model": ErrorBody, "description": "The server has another name, or a page from elsewhere asks."},
+    404: {"model": ErrorBody, "description": "There is no such model or image."},
+    413: {"model": ErrorBody, "description": "The body is too large."},
+    429: {
+        "model": ErrorBody,
+        "description": "The queue, or the room for pictures, is full; `retry-after-ms` says when to come back.",
+    },
+    499: {"model": ErrorBody, "description": "A newer request of the same session took this one's place."},
+    503: {"model": ErrorBody, "description": "The server is closing."},
+    "default": {"model": ErrorBody, "description": "Any other error."},
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images; with `stream`, events.",
+        "content": {"text/event-stream": {}},
+    }
+}
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The image.",
+        "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in MIME.values()},
+    }
+}
+
+
+_FRAME: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+FRAME: dict[str, Any] = {"requestBody": {"required": True, "content": _FRAME}}
+FRAMES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The pictures as a frame, or one that says why there are none.", "content": _FRAME}
+}
+
+
+def _published(kind: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema in one piece: what may be left out may be null."""
+    schema = kind.model_json_schema()
+    for name, property in schema["properties"].items():
+        if name not in schema.get("required", ()):
+            schema["properties"][name] = {"anyOf": [property, {"type": "null"}]}
+    return cast(dict[str, Any], _whole(schema, schema.pop("$defs", {})))
+
+
+def _whole(value: Any, parts: dict[str, Any]) -> Any:
+    """Without references."""
+    if isinstance(value, list):
+        return [_whole(each, parts) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _whole(parts[value["$ref"].rpartition("/")[2]], parts)
+    return {name: _whole(each, parts) for name, each in value.items()}
+
+
+JSON: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _published(Generation)}}}
+}
+_FILE = {"type": "string", "format": "binary"}
+FILES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _published(EditBody)},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {**EditFields.model_json_schema()["properties"], "image": _FILE, "mask": _FILE},
+                }
+            },
+        },
+    }
+}

@@ -1,0 +1,1 @@
+"""The studio: a page of static files."""

@@ -1,0 +1,70 @@
+"""The studio: files of this package, served as they are. No build step, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from fewstep.serving.http.errors import ApiError
+
+FILES = Path(__file__).with_name("studio")
+KINDS = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+"""What the page may do (CSP): only what comes from here."""
+
+
+def pages_router() -> APIRouter:
+    """`/` and the files behind it."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def index(request: Request) -> Response:
+        return _answer(request, "index.html")
+
+    @router.get("/studio/{name}")
+    async def file(request: Request, name: str) -> Response:
+        return _answer(request, name)
+
+    @router.get("/favicon.ico")
+    async def icon(request: Request) -> Response:
+        return _answer(request, "icon.svg")
+
+    return router
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Each file of the folder by its name, with its tag: no other name leads anywhere, and none is remembered."""
+    found = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in KINDS}
+    return {name: (data, f'"{hashlib.sha256(data).hexdigest()[:20]}"') for name, data in found.items()}
+
+
+def _answer(request: Request, name: str) -> Response:
+    found = _files().get(name)
+    if found is None:
+        raise ApiError(404, f"the studio has no file '{name[:100]}'", None, "not_found")
+    data, tag = found
+    headers = {"etag": tag, "cache-control": "no-cache", "content-security-policy": POLICY}
+    headers |= {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=KINDS[Path(name).suffix], headers=headers)

@@ -1,0 +1,158 @@
+"""What is asked: evenly, reproducibly, and with answers that are really right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewstep.core.parameterisations import Targets
+from fewstep.data.dataset import DataError
+from fewstep.data.emoji import Emoji
+from fewstep.generation import Model, load
+from fewstep.measure.judges import Recogniser, RecogniserError, Verdict
+from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, answered, emoji_picture, evenly, subject_for
+from judging import tiny_model
+
+
+def test_everything_is_asked_before_anything_is_asked_again() -> None:
+    chosen = evenly(10, 25, seed=0)
+    assert sorted(Counter(chosen).values()) == [2] * 5 + [3] * 5
+    assert sorted(chosen[:10]) == sorted(chosen[10:20]) == list(range(10))
+    assert evenly(10, 25, seed=0) == chosen != evenly(10, 25, seed=1)
+    assert evenly(10, 0, seed=0) == []
+
+
+def test_an_answer_needs_the_name_and_the_words_that_were_asked() -> None:
+    asks = [Ask(0, "cat"), Ask(0, "cat", colour="blue"), Ask(0, "cat", style="flat"), Ask(0, "cat", colour="blue")]
+    verdict = Verdict(
+        np.zeros((4, 1)),
+        ("cat", "cat", "cat", "dog"),
+        {"colour": ("red", "blue", "", "blue"), "style": ("flat", "flat", "outline", "")},
+    )
+    assert answered(asks, verdict).tolist() == [True, True, False, False]
+    assert answered(asks[:1], Verdict(np.zeros((1, 1)), ("cat",))).tolist() == [True]
+
+
+def test_emoji_are_asked_by_their_plain_captions(subject: EmojiSubject) -> None:
+    asks = subject.asks(12, seed=0)
+    assert sorted(ask.prompt for ask in asks) == sorted(subject.dataset.captions)
+    assert all(ask.prompt == ask.name == subject.dataset.glyphs[ask.index].name for ask in asks)
+
+
+def test_held_out_combinations_are_those_that_training_never_shows(subject: EmojiSubject) -> None:
+    for kind in ("colour", "style"):
+        asks = subject.held_out(kind, 100, seed=0)  # type: ignore[arg-type]
+        assert asks
+        for ask in asks:
+            word = ask.colour or ask.style
+            assert subject.dataset.is_held_out(ask.index, word)
+            assert ask.prompt == f"{word} {ask.name}"
+        assert len({ask.index for ask in asks}) == len(asks)
+    assert len(subject.held_out("colour", 2, seed=0)) == 2
+    assert not any("green" in ask.name for ask in subject.held_out("colour", 100, seed=0))
+
+
+def test_real_pictures_are_what_the_data_set_draws(emoji: Emoji) -> None:
+    """Of the augmented examples, the ones with a given caption: the same drawing from the same random numbers."""
+    plain = replace(emoji, augmentation=replace(emoji.augmentation, colour=0, style=0, control=0, keywords=0))
+    rng = lambda: np.random.Generator(np.random.Philox(4))  # noqa: E731
+    without_sketch = rng()
+    without_sketch.random()  # whether there is one
+    np.testing.assert_array_equal(emoji_picture(plain, 3, without_sketch), plain.example(3, rng()).data)
+
+
+def test_every_draw_of_real_pictures_is_another_and_each_is_repeatable(subject: EmojiSubject) -> None:
+    asks = subject.asks(5, seed=0)
+    one, other = subject.real(asks, 0), subject.real(asks, 1)
+    assert one.shape == (5, 4, 16, 16)
+    np.testing.assert_array_equal(one, subject.real(asks, 0))
+    assert all(np.abs(a - b).max() > 0.01 for a, b in zip(one, other, strict=True))
+
+
+def test_a_recogniser_of_other_emoji_or_another_size_is_refused(
+    emoji: Emoji, recogniser_file: Path, tmp_path: Path
+) -> None:
+    judge = Recogniser(recogniser_file)
+    with pytest.raises(RecogniserError, match=r"\(4, 32, 32\)"):
+        EmojiSubject(replace(emoji, size=32), judge)
+    judge.names = judge.names[:-1]
+    with pytest.raises(RecogniserError, match="does not know 1 of 12 emoji, such as"):
+        EmojiSubject(emoji, judge)
+
+
+def test_missing_fonts_name_their_package(
+    pair: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEWSTEP_EMOJI_FONT", str(tmp_path / "none.ttf"))
+    with pytest.raises(DataError, match="fonts-noto-color-emoji"):
+        subject_for(pair[0])
+
+
+def test_digits_are_judged_by_a_classifier_of_the_real_ones() -> None:
+    pytest.importorskip("sklearn")
+    subject = DigitsSubject(8)
+    asks = subject.asks(200, seed=0)
+    assert Counter(ask.label for ask in asks) == dict.fromkeys(range(10), 20)
+    verdict = subject.judge(subject.real(asks, draw=0))
+    assert answered(asks, verdict).mean() >= 0.95
+    assert verdict.features.shape == (200, 32)
+    assert subject.held_out("colour", 10, seed=0) == []
+
+
+def test_a_model_of_digits_gets_digits_and_others_are_refused(tmp_path: Path) -> None:
+    model = load(tiny_model(tmp_path / "tiny-digits", Targets.SAME, classes=10).directory)
+    digits = replace(model.spec, recipe={"name": "digits"})
+    assert isinstance(subject_for(fake(model, spec=digits)), DigitsSubject)
+    others = [replace(digits, conditioning=replace(digits.conditioning, classes=7)), model.spec]
+    others.append(replace(digits, recipe={"name": "images"}))  # ten classes of something else
+    for other in others:
+        with pytest.raises(ValueError, match=r"'tiny-digits' cannot be evaluated.*grey"):
+            subject_for(fake(model, spec=other))
+
+
+def test_only_a_model_of_the_emojis_own_captions_is_judged_as_emoji(
+    emoji: Emoji, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def judge(*asked_for: Any) -> Any:
+        asked.append(asked_for)
+        return SimpleNamespace(shape=emoji.shape, names=emoji.captions)
+
+    monkeypatch.setattr(
+        "fewstep.measure.subjects.Emoji", lambda size, augmentation, styles: replace(emoji, size=size)
+    )
+    monkeypatch.setattr("fewstep.measure.subjects.Recogniser", judge)
+    model = load(tiny_model(tmp_path / "tiny", Targets.CLEAN, emoji.captions).directory)
+    file = tmp_path / "recogniser.onnx"
+    assert isinstance(subject_for(model, file, threads=3), EmojiSubject)
+    assert asked == [(file, 3)]
+    for captions in (emoji.captions[1:], [*emoji.captions, "my cat"], ["my cat"]):
+        (tmp_path / "captions.txt").write_text("\n".join(captions) + "\n\n\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"'tiny' cannot be evaluated.*rgba_premultiplied"):
+            subject_for(fake(model, directory=tmp_path), file)
+    large = replace(model.spec, pixels=(4, 256, 256))
+    with pytest.raises(ValueError, match=r"'tiny' cannot be evaluated.*256"):
+        subject_for(fake(model, spec=large), file)
+    assert len(asked) == 1
+
+
+def fake(model: Model, **values: Any) -> Model:
+    """A model that says other things of itself, and is never run."""
+    return Model(replace(model.saved, **values), lambda x, at, to, cond: x, "fake")
+
+
+def test_evaluation_needs_no_torch() -> None:
+    code = (
+        "import sys; import fewstep.measure.report, fewstep.measure.subjects, fewstep.measure.examine;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'scipy', 'onnx')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
