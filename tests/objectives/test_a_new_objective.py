@@ -27,7 +27,7 @@ from fewstep.objectives.times import Density, LogNormal, Rng
 from fewstep.recipes.common import save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.checkpoints import AnotherRun
-from fewstep.training.loop import Moment, train
+from fewstep.training.loop import TrainingState, train
 from training_runs import CONFIG, curve, weights
 
 
@@ -55,7 +55,7 @@ class Stopped(Exception):
     pass
 
 
-def stop(moment: Moment) -> dict[str, float]:
+def stop(state: TrainingState) -> dict[str, float]:
     raise Stopped
 
 

@@ -21,7 +21,7 @@ from fewstep.objectives.curricula import Clock
 from fewstep.pictures.sheet import CELL, GAP, LEFT
 from fewstep.recipes.common import Asked
 from fewstep.recipes.diagnostics import DistanceToTeacher
-from fewstep.training.loop import Moment
+from fewstep.training.loop import TrainingState
 from oracles import Gaussian
 
 POINTS = Asked(Conditioning(Identity()), (2,), "points", ("",) * 64)
@@ -29,8 +29,8 @@ GRID = partial(karras, sigma_min=0.05)
 TEACHER = Gaussian(0.2, 0.6, targets=Targets.SAME)
 
 
-def moment(student: Estimator) -> Moment:
-    return Moment(Clock(1, 2), student, torch.device("cpu"))
+def state(student: Estimator) -> TrainingState:
+    return TrainingState(Clock(1, 2), student, torch.device("cpu"))
 
 
 def numbers(told: dict[str, Any]) -> dict[str, float]:
@@ -40,7 +40,7 @@ def numbers(told: dict[str, Any]) -> dict[str, float]:
 @pytest.mark.parametrize("targets", [Targets.CLEAN, Targets.ANY])
 def test_an_exact_student_is_where_its_teacher_is(targets: Targets) -> None:
     student = Gaussian(0.2, 0.6, targets=targets)
-    told = numbers(DistanceToTeacher(TEACHER, POINTS, GRID, teacher_steps=60)(moment(student)))
+    told = numbers(DistanceToTeacher(TEACHER, POINTS, GRID, teacher_steps=60)(state(student)))
     assert list(told) == ["distance_to_teacher/1", "distance_to_teacher/2", "distance_to_teacher/4"]
     assert told["distance_to_teacher/1"] < 0.01
     if targets is Targets.ANY:
@@ -48,7 +48,7 @@ def test_an_exact_student_is_where_its_teacher_is(targets: Targets) -> None:
 
 
 def test_a_student_that_is_off_is_told_by_how_much() -> None:
-    told = DistanceToTeacher(TEACHER, POINTS, GRID)(moment(Gaussian(0.7, 0.6, targets=Targets.CLEAN)))
+    told = DistanceToTeacher(TEACHER, POINTS, GRID)(state(Gaussian(0.7, 0.6, targets=Targets.CLEAN)))
     assert told["distance_to_teacher/1"] == pytest.approx(0.5, rel=0.05)
 
 
@@ -73,7 +73,7 @@ def test_both_are_asked_for_the_same_classes_at_the_same_scale(distilled: bool) 
     takes = Conditioning(Identity(), classes=3, guidance=(1.0, 4.0) if distilled else None)
     asked = Asked(takes, (2,), "points", ("",) * 12, 2.5 if distilled else None, labels)
     teacher, student = ByClass(Targets.SAME), ByClass(Targets.CLEAN)
-    told = DistanceToTeacher(teacher, asked, GRID, teacher_steps=60)(moment(student))
+    told = DistanceToTeacher(teacher, asked, GRID, teacher_steps=60)(state(student))
     assert told["distance_to_teacher/1"] < 0.01
     assert all(cond["label"].tolist() == list(labels) for cond in student.asked)
     assert all(("guidance" in cond) == distilled for cond in student.asked)
@@ -96,9 +96,9 @@ def test_the_teachers_end_is_found_once_and_the_students_levels_are_its_own() ->
             return super().__call__(x, at, to, cond)
 
     asked = Asked(Conditioning(Identity(), classes=3), (2,), "points", ("",) * 4, labels=(0, 1, 2, 0))
-    observer = DistanceToTeacher(teacher, asked, grid)
+    callback = DistanceToTeacher(teacher, asked, grid)
     for _ in range(2):
-        observer(moment(Student(0.2, 0.6, targets=Targets.CLEAN)))
+        callback(state(Student(0.2, 0.6, targets=Targets.CLEAN)))
     assert len(teacher.asked) == 2 * 18 - 1
     assert asked_for == [1, 2, 4, 1, 2, 4]
     assert seen[:3] == pytest.approx([80.0, 80.0, 0.3])
@@ -106,7 +106,7 @@ def test_the_teachers_end_is_found_once_and_the_students_levels_are_its_own() ->
 
 def test_images_stand_in_rows_the_teachers_first() -> None:
     asked = Asked(Conditioning(SpaceToDepth(2, (0.5,), (0.5,), 0.5)), (1, 4, 4), "grey", ("",) * 16)
-    told = DistanceToTeacher(TEACHER, asked, GRID, teacher_steps=60)(moment(Gaussian(0.2, 0.6, targets=Targets.ANY)))
+    told = DistanceToTeacher(TEACHER, asked, GRID, teacher_steps=60)(state(Gaussian(0.2, 0.6, targets=Targets.ANY)))
     picture = told["student_beside_teacher"]
     assert isinstance(picture, Image.Image)
     high = CELL + GAP
@@ -114,14 +114,14 @@ def test_images_stand_in_rows_the_teachers_first() -> None:
     rows = [np.asarray(picture, dtype=int)[GAP + n * high : GAP + n * high + CELL, LEFT:] for n in range(4)]
     assert rows[0].std() > 20
     assert all(np.abs(row - rows[0]).max() <= 3 for row in rows)
-    off = DistanceToTeacher(TEACHER, asked, GRID)(moment(Gaussian(0.7, 0.1, targets=Targets.ANY)))
+    off = DistanceToTeacher(TEACHER, asked, GRID)(state(Gaussian(0.7, 0.1, targets=Targets.ANY)))
     apart = np.asarray(off["student_beside_teacher"], dtype=int)[:, LEFT:]
     assert np.abs(apart[GAP : GAP + CELL] - apart[GAP + high : GAP + high + CELL]).mean() > 10
 
 
 def test_points_stand_in_the_plane_a_panel_for_each_number_of_steps() -> None:
     pictures = [
-        DistanceToTeacher(TEACHER, POINTS, GRID, steps=(1, 2)[:count])(moment(Gaussian(0.7, 0.6))) for count in (1, 2)
+        DistanceToTeacher(TEACHER, POINTS, GRID, steps=(1, 2)[:count])(state(Gaussian(0.7, 0.6))) for count in (1, 2)
     ]
     one, two = (told["student_beside_teacher"] for told in pictures)
     assert isinstance(one, Image.Image)

@@ -28,9 +28,9 @@ from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import (
-    Moment,
     TrainingConfig,
     TrainingDiverged,
+    TrainingState,
     accelerator,
     identity,
     train,
@@ -41,10 +41,10 @@ from training_runs import CONFIG, Breaks, Rows, everything, small_mlp, small_une
 
 
 def _train(out: Path, objective: Objective | None = None, **settings: Any) -> Any:
-    observers = settings.pop("observers", ())
+    callbacks = settings.pop("callbacks", ())
     facts = settings.pop("facts", None)
     config = replace(CONFIG, **{"images": 40, **settings})
-    return train(small_mlp(), Edm(), objective or Diffusion(), Rows((2,)), config, out, observers, facts)
+    return train(small_mlp(), Edm(), objective or Diffusion(), Rows((2,)), config, out, callbacks, facts)
 
 
 def _saved(out: Path) -> list[str]:
@@ -196,26 +196,26 @@ def test_a_damaged_last_checkpoint_sends_the_run_back_to_the_one_before_and_to_t
 
 
 def test_previews_are_made_of_the_average_saved_and_at_the_end(tmp_path: Path) -> None:
-    moments: list[tuple[int, float]] = []
+    states: list[tuple[int, float]] = []
 
-    def observer(moment: Moment) -> dict[str, Image.Image]:
+    def callback(state: TrainingState) -> dict[str, Image.Image]:
         assert not torch.is_grad_enabled()
         x = torch.ones(2, 2)
         at = from_ratio(torch.ones(2, dtype=torch.float64))
-        moments.append((moment.clock.step, float(moment.average(x, at, at, {}).sum())))
+        states.append((state.clock.step, float(state.average(x, at, at, {}).sum())))
         return {"points": Image.new("RGBA", (4, 4))}
 
-    average = _train(tmp_path, observers=[observer], preview_every=4)
-    assert [step for step, _ in moments] == [4, 8, 10]
+    average = _train(tmp_path, callbacks=[callback], preview_every=4)
+    assert [step for step, _ in states] == [4, 8, 10]
     assert sorted(p.name for p in (tmp_path / "previews").glob("points-*")) == [
         f"points-{step:08d}.png" for step in (4, 8, 10)
     ]
-    assert len({value for _, value in moments}) == 3
+    assert len({value for _, value in states}) == 3
     x, time = torch.ones(2, 2), torch.atan2(torch.ones(2), torch.full((2,), 0.5))
     expected = Edm().estimate(
         x, average(x / math.sqrt(1.25), time, time, {}), from_ratio(torch.ones(2, dtype=torch.float64))
     )
-    assert moments[-1][1] == pytest.approx(float(expected.detach().sum()), rel=1e-5)
+    assert states[-1][1] == pytest.approx(float(expected.detach().sum()), rel=1e-5)
 
 
 def test_events_are_written_for_tensorboard(tmp_path: Path) -> None:

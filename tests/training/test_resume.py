@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from fewstep.core.parameterisations import Edm
 from fewstep.training import checkpoints
-from fewstep.training.loop import Moment, train
+from fewstep.training.loop import TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
 from objective_cases import TABLE, World
 from training_runs import (
@@ -100,7 +100,7 @@ def test_a_stopped_run_ends_bit_for_bit_as_one_that_never_was(name: str, tmp_pat
         train(small_mlp(seed), Edm(), objective, Rows((2,)), settings, out, [stop] if stopped_at else [])
         return out / "checkpoints" / "step-00000004"
 
-    def stop(moment: Moment) -> dict[str, float]:
+    def stop(state: TrainingState) -> dict[str, float]:
         raise InterruptedError
 
     undisturbed = run(tmp_path / "undisturbed")

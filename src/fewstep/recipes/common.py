@@ -33,7 +33,7 @@ from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import tensors
 from fewstep.training.calling import AtPrecision, Precision
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Moment, TrainingConfig, accelerator
+from fewstep.training.loop import TrainingConfig, TrainingState, accelerator
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_MAX = 80.0
@@ -235,7 +235,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Preview:
-    """An observer that draws some prompts with the averaged weights.
+    """A callback that draws some prompts with the averaged weights.
 
     Args:
         name: of the picture.
@@ -252,10 +252,10 @@ class Preview:
     grid: Callable[[int], Level] = karras
     columns: int = 8
 
-    def __call__(self, moment: Moment) -> dict[str, Image.Image]:
-        device = moment.device
+    def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
+        device = state.device
         cond, noise = self.asked.cond(device), self.asked.noise(device)
-        estimator = self.asked.guided(moment.average, device)
+        estimator = self.asked.guided(state.average, device)
         tiles = []
         for steps in self.steps:
             levels = self.grid(steps)

@@ -16,7 +16,7 @@ from fewstep.pictures.sheet import Row, sheet
 from fewstep.recipes.common import SIGMA_MAX, Asked
 from fewstep.samplers import SAMPLERS
 from fewstep.training.charts import drawn
-from fewstep.training.loop import Moment
+from fewstep.training.loop import TrainingState
 
 SHOWN = 8
 """Images a row of the picture, about."""
@@ -24,7 +24,7 @@ SHOWN = 8
 
 @dataclass
 class DistanceToTeacher:
-    """An observer that tells and shows how far the student's samples are from where the teacher takes the same noise.
+    """A callback that tells and shows how far the student's samples are from where the teacher takes the same noise.
 
     Both are asked for the same. A scale of guidance is the student's input where it has one, and is given to the
     teacher by two evaluations. No noise is added between the student's steps: for both a sample is a function of its
@@ -45,9 +45,9 @@ class DistanceToTeacher:
     teacher_steps: int = 18
     _end: Tensor | None = field(default=None, init=False, repr=False)
 
-    def __call__(self, moment: Moment) -> dict[str, float | Image.Image]:
+    def __call__(self, state: TrainingState) -> dict[str, float | Image.Image]:
         """Root mean square distances in units of the data, by name, and a picture of the samples."""
-        device, student = moment.device, moment.average
+        device, student = state.device, state.average
         cond, noise = self.asked.cond(device), self.asked.noise(device)
         x = noise(0) * SIGMA_MAX
         if self._end is None:

@@ -24,7 +24,7 @@ from fewstep.recipes.common import Asked, Preview, check_size, frozen, initialis
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Observer, TrainingConfig, train
+from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -109,7 +109,7 @@ class DigitsRecipe:
         labels = tuple(label for label in range(10) for _ in range(2))
         asked = Asked(self.conditioning, self.pixels, "grey", ("",) * len(labels), labels=labels)
         grid = self.spec(network, "digits", parent, not is_teacher).grid
-        observers: list[Observer] = [
+        callbacks: list[Callback] = [
             Preview(
                 "teacher" if is_teacher else "student",
                 asked,
@@ -120,11 +120,11 @@ class DigitsRecipe:
             )
         ]
         if teacher is not None:
-            observers.append(DistanceToTeacher(teacher, asked, grid))
+            callbacks.append(DistanceToTeacher(teacher, asked, grid))
         drop = 0.1 if is_teacher else 0.0
         source = DatasetBatches(Digits(self.size), self.conditioning, config.seed, drop, config.workers)
         facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, callbacks, facts)
         assert isinstance(average, UNet)
         return average
 

@@ -40,7 +40,7 @@ from fewstep.recipes.common import (
 )
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.loop import Observer, TrainingConfig, train
+from fewstep.training.loop import Callback, TrainingConfig, train
 
 SIGMA_DATA = 0.5
 TEXT_LENGTH = 16
@@ -182,12 +182,12 @@ class EmojiRecipe:
         # few prompts are dropped: guidance is inside, and only a sketch of what is not named yet comes without one
         source = DatasetBatches(self.dataset, conditioning, self.student.seed, 0.05, self.student.workers)
         asked, grid = self._asked(conditioning), self.spec(network, "emoji", parent, distilled=True).grid
-        observers: list[Observer] = [
+        callbacks: list[Callback] = [
             Preview("student", asked, "consistency", (1, 2), grid),
             DistanceToTeacher(objective.teacher, asked, grid),
         ]
         facts = {"teacher": parent.spec.files[WEIGHTS]}
-        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, observers, facts))
+        return _unet(train(network, Edm(SIGMA_DATA), objective, source, self.student, out, callbacks, facts))
 
     def _asked(self, conditioning: Conditioning) -> Asked:
         return Asked(conditioning, self.pixels, "rgba_premultiplied", PROMPTS, self.scale)

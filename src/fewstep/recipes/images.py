@@ -45,7 +45,7 @@ from fewstep.recipes.common import (
 )
 from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.batches import DatasetBatches
-from fewstep.training.loop import Observer, TrainingConfig, train
+from fewstep.training.loop import Callback, TrainingConfig, train
 
 log = logging.getLogger(__name__)
 
@@ -234,15 +234,15 @@ class ImagesRecipe:
         spec = self.spec(network, self.name, parent, distilled)
         asked = self._asked(spec)
         name, steps = ("student", (1, 2)) if distilled else ("teacher", (18,))
-        observers: list[Observer] = [Preview(name, asked, spec.sampler, steps, spec.grid)]
+        callbacks: list[Callback] = [Preview(name, asked, spec.sampler, steps, spec.grid)]
         if isinstance(objective, ConsistencyDistillation):
-            observers.append(DistanceToTeacher(objective.teacher, asked, spec.grid))
+            callbacks.append(DistanceToTeacher(objective.teacher, asked, spec.grid))
         facts = {
             "framing": [self.channels, self.crop, self.flip],
             "teacher": None if parent is None else parent.spec.files[WEIGHTS],
             "start": None if start is None else start.spec.files[WEIGHTS],
         }
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, callbacks, facts)
         assert isinstance(average, UNet)
         return average
 

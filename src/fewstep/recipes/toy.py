@@ -34,7 +34,7 @@ from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Observer, TrainingConfig, accelerator, train
+from fewstep.training.loop import Callback, TrainingConfig, accelerator, train
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_DATA = 0.5
@@ -106,11 +106,11 @@ class ToyRecipe:
         config: TrainingConfig,
         out: Path,
         parent: SavedModel | None = None,
-        observers: Sequence[Observer] = (),
+        callbacks: Sequence[Callback] = (),
     ) -> MLP:
         source = DatasetBatches(ring(), Conditioning(Identity()), config.seed, drop=0.0)
         facts = {"teacher": None if parent is None else parent.spec.files[WEIGHTS]}
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, observers, facts)
+        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, callbacks, facts)
         assert isinstance(average, MLP)
         return average
 

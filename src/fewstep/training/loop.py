@@ -99,15 +99,15 @@ class TrainingDiverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What an observer sees: the averaged network as an estimator, and where training stands."""
+class TrainingState:
+    """What a callback sees: the averaged network as an estimator, and where training stands."""
 
     clock: Clock
     average: Estimator
     device: torch.device
 
 
-Observer = Callable[[Moment], "Mapping[str, Image.Image | float]"]
+Callback = Callable[[TrainingState], "Mapping[str, Image.Image | float]"]
 """Called every `preview_every` steps and at the end; pictures that it returns are saved and logged by name, numbers
 logged."""
 
@@ -132,7 +132,7 @@ def train(
     source: BatchSource,
     config: TrainingConfig,
     out: Path,
-    observers: Sequence[Observer] = (),
+    callbacks: Sequence[Callback] = (),
     facts: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Train a network and return its moving average.
@@ -144,7 +144,7 @@ def train(
         source: the batches.
         config: how long and how.
         out: a directory of this run alone: checkpoints, previews, TensorBoard's events.
-        observers: called for previews.
+        callbacks: called for previews.
         facts: JSON values that identify the run, beside its settings, objective, network and data; a checkpoint of
             another run is refused.
 
@@ -152,7 +152,7 @@ def train(
         TrainingDiverged: a loss was no longer finite; the last good checkpoint stays.
         CheckpointError: `out` holds a checkpoint of another run, or a damaged one.
     """
-    run = _Run(network, parameterisation, objective, source, config, out, observers, facts or {})
+    run = _Run(network, parameterisation, objective, source, config, out, callbacks, facts or {})
     with checkpoints.alone(out) if run.accelerator.is_main_process else nullcontext():
         return run.train()
 
@@ -166,13 +166,13 @@ class _Run:
         source: BatchSource,
         config: TrainingConfig,
         out: Path,
-        observers: Sequence[Observer],
+        callbacks: Sequence[Callback],
         facts: dict[str, Any],
     ) -> None:
         self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.objective, self.source, self.config, self.out = objective, source, config, out
-        self.observers, self.parameterisation = observers, parameterisation
+        self.callbacks, self.parameterisation = callbacks, parameterisation
         self.facts = {
             **facts,
             "training": asdict(config),
@@ -332,14 +332,14 @@ class _Run:
         return checkpoints.resume(folder, self._modules, self._all_optimizers, self.facts, _MAY_CHANGE)
 
     def _preview(self, clock: Clock, reporter: Reporter) -> None:
-        if not self.accelerator.is_main_process or not (self.observers or self.config.preview_every):
+        if not self.accelerator.is_main_process or not (self.callbacks or self.config.preview_every):
             return
-        moment = Moment(clock, self._estimator(self.average), self.device)
+        state = TrainingState(clock, self._estimator(self.average), self.device)
         start = time.perf_counter()
         reporter.chart(clock.step)
         with torch.no_grad():
-            for observer in self.observers:
-                for name, seen in observer(moment).items():
+            for callback in self.callbacks:
+                for name, seen in callback(state).items():
                     tell = reporter.picture if isinstance(seen, Image.Image) else reporter.scalar
                     tell(name, seen, clock.step)  # type: ignore[arg-type]
         reporter.pause(time.perf_counter() - start)

@@ -105,7 +105,7 @@ class Reporter:
             self.picture("loss_by_level", loss_chart(LEVELS, list(told), losses), step)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Log a number that an observer gives."""
+        """Log a number that a callback gives."""
         if self._writer is not None:
             self._writer.add_scalar(name, value, step)
 
