@@ -63,7 +63,7 @@ def running(
     tiny: TinyModels, through: Callable[[Any], Any] | None = None, model: Model | None = None, **settings: Any
 ) -> Iterator[Running]:
     """A server of the student or another model in a thread, its network wrapped by `through`."""
-    chosen = ServeSettings(**{"port": 0, "threads": 1, "patience": 1.0, **settings})
+    chosen = ServeSettings(**{"port": 0, "threads": 1, "shutdown_timeout": 1.0, **settings})
     model = model or onnx(tiny.student)
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)

@@ -81,7 +81,7 @@ def test_a_wrong_variable_is_named_as_it_was_given(variable: str, value: str, sa
 
 
 def test_a_wrong_flag_is_named_as_it_was_given() -> None:
-    assert "--most-steps: " in refusal("--most-steps", "0", FEWSTEP_SERVE_MOST_STEPS="3")
+    assert "--max-steps: " in refusal("--max-steps", "0", FEWSTEP_SERVE_MAX_STEPS="3")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_wrong_flag_is_named_as_it_was_given() -> None:
         ("nobody = 3", "nobody"),
         ("jobs = 0", "jobs in the file: Input should be greater than or equal to 1, got '0'"),
         ('port = "many"', "port in the file:"),
-        ("port = = 3", "is no TOML"),
+        ("port = = 3", "is not valid TOML"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
@@ -112,9 +112,9 @@ def own(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory, keys: tuple[
     """A server with settings from everywhere, which drew one image and was told to stop."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "keys").write_text(f"{keys[1]} studio\n", encoding="utf-8")
-    file = toml(folder, f'jobs = 3\nwaiting = 33\nmost_steps = 13\nkeys_file = "{folder / "keys"}"\n')
-    variables = {"FEWSTEP_SERVE_WAITING": "22", "FEWSTEP_SERVE_MOST_STEPS": "12", "FEWSTEP_SERVE_FILE": str(file)}
-    with process(tiny, folder, "--most-steps", "11", **variables) as server:
+    file = toml(folder, f'jobs = 3\nmax_waiting = 33\nmax_steps = 13\nkeys_file = "{folder / "keys"}"\n')
+    variables = {"FEWSTEP_SERVE_MAX_WAITING": "22", "FEWSTEP_SERVE_MAX_STEPS": "12", "FEWSTEP_SERVE_FILE": str(file)}
+    with process(tiny, folder, "--max-steps", "11", **variables) as server:
         asked = {"prompt": "a secret rocket", "user": "somebody", "session": "canvas"}
         key = f"Bearer {keys[0]}"
         assert call(server.url, "/v1/images/generations", asked, authorization=key).status == 200
@@ -126,7 +126,7 @@ def own(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory, keys: tuple[
 def test_flags_beat_the_environment_which_beats_the_file(own: Process) -> None:
     (line,) = [line for line in own.log.read_text().splitlines() if "settings: " in line]
     shown = dict(pair.split("=", 1) for pair in line.split("settings: ")[1].split() if "=" in pair)
-    assert (shown["jobs"], shown["waiting"], shown["most_steps"]) == ("3", "22", "11")
+    assert (shown["jobs"], shown["max_waiting"], shown["max_steps"]) == ("3", "22", "11")
     assert shown["model"].endswith("tiny")
 
 
@@ -139,7 +139,7 @@ def test_the_log_has_requests_and_neither_keys_nor_prompts(own: Process, keys: t
 
 
 def test_the_end_under_load_answers_or_refuses_everybody(tiny: TinyModels, tmp_path: Path) -> None:
-    with process(tiny, tmp_path, "--jobs", "4", "--waiting", "16", "--patience", "30") as server:
+    with process(tiny, tmp_path, "--jobs", "4", "--max-waiting", "16", "--shutdown-timeout", "30") as server:
         answers = under_load(server, {"steps": 4}, lambda: bool(first.wait(30)), first := threading.Event())
     assert answers.count("image") >= 1
     assert set(answers) <= {"image", "queue_full", "closing", "closed"}
@@ -147,7 +147,7 @@ def test_the_end_under_load_answers_or_refuses_everybody(tiny: TinyModels, tmp_p
 
 
 def test_work_beyond_the_patience_is_refused_by_name(tiny: TinyModels, tmp_path: Path) -> None:
-    with process(tiny, tmp_path, "--jobs", "4", "--patience", "1", "--most-steps", "1000") as server:
+    with process(tiny, tmp_path, "--jobs", "4", "--shutdown-timeout", "1", "--max-steps", "1000") as server:
         running = "fewstep_running_requests 4.0"
         answers = under_load(
             server,
@@ -160,7 +160,7 @@ def test_work_beyond_the_patience_is_refused_by_name(tiny: TinyModels, tmp_path:
 
 
 def test_a_stream_beyond_the_patience_ends_with_an_event_that_says_so(tiny: TinyModels, tmp_path: Path) -> None:
-    with process(tiny, tmp_path, "--patience", "1", "--most-steps", "1000") as server:
+    with process(tiny, tmp_path, "--shutdown-timeout", "1", "--max-steps", "1000") as server:
         connection = connect(server.url)
         asked = {"prompt": "red apple", "steps": 1000, "n": 10, "stream": True, "partial_images": 1}
         send(connection, "/v1/images/generations", asked)
@@ -176,7 +176,7 @@ def test_a_stream_beyond_the_patience_ends_with_an_event_that_says_so(tiny: Tiny
 def test_a_second_ctrl_c_ends_the_patience_and_everybody_is_told(
     tiny: TinyModels, tmp_path: Path, stream: bool
 ) -> None:
-    with process(tiny, tmp_path, "--patience", "60", "--most-steps", "1000", "--jobs", "2") as server:
+    with process(tiny, tmp_path, "--shutdown-timeout", "60", "--max-steps", "1000", "--jobs", "2") as server:
         asked = {"prompt": "red apple", "steps": 1000, "n": 10, "stream": stream}
         connections = [connect(server.url) for _ in range(3)]
         for connection in connections:
@@ -305,7 +305,10 @@ def held(tiny: TinyModels) -> Iterator[tuple[Service, Held]]:
     """A service whose network is held in the warm-up."""
     model = onnx(tiny.student)
     network = Held(model.network)
-    yield Service(ServeSettings(waiting=0, jobs=1, patience=0.2), Model(model.saved, network, "onnx")), network
+    yield (
+        Service(ServeSettings(max_waiting=0, jobs=1, shutdown_timeout=0.2), Model(model.saved, network, "onnx")),
+        network,
+    )
     network.open.set()
 
 

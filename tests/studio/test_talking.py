@@ -134,7 +134,7 @@ def test_a_conversation_keeps_its_lineage(server: Running, visit: Visit) -> None
 
 
 def test_what_goes_wrong_in_a_conversation_is_told(serve: Callable[..., Running], visit: Visit) -> None:
-    server = serve(most_prompt=20)
+    server = serve(max_prompt=20)
     page = visit(server.url, allowed=("400",))
     page.click("#chat")
     page.fill("#message", "a very long story about an apple")

@@ -25,8 +25,8 @@ from fewstep.serving.http.bodies import from_validation
 from fewstep.serving.http.errors import ApiError
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
-from fewstep.serving.http.requests import Identified
-from fewstep.serving.http.security import Keyed, Named
+from fewstep.serving.http.requests import RequestContext
+from fewstep.serving.http.security import ApiKeyAuth, HostGuard
 from fewstep.serving.mcp.server import mcp_server
 from fewstep.serving.studio.pages import pages_router
 
@@ -49,8 +49,8 @@ def build_app(service: Service) -> FastAPI:
     mcp_app = mcp.streamable_http_app(
         streamable_http_path="/mcp",
         stateless_http=True,
-        max_request_body_size=service.settings.most_bytes,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `Named` has looked
+        max_request_body_size=service.settings.max_body_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `HostGuard` has looked
     )
     app = FastAPI(
         title="fewstep",
@@ -58,7 +58,7 @@ def build_app(service: Service) -> FastAPI:
         lifespan=life,
         docs_url=None,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Identified` has one span a request already
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestContext` makes the spans
     )
     app.include_router(images_router(service))
     app.include_router(live_router(service))
@@ -125,12 +125,12 @@ def guarded(service: Service) -> ASGIApp:
     settings = service.settings
     own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
     names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
-    app: ASGIApp = Keyed(build_app(service), service.keys, settings.most_bytes)
+    app: ASGIApp = ApiKeyAuth(build_app(service), service.keys, settings.max_body_bytes)
     if settings.origins:  # outside the keys, so that a page can read why it was refused
         app = CORSMiddleware(
             app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED
         )
-    return Identified(Named(app, names, settings.origins), service.metrics, service.traces)
+    return RequestContext(HostGuard(app, names, settings.origins), service.metrics, service.traces)
 
 
 _EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")

@@ -30,10 +30,10 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             ws="websockets-sansio",
-            ws_max_size=service.settings.most_bytes,
+            ws_max_size=service.settings.max_body_bytes,
             ws_per_message_deflate=False,  # a sketch's 4 kB travel faster than they are packed
             server_header=False,
-            timeout_graceful_shutdown=round(service.settings.patience) + _GRACE,
+            timeout_graceful_shutdown=round(service.settings.shutdown_timeout) + _GRACE,
         )
         super().__init__(config)
         self._service = service

@@ -39,43 +39,51 @@ class ServeSettings(BaseSettings):
     )
 
     model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
-    host: str = Field("127.0.0.1", description="The address to listen at; other than this machine's needs API keys.")
-    port: int = Field(8642, ge=0, le=65535, description="The port; 0 takes a free one.")
-    engine: str = Field("auto", description="onnx, openvino, eager, compiled; auto takes the fastest measured.")
-    precision: str | None = Field(None, description="float32, or bfloat16 where the engine has it.")
-    device: str = Field("cpu", description="For eager and compiled: cpu, cuda, mps.")
-    threads: int | None = Field(None, ge=1, description="Of one network call; one a core if left out.")
-    network_cpus: tuple[int, ...] | None = Field(None, description="The cores of the network's thread.")
+    host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own requires API keys.")
+    port: int = Field(8642, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    engine: str = Field("auto", description="onnx, openvino, eager or compiled; auto takes the fastest one measured.")
+    precision: str | None = Field(None, description="float32, or bfloat16 where the engine supports it.")
+    device: str = Field("cpu", description="Device of the engines eager and compiled: cpu, cuda or mps.")
+    threads: int | None = Field(None, ge=1, description="Threads of one network call; one per core if left out.")
+    network_cpus: tuple[int, ...] | None = Field(None, description="Cores that the network's thread is pinned to.")
 
     aliases: tuple[str, ...] = Field(
         ("gpt-image-1", "dall-e-2", "dall-e-3"),
-        description="Other names by which clients may ask for the model; these in place of the usual ones.",
+        description="Other names that requests may use for the model; replaces the default list.",
     )
-    keys_file: Path | None = Field(None, description="API keys, hashed: lines that `fewstep serve-key` prints.")
-    without_keys: bool = Field(False, description="Listen beyond this machine without API keys.")
-    origins: tuple[str, ...] = Field((), description="Web pages' origins that may call, such as https://example.org.")
-    hosts: tuple[str, ...] = Field((), description="Names by which clients may call, beside this machine's own.")
-    public_url: str | None = Field(None, description="Where clients reach this server, if a proxy stands before it.")
+    keys_file: Path | None = Field(
+        None, description="File of hashed API keys, one per line, as printed by `fewstep serve-key`."
+    )
+    without_keys: bool = Field(False, description="Allow listening beyond this machine without API keys.")
+    origins: tuple[str, ...] = Field(
+        (), description="Origins of web pages that may call the server, such as https://example.org."
+    )
+    hosts: tuple[str, ...] = Field((), description="Host names that clients may use besides this machine's own.")
+    public_url: str | None = Field(None, description="URL at which clients reach the server behind a proxy.")
 
-    jobs: int = Field(32, ge=1, le=1024, description="Requests that run at a time, their network calls shared.")
-    waiting: int = Field(256, ge=0, description="Requests that may wait beside them; then 429.")
-    batch: int = Field(32, ge=1, le=1024, description="Samples in one network call.")
-    keep_seconds: float = Field(3600, gt=0, description="How long images stay at their URL or handle.")
-    keep_images: int = Field(1000, ge=1, description="How many stay at most.")
-    keep_bytes: int = Field(1_000_000_000, ge=1, description="How many bytes of them stay at most.")
-    patience: float = Field(30, ge=0, description="Seconds that running requests get when the server is stopped.")
+    jobs: int = Field(32, ge=1, le=1024, description="Requests that run at the same time and share network calls.")
+    max_waiting: int = Field(256, ge=0, description="Longest queue of waiting requests; further ones get 429.")
+    max_batch: int = Field(32, ge=1, le=1024, description="Most samples in one network call.")
+    keep_seconds: float = Field(3600, gt=0, description="Seconds for which images are kept under their id.")
+    keep_images: int = Field(1000, ge=1, description="Most images kept at a time.")
+    keep_bytes: int = Field(1_000_000_000, ge=1, description="Largest total size of the kept images, in bytes.")
+    shutdown_timeout: float = Field(30, ge=0, description="Seconds that running requests get when the server stops.")
 
-    most_bytes: int = Field(50_000_000, ge=1, description="Of a request's body.")
-    most_pixels: int = Field(16_777_216, ge=64, description="Of an uploaded image.")
-    held_pixels: int = Field(134_217_728, ge=64, description="Of all uploaded images in memory at a time; then 429.")
-    most_images: int = Field(10, ge=1, le=64, description="Of one request.")
-    most_steps: int = Field(64, ge=1, le=1000, description="Of one request.")
-    most_prompt: int = Field(4_000, ge=1, le=32_000, description="Characters of a prompt.")
-    fetch_images: bool = Field(False, description="Fetch images that a request gives by a public URL.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
-    log_prompts: bool = Field(False, description="Write prompts into the log.")
+    max_body_bytes: int = Field(50_000_000, ge=1, description="Largest request body, in bytes.")
+    max_pixels: int = Field(
+        16_777_216, ge=64, description="Most pixels of an uploaded image, and of all images of one answer together."
+    )
+    max_held_pixels: int = Field(
+        134_217_728, ge=64, description="Most pixels of uploaded images in memory at a time; then requests get 429."
+    )
+    max_images: int = Field(10, ge=1, le=64, description="Most images per request.")
+    max_steps: int = Field(64, ge=1, le=1000, description="Most steps per request.")
+    max_prompt: int = Field(4_000, ge=1, le=32_000, description="Longest prompt, in characters.")
+    fetch_images: bool = Field(False, description="Fetch images that a request names by a public URL.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_prompts: bool = Field(False, description="Write prompts to the log.")
 
-    file: Path | None = Field(None, description="A TOML file with any of these settings.")
+    file: Path | None = Field(None, description="TOML file with any of these settings.")
 
     @field_validator("origins")
     @classmethod
@@ -197,14 +205,14 @@ def _check_environment(settings: type[BaseSettings]) -> None:
     prefix = settings.model_config["env_prefix"]
     for name in os.environ:
         if name.upper().startswith(prefix) and name.upper().removeprefix(prefix).lower() not in settings.model_fields:
-            raise ValueError(f"{name} is no setting: see fewstep serve --help")
+            raise ValueError(f"{name} is not a setting: see fewstep serve --help")
 
 
 def _file(settings: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
     """The settings in a file.
 
     Raises:
-        ValueError: it is not there, or no TOML.
+        ValueError: it does not exist or is not valid TOML.
     """
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'")
@@ -214,4 +222,4 @@ def _file(settings: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
             raise ValueError(f"'{path}' has no setting {', '.join(unknown)}: see fewstep serve --help")
         return source
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is no TOML: {error}") from None
+        raise ValueError(f"'{path}' is not valid TOML: {error}") from None

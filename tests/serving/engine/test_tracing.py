@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from fewstep.serving.engine.metrics import Metrics
 from fewstep.serving.engine.tracing import Traces
-from fewstep.serving.http.requests import Identified
+from fewstep.serving.http.requests import RequestContext
 from servers import call, draw, environment, process
 from tiny_models import TinyModels
 
@@ -127,7 +127,7 @@ def test_a_servers_mistake_is_a_spans_error(status: int) -> None:
     provider.add_span_processor(SimpleSpanProcessor(spans))
     app = Starlette()
     app.add_route("/images/{handle}", lambda request: Response(status_code=status))
-    traced = Identified(app, Metrics(), Traces(provider.get_tracer("fewstep")))
+    traced = RequestContext(app, Metrics(), Traces(provider.get_tracer("fewstep")))
     assert TestClient(traced).get("/images/secret", headers={"x-request-id": "mine"}).status_code == status
     (span,) = spans.get_finished_spans()
     told = {

@@ -92,6 +92,6 @@ def test_too_many_images_are_refused_by_the_clients_own_name_for_them(server: Ru
 
 
 def test_with_no_room_to_wait_who_comes_alone_is_served(serve: Callable[..., Running]) -> None:
-    server = serve(jobs=1, waiting=0)
+    server = serve(jobs=1, max_waiting=0)
     for seed in range(3):
         assert client_of(server).images.generate(prompt="cat", extra_body={"seed": seed}).data

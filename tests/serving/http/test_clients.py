@@ -55,7 +55,7 @@ def cancelled(server: Running) -> float:
 def test_a_client_that_goes_away_while_it_waits_frees_its_place(
     serve: Callable[..., Running], gate: Gate, stream: bool
 ) -> None:
-    server = serve(through=gate, jobs=1, waiting=1)
+    server = serve(through=gate, jobs=1, max_waiting=1)
     runtime = server.service.runtime
     gate.open.clear()
     calls = gate.calls

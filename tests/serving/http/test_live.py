@@ -270,7 +270,7 @@ def test_a_file_of_few_bytes_and_many_pixels_does_not_hold_the_others_up(
 
 
 def test_pixels_without_a_file_count_as_those_of_files(serve: Callable[..., Running]) -> None:
-    server = serve(most_pixels=64 * 64)
+    server = serve(max_pixels=64 * 64)
     with live(server) as wire:
         for side, code in ((64, None), (65, 400)):
             data = sketch(side)
@@ -283,7 +283,7 @@ def test_a_full_server_refuses_before_it_opens_a_picture(
     serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    server = serve(through=gate, jobs=1, waiting=1)
+    server = serve(through=gate, jobs=1, max_waiting=1)
     gate.open.clear()
     with live(server) as one, live(server) as two, live(server) as three:
         ask(one, 1)

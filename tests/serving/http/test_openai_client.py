@@ -270,7 +270,7 @@ def answered(server: Running) -> float:
 
 
 def test_a_full_queue_says_when_to_come_back(serve: Callable[..., Running]) -> None:
-    server = serve(jobs=1, waiting=1)
+    server = serve(jobs=1, max_waiting=1)
 
     async def crowd() -> list[Any]:
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:

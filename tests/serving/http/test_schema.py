@@ -54,7 +54,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 @pytest.fixture(scope="module")
 def small(tiny: TinyModels) -> Iterator[Running]:
     """A server whose requests are short."""
-    with running(tiny, most_steps=3, most_images=2, most_pixels=10_000) as server:
+    with running(tiny, max_steps=3, max_images=2, max_pixels=10_000) as server:
         yield server
 
 

@@ -149,7 +149,7 @@ def test_a_named_page_can_read_why_it_was_refused_and_when_to_come_again(
 ) -> None:
     key, kept = new_key()
     (tmp_path / "keys").write_text(kept, encoding="utf-8")
-    server = serve(origins=("https://studio.example",), keys_file=tmp_path / "keys", most_bytes=2000)
+    server = serve(origins=("https://studio.example",), keys_file=tmp_path / "keys", max_body_bytes=2000)
     page = {"origin": "https://studio.example"}
     url = f"{server.url}/v1/images/generations"
     large = {**page, "authorization": f"Bearer {key}"}
@@ -279,7 +279,7 @@ def test_a_keys_name_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_a_body_that_is_too_large_is_refused_by_its_header_and_by_its_bytes(
     servers: Callable[..., Running], path: str
 ) -> None:
-    server = servers(most_bytes=2000)
+    server = servers(max_body_bytes=2000)
     status, body, _ = call(f"{server.url}{path}", {"prompt": "x" * 3000})
     assert (status, body["error"]["code"]) == (413, "too_large")
     host, port = server.url.removeprefix("http://").split(":")

@@ -255,7 +255,7 @@ def test_what_a_recogniser_sees_is_told(tiny: TinyModels) -> None:
     plan = model.plan(fewstep.Request("a red apple", seed=7))
     *_, last = model.run(plan)
     verdict = Recogniser(model.saved.recogniser)(last.pixels)
-    with running(tiny, model=model, batch=1) as server:
+    with running(tiny, model=model, max_batch=1) as server:
         (image,) = draw(server.url, "a red apple", seed=7).body["data"]
     assert image["recognised"] == verdict.names[0]
     assert image["confidence"] == pytest.approx(float(verdict.confidence[0]), abs=1e-3)
@@ -353,7 +353,7 @@ def test_one_picture_alone_is_taken_in_any_case() -> None:
 
 def test_edits_that_wait_hold_what_their_masks_keep_and_no_more(tiny: TinyModels) -> None:
     gate = Gate()
-    with running(tiny, through=gate, jobs=1, held_pixels=800) as server:
+    with running(tiny, through=gate, jobs=1, max_held_pixels=800) as server:
         gate.open.clear()
         mask = {"image_url": data_url(png())}
         runtime, jobs = server.service.runtime, []
@@ -372,7 +372,7 @@ def test_edits_that_wait_hold_what_their_masks_keep_and_no_more(tiny: TinyModels
 
 def test_a_full_queue_is_told_before_a_picture_is_decoded(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
-    with running(tiny, through=gate, jobs=1, waiting=0) as server:
+    with running(tiny, through=gate, jobs=1, max_waiting=0) as server:
         gate.open.clear()
         thread, answers = _later(server, {})
         assert gate.entered.acquire(timeout=20)

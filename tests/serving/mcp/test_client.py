@@ -364,7 +364,11 @@ def test_ctrl_c_ends_it_at_once(tiny: TinyModels, terminal: bool) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
-    [("HOST", "0.0.0.0", "listening at 0.0.0.0"), ("WAITING", "-1", "FEWSTEP_SERVE_WAITING"), ("HOSTS", "x", "JSON")],
+    [
+        ("HOST", "0.0.0.0", "listening at 0.0.0.0"),
+        ("MAX_WAITING", "-1", "FEWSTEP_SERVE_MAX_WAITING"),
+        ("HOSTS", "x", "JSON"),
+    ],
 )
 def test_a_wrong_environment_is_one_line(variable: str, value: str, says: str) -> None:
     environ = environment(**{f"FEWSTEP_SERVE_{variable}": value})

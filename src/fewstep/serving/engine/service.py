@@ -62,12 +62,12 @@ class Service:
         chosen = self.settings
         self.keys = () if chosen.keys_file is None else read_keys(chosen.keys_file)
         self.store = Store(chosen.keep_images, chosen.keep_bytes, chosen.keep_seconds)
-        self.pictures = Pictures(chosen.most_pixels, chosen.held_pixels)
+        self.pictures = Pictures(chosen.max_pixels, chosen.max_held_pixels)
         self.metrics = Metrics()
         file = self.model.saved.recogniser
         look = partial(_recognised, Recogniser(file)) if file.is_file() else None
         self.runtime = Runtime(
-            self.model, chosen.jobs, chosen.waiting, chosen.batch, chosen.network_cpus, self.metrics, look
+            self.model, chosen.jobs, chosen.max_waiting, chosen.max_batch, chosen.network_cpus, self.metrics, look
         )
         self.metrics.watch(lambda: self.runtime.waiting, lambda: self.runtime.running)
 
@@ -88,7 +88,8 @@ class Service:
         """
         prompt = "warm-up" if self.model.spec.conditioning.text_length else ""
         sizes = getattr(self.model.network, "sizes", (1,))
-        self.runtime.warm_up(Request(prompt, seed=0, images=size) for size in sizes if size <= self.settings.batch)
+        most = self.settings.max_batch
+        self.runtime.warm_up(Request(prompt, seed=0, images=size) for size in sizes if size <= most)
         self._warm = True
         self.announce()
 
@@ -122,7 +123,7 @@ class Service:
             if self._teaching is None:
                 ours = self.model
                 model = load(self.teacher.directory, ours.engine, ours.device, self.settings.threads, ours.precision)
-                self._teaching = Runtime(model, _RACES, self.settings.waiting, self.settings.batch)
+                self._teaching = Runtime(model, _RACES, self.settings.max_waiting, self.settings.max_batch)
             return self._teaching
 
     async def submit(
@@ -151,7 +152,7 @@ class Service:
 
     def stop(self) -> None:
         """Refuse new requests and give the others the settings' patience; what still runs then is told so."""
-        self.runtime.close(self.settings.patience)
+        self.runtime.close(self.settings.shutdown_timeout)
         with self._loading:
             if self._teaching is not None:
                 self._teaching.close(0)

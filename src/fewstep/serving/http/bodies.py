@@ -16,13 +16,13 @@ from fewstep.serving.engine.service import Service
 from fewstep.serving.http import uploads
 from fewstep.serving.http.drawing import Upload
 from fewstep.serving.http.errors import ApiError
-from fewstep.serving.http.schemas import Asked, EditBody, EditFields, Generation, Source
+from fewstep.serving.http.schemas import EditBody, EditFields, Generation, ImageFields, Source
 
 MOST_VALUES = 10_000
 """Of a JSON body. Many small values take long to read and much memory; a picture is one."""
 _FILES = {"image": ("image", "image[]"), "mask": ("mask",), "control": ("control",)}
 """The names of a form's files."""
-T = TypeVar("T", bound=Asked)
+T = TypeVar("T", bound=ImageFields)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ async def _file(form: FormData, name: str) -> bytes | None:
     return await values[0].read()
 
 
-async def _control(service: Service, asked: Asked) -> bytes | str | None:
+async def _control(service: Service, asked: ImageFields) -> bytes | str | None:
     return None if asked.control is None else await uploads.named(asked.control, "control", service.settings)
 
 

@@ -17,7 +17,7 @@ from fewstep.models.text import table
 from fewstep.pictures import Record
 from fewstep.pictures.generated import prompt_of
 from fewstep.serving.engine.jobs import Drawn
-from fewstep.serving.http.schemas import Asked, EditFields, Format, Generation, ImageInfo, ImagesAnswer, Usage
+from fewstep.serving.http.schemas import EditFields, Format, Generation, ImageFields, ImageInfo, ImagesAnswer, Usage
 
 if TYPE_CHECKING:
     from fewstep.serving.engine.service import Service
@@ -43,7 +43,7 @@ class Upload:
     control: Image.Image | None = None
 
 
-def request_of(asked: Asked, service: Service, upload: Upload, again: bool = False) -> Request:
+def request_of(asked: ImageFields, service: Service, upload: Upload, again: bool = False) -> Request:
     """What to draw.
 
     Args:
@@ -59,8 +59,8 @@ def request_of(asked: Asked, service: Service, upload: Upload, again: bool = Fal
     prompt = asked.prompt if isinstance(asked, (Generation, EditFields)) else ""
     if again and "prompt" not in asked.model_fields_set and upload.image is not None:
         prompt = shown_in(upload.image, service.model)
-    _check_at_most("n", asked.n, settings.most_images)  # before the request calls it by its own name
-    _check_at_most("steps", asked.steps, settings.most_steps)
+    _check_at_most("n", asked.n, settings.max_images)  # before the request calls it by its own name
+    _check_at_most("steps", asked.steps, settings.max_steps)
     if asked.output_format == "jpeg" and asked.background == "transparent":
         raise RequestError("background", "a jpeg has no transparency: ask for png or webp, or another background")
     edit, way = None, {}
@@ -118,18 +118,18 @@ def check_limits(request: Request, service: Service) -> None:
     settings = service.settings
     for name in ("prompt", "to_prompt"):
         long = len(getattr(request, name) or "")
-        if long > settings.most_prompt:
-            raise RequestError(name, f"{name} must have at most {settings.most_prompt} characters, got {long}")
-    _check_at_most("steps", request.steps, settings.most_steps)
+        if long > settings.max_prompt:
+            raise RequestError(name, f"{name} must have at most {settings.max_prompt} characters, got {long}")
+    _check_at_most("steps", request.steps, settings.max_steps)
     steps, fit = request.steps or 1, service.model.corrections(request)
-    if steps * (1 + 2 * fit) > settings.most_steps:
-        most = f"steps · (1 + 2 · fit) at most {settings.most_steps}"
+    if steps * (1 + 2 * fit) > settings.max_steps:
+        most = f"steps · (1 + 2 · fit) at most {settings.max_steps}"
         raise RequestError("fit", f"fit must leave {most}, got {fit} with {steps} steps")
     width, height = request.size or (request.edit and request.edit.own_size) or (0, 0)
-    if width * height * request.images > settings.most_pixels:
+    if width * height * request.images > settings.max_pixels:
         raise RequestError(
             "size",
-            f"all images of a request must have at most {settings.most_pixels} pixels together, "
+            f"all images of a request must have at most {settings.max_pixels} pixels together, "
             f"got {request.images} of {width}x{height}",
         )
 
@@ -139,13 +139,13 @@ def _check_at_most(field: str, value: int | None, most: int) -> None:
         raise RequestError(field, f"{field} must be between 1 and {most}, got {value}")
 
 
-def _background(asked: Asked) -> str | None:
+def _background(asked: ImageFields) -> str | None:
     if asked.background in (None, "auto"):
         return "white" if asked.output_format == "jpeg" else None
     return "white" if asked.background == "opaque" else asked.background
 
 
-def encoded(image: GeneratedImage, asked: Asked) -> bytes:
+def encoded(image: GeneratedImage, asked: ImageFields) -> bytes:
     """An image as a file, its record in it."""
     return pictures.encode(image, asked.output_format, image.record, **_options(asked))
 
@@ -155,7 +155,7 @@ def encoded_png(image: GeneratedImage) -> bytes:
     return pictures.encode(image, "png", image.record, **_PNG)
 
 
-def _options(asked: Asked) -> dict[str, Any]:
+def _options(asked: ImageFields) -> dict[str, Any]:
     """For Pillow's encoder. A webp without a quality loses nothing."""
     if asked.output_format == "png":
         return _PNG
@@ -164,7 +164,7 @@ def _options(asked: Asked) -> dict[str, Any]:
     return {"quality": max(1, asked.output_compression)}
 
 
-def partial_image(picture: Image.Image, asked: Asked) -> dict[str, Any]:
+def partial_image(picture: Image.Image, asked: ImageFields) -> dict[str, Any]:
     """What an event tells of an intermediate picture."""
     file = pictures.encode(picture, asked.output_format, **_options(asked))
     return {
@@ -181,7 +181,7 @@ def _background_of(picture: Image.Image) -> str:
     return "transparent" if picture.mode == "RGBA" else "opaque"
 
 
-def answer_of(service: Service, asked: Asked, drawn: Drawn, base: str) -> ImagesAnswer:
+def answer_of(service: Service, asked: ImageFields, drawn: Drawn, base: str) -> ImagesAnswer:
     """What the client gets of a job; `base` is where it reaches this server."""
     started = time.perf_counter()
     files = [encoded(image, asked) for image in drawn.images]

@@ -35,13 +35,13 @@ def is_public(address: str) -> bool:
     return found.is_global and not local and not hidden
 
 
-def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
+def fetch(url: str, param: str, max_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
     """The bytes behind a URL.
 
     Args:
         url: http or https.
         param: the field it came in, for complaints.
-        most_bytes: of the answer.
+        max_bytes: of the answer.
         may: whether an address may be connected to.
 
     Raises:
@@ -68,7 +68,7 @@ def fetch(url: str, param: str, most_bytes: int, may: Callable[[str], bool] = is
                     continue
                 if answer.status != 200:
                     raise ApiError(400, f"{param}: the URL answered {answer.status}", param, "invalid_url")
-                data = _read(answer, param, most_bytes)
+                data = _read(answer, param, max_bytes)
             if time.monotonic() < until:  # an answer of unknown length is whole when it ends, if it was not cut
                 return data
             raise TimeoutError

@@ -151,14 +151,14 @@ def described(service: Service) -> dict[str, Any]:
         "prompt": bool(spec.conditioning.text_length),
         "control": spec.conditioning.control,
         "teacher": service.teacher and service.teacher.spec.name,
-        "steps": {"default": spec.steps, "most": min(4, settings.most_steps)},
+        "steps": {"default": spec.steps, "most": min(4, settings.max_steps)},
         "guidance": {
             "default": spec.guidance,
             "with_control": spec.usual_guidance(controlled=True),
             "low": low,
             "high": high,
         },
-        "images": settings.most_images,
+        "images": settings.max_images,
         "styles": [style for style in styles_of(spec.recipe) if known.issuperset(words(style))],
         "palette": {
             name: "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour))

@@ -23,7 +23,7 @@ from fewstep.serving.http.bodies import Sent
 from fewstep.serving.http.drawing import answer_of, partial_image, planned, request_of
 from fewstep.serving.http.errors import ApiError, busy, stopped
 from fewstep.serving.http.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
-from fewstep.serving.http.schemas import Asked, ImagesAnswer, ModelInfo, ModelList
+from fewstep.serving.http.schemas import ImageFields, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.http.waiting import result_of
 
 log = logging.getLogger("fewstep.serving")
@@ -104,7 +104,7 @@ class _Order:
         arrived: when, by `time.perf_counter()`.
     """
 
-    asked: Asked
+    asked: ImageFields
     wanted: DrawRequest
     plan: Plan
     client: str
@@ -115,7 +115,7 @@ class _Order:
 async def _order(
     service: Service,
     request: Request,
-    body: Callable[[Service, Request], Awaitable[tuple[Asked, Sent]]],
+    body: Callable[[Service, Request], Awaitable[tuple[ImageFields, Sent]]],
     again: bool = False,
 ) -> _Order:
     """What a request wants. Nothing of it outlives this but what is needed to its end."""

@@ -17,7 +17,7 @@ log = logging.getLogger("fewstep.serving")
 _ID = re.compile(rb"[\w.-]{1,64}")
 
 
-class Identified:
+class RequestContext:
     """Names, counts, traces and logs the requests of an application; prompts are no part of it.
 
     Args:

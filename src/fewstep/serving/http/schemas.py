@@ -21,7 +21,7 @@ EditName = Literal["colorize", "super-resolve", "denoise"]
 Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 
 
-class Asked(BaseModel):
+class ImageFields(BaseModel):
     """The fields that every request for images has. Fields of OpenAI's that mean nothing here are taken and ignored;
     unknown ones are ignored too, as OpenAI's own server does, so that newer clients work. Null is as if left out."""
 
@@ -60,7 +60,7 @@ class Asked(BaseModel):
     session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
 
 
-class Generation(Asked):
+class Generation(ImageFields):
     """`POST /v1/images/generations`."""
 
     prompt: str
@@ -69,7 +69,7 @@ class Generation(Asked):
     position: Number | None = Field(None, ge=0, le=1, description="Of an interpolation: one image on the way.")
 
 
-class EditFields(Asked):
+class EditFields(ImageFields):
     """`POST /v1/images/edits` and `/variations`, beside their files."""
 
     prompt: str = ""

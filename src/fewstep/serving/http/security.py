@@ -55,7 +55,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
     return tuple(keys)
 
 
-class Named:
+class HostGuard:
     """Lets requests pass that call this server by a name of its own, and no page from elsewhere that is not named.
 
     A page in a browser can send requests to this machine: its Origin must be named, and the Host must be one
@@ -92,17 +92,17 @@ class Named:
             raise ApiError(403, f"pages from {origin} may not call: add it to --origins", "origin", "wrong_origin")
 
 
-class Keyed:
+class ApiKeyAuth:
     """Lets requests pass that have an API key and a body that is not too large; `state.client` says whose they are.
 
     Args:
         app: what is guarded.
         keys: hashes of API keys; none lets everybody in, and clients are told apart by their addresses.
-        most_bytes: of a body.
+        max_body_bytes: of a body.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], most_bytes: int) -> None:
-        self._app, self._keys, self._most = app, tuple(keys), most_bytes
+    def __init__(self, app: ASGIApp, keys: Sequence[str], max_body_bytes: int) -> None:
+        self._app, self._keys, self._most = app, tuple(keys), max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

@@ -106,7 +106,7 @@ async def named(url: str, param: str, settings: ServeSettings) -> bytes | str:
     try:
         async with asyncio.timeout(SECONDS + 1):  # looking a name up can take longer than `fetch` would
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(_FETCHERS, fetch, url, param, settings.most_bytes)
+            return await loop.run_in_executor(_FETCHERS, fetch, url, param, settings.max_body_bytes)
     except TimeoutError:
         slow = f"{param} took more than {SECONDS:g} seconds to fetch"
         raise ApiError(400, slow, param, "invalid_url") from None
