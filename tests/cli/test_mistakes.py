@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.cli.main import COMMANDS, is_users, one_line
+from fewstep.cli.main import COMMANDS, is_user_error, one_line
 from fewstep.models.text import PromptError, check_prompt
 from tiny_models import TinyModels
 
@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "record of no file": ("record no.png", "no.png"),
     "record of words": ("record notes.txt", "notes.txt"),
     "record of an image whose record is none": ("record deep.png", "deep.png: the record"),
-    "record of an image without one": ("record plain.png", "'plain.png' holds no record"),
+    "record of an image without one": ("record plain.png", "'plain.png' has no record"),
     "demo in a missing directory": ("demo --out no/demo.png", "directory 'no' does not exist"),
     "pictures of nothing": ("pictures --only cat", "no picture is called 'cat'"),
     "pictures to nowhere": ("pictures --out no", "'no' is not a directory"),
@@ -248,15 +248,15 @@ def test_a_wrong_value_is_told_the_same_without_unicode(tmp_path: Path) -> None:
 
 def test_a_defect_of_ours_is_not_passed_off_as_the_users() -> None:
     for defect in (KeyError("x"), AttributeError("y"), NotImplementedError("later"), ImportError("no module")):
-        assert not is_users(defect)
+        assert not is_user_error(defect)
     with pytest.raises(ValueError, match="invalid literal") as raised_here:  # not on purpose by fewstep
         int("x")
-    assert not is_users(raised_here.value)
+    assert not is_user_error(raised_here.value)
     with pytest.raises(PromptError) as raised_by_us:
         check_prompt("x" * 32_001)
-    assert is_users(raised_by_us.value)
-    assert is_users(FileNotFoundError("x"))
-    assert is_users(ImportError("pip install 'fewstep[train]'"))
+    assert is_user_error(raised_by_us.value)
+    assert is_user_error(FileNotFoundError("x"))
+    assert is_user_error(ImportError("pip install 'fewstep[train]'"))
 
 
 def test_an_error_without_words_still_says_its_name() -> None:

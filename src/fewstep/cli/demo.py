@@ -27,16 +27,16 @@ def demo(
     seed: int = 7,
     json: str | None = None,
 ) -> int:
-    """Draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher, and say what each cost.
+    """Draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher and report the cost of each.
 
-    Every image is drawn alone, as for one user; milliseconds are medians over the prompts, evaluations are network
-    evaluations of one image. One row of images per prompt, the same seed in every column.
+    Every image is drawn on its own, as for one user. Milliseconds are medians over the prompts; evaluations are
+    network evaluations per image. One row of images per prompt, the same seed in every column.
 
     Args:
         out: The picture to write.
         model: The few-step model.
         teacher: The diffusion model it was distilled from.
-        seed: Of every image.
+        seed: Seed of every image.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     from fewstep.generation import Request, load

@@ -16,12 +16,14 @@ def export(
     to: Literal["onnx", "openvino"] = "onnx",
     out: Path | None = None,
 ) -> int:
-    """Write a model's network for other programs: inputs x, time_at, time_to and the conditions, output the estimate.
+    """Export a model's network for other programs.
+
+    Its inputs are x, time_at, time_to and the conditions; its output is the raw prediction.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
-        to: onnx, one file with its weights inside; openvino, an .xml and a .bin.
-        out: The file; by default NAME.onnx or NAME.xml here.
+        to: onnx for one file with its weights inside, openvino for an .xml and a .bin file.
+        out: File to write; by default NAME.onnx or NAME.xml in the current directory.
     """
     from fewstep.engines.convert import convert
     from fewstep.models.saved import find

@@ -1,4 +1,4 @@
-"""`fewstep`: the entry point. A mistake of the user's is one line on stderr and exit code 2."""
+"""`fewstep`: the entry point. A user error prints one line on stderr and exits with code 2."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ PROGRAM = "fewstep"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
-    "edit inpaint": ("fewstep.cli.edit:inpaint", "fill the part of an image that a mask leaves open"),
-    "edit outpaint": ("fewstep.cli.edit:outpaint", "draw what lies beyond an image's borders"),
-    "edit stroke": ("fewstep.cli.edit:stroke", "make an image of a coloured sketch"),
-    "edit vary": ("fewstep.cli.edit:vary", "other versions of an image"),
-    "edit colorize": ("fewstep.cli.edit:colorize", "colours for an image in grey"),
-    "edit super-resolve": ("fewstep.cli.edit:super_resolve", "a small image at the model's size"),
-    "edit denoise": ("fewstep.cli.edit:denoise", "an image without its noise"),
-    "edit interpolate": ("fewstep.cli.edit:interpolate", "the way from one prompt or seed to another"),
-    "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API"),
-    "serve-key": ("fewstep.cli.serve:serve_key", "make an API key for serve"),
-    "mcp": ("fewstep.cli.mcp:mcp", "offer drawing as MCP tools on standard input and output"),
-    "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "the drawing tool as a language model's API wants it"),
-    "export": ("fewstep.cli.export:export", "the network of a model for other programs"),
-    "demo": ("fewstep.cli.demo:demo", "one sheet: a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
+    "edit inpaint": ("fewstep.cli.edit:inpaint", "redraw the part of an image that a mask opens"),
+    "edit outpaint": ("fewstep.cli.edit:outpaint", "draw beyond an image's borders"),
+    "edit stroke": ("fewstep.cli.edit:stroke", "turn a coloured sketch into an image"),
+    "edit vary": ("fewstep.cli.edit:vary", "draw variations of an image"),
+    "edit colorize": ("fewstep.cli.edit:colorize", "colour a grey image"),
+    "edit super-resolve": ("fewstep.cli.edit:super_resolve", "enlarge a small image to the model's size"),
+    "edit denoise": ("fewstep.cli.edit:denoise", "remove the noise from an image"),
+    "edit interpolate": ("fewstep.cli.edit:interpolate", "draw the frames between two prompts or seeds"),
+    "serve": ("fewstep.cli.serve:serve", "serve a model over HTTP: OpenAI's Images API, MCP, the studio"),
+    "serve-key": ("fewstep.cli.serve:serve_key", "create an API key for the server"),
+    "mcp": ("fewstep.cli.mcp:mcp", "serve the MCP tools on standard input and output"),
+    "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "print the drawing tool's schema for language models"),
+    "export": ("fewstep.cli.export:export", "export a model's network for other programs"),
+    "demo": ("fewstep.cli.demo:demo", "draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
-    "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "the best levels for few steps, searched and stored"),
-    "train": ("fewstep.cli.train:train", "train a recipe; the same command again resumes"),
-    "models list": ("fewstep.cli.models:list_models", "the models inside the package"),
-    "models show": ("fewstep.cli.models:show", "everything a model says about itself"),
-    "models import": ("fewstep.cli.models:import_pipeline", "a diffusers consistency pipeline as a model"),
+    "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "search and store the best levels for few steps"),
+    "train": ("fewstep.cli.train:train", "train a recipe; the same command resumes an interrupted run"),
+    "models list": ("fewstep.cli.models:list_models", "list the models in the package"),
+    "models show": ("fewstep.cli.models:show", "show a model's description"),
+    "models import": ("fewstep.cli.models:import_pipeline", "import a diffusers consistency pipeline"),
     "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
-    "data emoji": ("fewstep.cli.data:emoji", "the emoji data: how many, of which groups, channel statistics"),
-    "data preview": ("fewstep.cli.data:preview", "a contact sheet of what training would see"),
-    "bench training": ("fewstep.cli.bench:training", "the training loop beside bare PyTorch"),
-    "bench start": ("fewstep.cli.bench:start", "a whole run of generate beside importing torch"),
-    "bench engines": ("fewstep.cli.bench:engines", "a model on every engine that is installed"),
-    "bench serving": ("fewstep.cli.bench_serving:serving", "the server: what a request costs beside the model"),
-    "bench soak": ("fewstep.cli.bench_serving:soak", "the server's memory over thousands of requests"),
-    "bench peer": ("fewstep.cli.bench:peer", "one step here and in a diffusers pipeline, in turn"),
-    "bench edits": ("fewstep.cli.bench:edits", "how far few-step edits are from the true conditional"),
-    "bench sketches": ("fewstep.cli.bench_drawing:sketches", "how well sketches and styles are followed"),
-    "bench studio": ("fewstep.cli.bench_drawing:studio", "from the pen to new pixels, in a browser"),
-    "bench methods": ("fewstep.cli.bench_methods:methods", "every objective on the same data, network and budget"),
-    "record": ("fewstep.cli.record:record", "what made an image; with two images, what changed between them"),
-    "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of docs/concepts.md"),
+    "data emoji": ("fewstep.cli.data:emoji", "describe the emoji data: counts, groups, channel statistics"),
+    "data preview": ("fewstep.cli.data:preview", "draw a contact sheet of what training would see"),
+    "bench training": ("fewstep.cli.bench:training", "compare the training loop with bare PyTorch"),
+    "bench start": ("fewstep.cli.bench:start", "time a whole `generate` beside importing torch"),
+    "bench engines": ("fewstep.cli.bench:engines", "time a model on every installed engine"),
+    "bench serving": ("fewstep.cli.bench_serving:serving", "measure what a request costs beside the model"),
+    "bench soak": ("fewstep.cli.bench_serving:soak", "watch the server's memory over thousands of requests"),
+    "bench peer": ("fewstep.cli.bench:peer", "time one step here and in a diffusers pipeline"),
+    "bench edits": ("fewstep.cli.bench:edits", "measure how far few-step edits are from the true conditional"),
+    "bench sketches": ("fewstep.cli.bench_drawing:sketches", "measure how well sketches and styles are followed"),
+    "bench studio": ("fewstep.cli.bench_drawing:studio", "time the studio from pen to pixels in a browser"),
+    "bench methods": ("fewstep.cli.bench_methods:methods", "compare all objectives on equal data and budget"),
+    "record": ("fewstep.cli.record:record", "show what made an image, or what changed between two"),
+    "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of the docs"),
 }
 
 GROUPS = {
-    "edit": "Images made from images: a part of one, a sketch, another version, colours, detail; and between two.",
-    "models": "Look at models, and make them of other programs' models.",
-    "data": "Look at training data.",
-    "bench": "Figures of this machine, printed for anyone.",
+    "edit": "Make images from images: redraw a part, follow a sketch, vary, colour, enlarge, denoise, interpolate.",
+    "models": "List, inspect and import models.",
+    "data": "Inspect training data.",
+    "bench": "Measure speed and quality on this machine.",
 }
 
 
@@ -70,29 +70,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal without × is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a terminal without × is no reason to stop
     try:
         try:
             code = run(args)
         finally:
-            sys.stdout.flush()  # here, where a reader that left is expected, not when Python ends
+            sys.stdout.flush()  # here, where a closed pipe is handled, not when Python exits
         sys.exit(code)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # the reader of our output left: not worth a word, but Python would say one at exit
+        # the reader of our output left: nothing to report, but Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        if os.environ.get("FEWSTEP_TRACEBACK") or not is_users(error):
+        if os.environ.get("FEWSTEP_TRACEBACK") or not is_user_error(error):
             raise
         print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
 def run(args: list[str]) -> int:
-    """Find the command and call it; 0 on success."""
+    """Find the command and run it; returns its exit code."""
     if args and args[0] in {"--version", "-V"}:
         from fewstep import __version__
 
@@ -123,16 +123,16 @@ def call(function: Callable[..., Any], name: str, args: Sequence[str]) -> Any:
 
     terminal, complaint = sys.stderr, io.StringIO()
 
-    def understood(*values: Any, **options: Any) -> Any:
+    def parsed(*values: Any, **options: Any) -> Any:
         sys.stderr = terminal
         return function(*values, **options)
 
-    understood.__doc__, understood.__name__ = function.__doc__, function.__name__
-    understood.__annotations__ = {name: _spelt_out(hint) for name, hint in _hints(function).items()}
-    understood.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    parsed.__doc__, parsed.__name__ = function.__doc__, function.__name__
+    parsed.__annotations__ = {name: _spelt_out(hint) for name, hint in _hints(function).items()}
+    parsed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     sys.stderr = complaint
     try:
-        return tyro.cli(understood, prog=f"{PROGRAM} {name}", args=args)
+        return tyro.cli(parsed, prog=f"{PROGRAM} {name}", args=args)
     except SystemExit as stop:
         sys.stderr = terminal
         if stop.code == 2 and complaint.getvalue():
@@ -208,8 +208,8 @@ def _import(target: str) -> Callable[..., Any]:
     return function
 
 
-def is_users(error: BaseException) -> bool:
-    """Whether an error is the user's to mend: raised on purpose by fewstep, or a missing file or package."""
+def is_user_error(error: BaseException) -> bool:
+    """Whether the user can fix the error: fewstep raised it on purpose, or a file or package is missing."""
     if isinstance(error, OSError):
         return True
     if isinstance(error, ImportError):

@@ -11,7 +11,7 @@ from fewstep.cli.output import check_json, say, write_json
 
 
 def list_models(json: str | None = None) -> int:
-    """List the models inside the package.
+    """List the models in the package.
 
     Args:
         json: Write the list as JSON to this file, or to standard output with -.
@@ -40,7 +40,7 @@ def list_models(json: str | None = None) -> int:
 
 
 def show(model: Annotated[str, tyro.conf.Positional], /, json: str | None = None) -> int:
-    """Show everything a model says about itself.
+    """Show a model's description.
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
@@ -71,7 +71,7 @@ def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: i
     Args:
         source: A sentence-transformers model: a directory or hub name.
         out: The directory to write table.safetensors and tokenizer.json to.
-        width: Numbers a token's vector has.
+        width: Length of each token's vector.
     """
     try:
         from fewstep.interop.token_table import build_token_table
@@ -86,13 +86,13 @@ def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: i
 def import_pipeline(
     source: Annotated[str, tyro.conf.Positional], out: Path, name: str | None = None, licence: str = ""
 ) -> int:
-    """Save diffusers' ConsistencyModelPipeline as a model, which runs on every engine and can be served.
+    """Import a diffusers ConsistencyModelPipeline as a model that runs on every engine and can be served.
 
     Args:
         source: The pipeline: a directory, or user/name on the hub.
         out: The directory to write the model to.
         name: The model's name; by default the directory's.
-        licence: Of the weights, to be kept with them.
+        licence: Licence of the weights, stored with the model.
     """
     try:
         from fewstep.interop import consistency_pipeline

@@ -19,11 +19,11 @@ def record(
     /,
     json: str | None = None,
 ) -> int:
-    """Show what made an image; with two images, what changed from the first to the second.
+    """Show what made an image or, with two images, what changed from the first to the second.
 
     Args:
         image: A PNG, JPEG or WebP made by fewstep.
-        other: Another one.
+        other: A second image, to compare with the first.
         json: Write it as JSON to this file, or to standard output with -.
     """
     from fewstep import pictures
@@ -50,5 +50,5 @@ def _read(path: Path) -> Record:
 
     found = pictures.read_record(path)
     if found is None:
-        raise ValueError(f"'{path}' holds no record: fewstep did not make it, or its metadata was removed")
+        raise ValueError(f"'{path}' has no record: it was not made by fewstep, or its metadata was removed")
     return found
