@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.models.codecs import Codec, Identity, SpaceToDepth
+from fewstep.models.codecs import Identity, PixelCodec, SpaceToDepth
 from subjects import normal, tensor
 
 PIXELS = np.random.default_rng(0).random((3, 4, 6, 4))
@@ -55,7 +55,7 @@ def test_a_side_that_is_no_multiple_of_the_patch_is_refused() -> None:
 
 
 @pytest.mark.parametrize("codec", [Identity(), SpaceToDepth(2, mean=(0.1, 0.2, 0.3), std=(0.5, 0.2, 0.1))])
-def test_encoding_is_the_gains_and_a_rearrangement_that_can_be_undone(codec: Codec) -> None:
+def test_encoding_is_the_gains_and_a_rearrangement_that_can_be_undone(codec: PixelCodec) -> None:
     first, second = np.random.default_rng(0).random((2, 3, 3, 4, 6))
     gains = np.array(codec.gains(3))[:, None, None]
     change = codec.encode(first) - codec.encode(second)

@@ -17,6 +17,7 @@ from PIL import Image
 from fewstep.editing import BlockMeans, Grey, Known, Measurement, Projected, level_of
 from fewstep.editing.errors import RequestError
 from fewstep.editing.layouts import Averaged, Coloured, Layout, Plain, fitted
+from fewstep.editing.masks import open_data, pixel_codec
 from fewstep.editing.prepared import Prepared, Start
 from fewstep.editing.projections import LUMA, block_means, enlarged
 from fewstep.models.saved import ModelSpec
@@ -254,8 +255,7 @@ class Edit:
         cells = np.zeros((height, width), dtype=np.float32)
         shrunk = self._open.resize((right - left, bottom - top), Image.Resampling.BOX)
         cells[top:bottom, left:right] = np.asarray(shrunk) > 0
-        pixels = np.broadcast_to(cells, (1, *spec.pixels))
-        return Known(data, spec.conditioning.codec.mask(pixels))
+        return Known(data, open_data(cells, spec.conditioning.codec, spec.pixels))
 
     @cached_property
     def _open(self) -> Image.Image:
@@ -299,7 +299,7 @@ class _Colorized(Edit):
         return spec.conditioning.codec.encode(pixels[None])
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement:
-        return Projected(data, Grey(spec.conditioning.codec))
+        return Projected(data, Grey(pixel_codec(spec.conditioning.codec, self.name)))
 
     @property
     def own_size(self) -> tuple[int, int]:
@@ -341,7 +341,7 @@ class _SuperResolved(Edit):
         return spec.conditioning.codec.encode(enlarged(pixels[None], factor))
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement:
-        return Projected(data, BlockMeans(spec.conditioning.codec, self.factor(spec)))
+        return Projected(data, BlockMeans(pixel_codec(spec.conditioning.codec, self.name), self.factor(spec)))
 
     def layout(self, data: Any, spec: ModelSpec) -> Layout:
         (pixels,) = block_means(spec.conditioning.codec.decode(data), self.factor(spec))
@@ -369,7 +369,7 @@ class _Denoised(Edit):
         noise = noise_of(pixels) if self.noise is None else float(self.noise)
         if noise <= 0:
             raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
-        codec = spec.conditioning.codec
+        codec = pixel_codec(spec.conditioning.codec, self.name)
         gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
         start = Start(codec.encode(pixels[None]), noise * gain, fresh=False)
         settings = {"edit": self.name, "noise": round(noise, 6)}

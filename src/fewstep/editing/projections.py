@@ -21,7 +21,7 @@ from array_api_compat import device
 
 from fewstep.core.arrays import Array, like, namespace
 from fewstep.core.levels import Level
-from fewstep.models.codecs import Codec
+from fewstep.models.codecs import PixelCodec
 
 Projection = Callable[[Array], Array]
 """P: data [b, ...] to data; linear, symmetric, P·P = P."""
@@ -62,7 +62,7 @@ class Grey:
         weights: w, of the first channels.
     """
 
-    codec: Codec
+    codec: PixelCodec
     weights: tuple[float, ...] = LUMA
 
     def __call__(self, values: Array) -> Array:
@@ -86,7 +86,7 @@ class BlockMeans:
         factor: a block's side.
     """
 
-    codec: Codec
+    codec: PixelCodec
     factor: int
 
     def __call__(self, values: Array) -> Array:

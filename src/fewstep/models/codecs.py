@@ -1,11 +1,15 @@
-"""Between pixels and what is diffused: shift and scale so that each channel has mean 0 and deviation σd, then
-move patches of pixels into channels. Linear, exact, the same in NumPy and torch."""
+"""Codecs: between pixels and what is diffused.
+
+A codec encodes, decodes and says which shape the data have; that is all that training, sampling and serving need. One
+whose data are the pixels themselves, scaled and rearranged, is a `PixelCodec`: edits that constrain single pixels
+(grey, means of blocks, noise of a known size) need its rearrangement and its scales.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from array_api_compat import device
 
@@ -13,28 +17,39 @@ from fewstep.core.arrays import Array, namespace
 
 
 class Codec(Protocol):
-    """Pixels [b, c, h, w] in [0, 1] to data and back. Codecs are values: equal ones are one."""
+    """Pixels [b, c, h, w] in [0, 1] to data and back."""
 
-    def __hash__(self) -> int: ...
-
-    def encode(self, pixels: Array) -> Array: ...
-
-    def decode(self, data: Array) -> Array: ...
-
-    def mask(self, pixels: Array) -> Array:
-        """A number for each pixel [b, c, h, w] as a number for each of the data."""
+    def encode(self, pixels: Array) -> Array:
+        """Pixels [b, c, h, w] to data [b, ...]."""
         ...
 
-    def unmask(self, data: Array) -> Array:
-        """A number for each of the data as a number for each pixel [b, c, h, w]: what `mask` does, undone."""
-        ...
-
-    def gains(self, channels: int) -> tuple[float, ...]:
-        """What `encode` multiplies each channel's pixels with."""
+    def decode(self, data: Array) -> Array:
+        """Data [b, ...] to pixels [b, c, h, w]; they may lie outside [0, 1]."""
         ...
 
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
-        """The data's shape for one image of shape `pixels`."""
+        """The shape of the data of one image of shape `pixels`.
+
+        Raises:
+            ValueError: the codec cannot encode images of this shape.
+        """
+        ...
+
+
+@runtime_checkable
+class PixelCodec(Codec, Protocol):
+    """A codec whose data are the pixels, each channel scaled and shifted, in another order."""
+
+    def mask(self, pixels: Array) -> Array:
+        """Numbers of pixels [b, c, h, w] in the order of the data [b, ...], not scaled."""
+        ...
+
+    def unmask(self, data: Array) -> Array:
+        """Numbers in the order of the data [b, ...] as numbers of pixels [b, c, h, w]: the inverse of `mask`."""
+        ...
+
+    def gains(self, channels: int) -> tuple[float, ...]:
+        """The factor by which `encode` multiplies each channel."""
         ...
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,11 +89,20 @@ class Conditioning:
     def _controls(self, controls: Sequence[Any], pixels: Sequence[int]) -> dict[str, Any]:
         mask = np.array([control is not None for control in controls], dtype=np.float32)
         if not mask.any():
-            blank = _blank(self.codec, tuple(pixels))
-            return {"control": np.repeat(blank, len(controls), axis=0), "control_mask": mask}
+            return {"control": np.repeat(self._blank(tuple(pixels)), len(controls), axis=0), "control_mask": mask}
         empty = np.zeros(tuple(pixels), dtype=np.float32)
         stacked = np.stack([empty if control is None else control for control in controls]).astype(np.float32)
         return {"control": self.codec.encode(stacked), "control_mask": mask}
+
+    @cached_property
+    def _blanks(self) -> dict[tuple[int, ...], Any]:
+        return {}
+
+    def _blank(self, pixels: tuple[int, ...]) -> Any:
+        """The data of one image of zeros, float32 [1, ...], encoded once: most requests have no control image."""
+        if pixels not in self._blanks:
+            self._blanks[pixels] = self.codec.encode(np.zeros((1, *pixels), dtype=np.float32))
+        return self._blanks[pixels]
 
 
 def between(first: Mapping[str, Any], second: Mapping[str, Any], positions: Sequence[float]) -> dict[str, Any]:
@@ -121,9 +130,3 @@ def _repeated(condition: Mapping[str, Any]) -> Any:
     text = condition["text"]
     counts = np.maximum(condition["text_mask"].sum(axis=1).astype(int), 1)
     return np.stack([row[np.arange(len(row)) % count] for row, count in zip(text, counts, strict=True)])
-
-
-@cache
-def _blank(codec: Any, pixels: tuple[int, ...]) -> Any:
-    """The data of one image of zeros, float32 [1, ...]: most requests come without a control image."""
-    return codec.encode(np.zeros((1, *pixels), dtype=np.float32))
