@@ -12,7 +12,8 @@ from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
 from fewstep.networks.recogniser import RecogniserNetwork
-from fewstep.recipes.judge import RecogniserConfig, draw_pool, export_recogniser, train_recogniser
+from fewstep.training.recogniser import RecogniserConfig, draw_pool, train_recogniser
+from fewstep.training.recogniser_export import export_recogniser
 from judging import FONTS, few_emoji, tiny_model
 
 CONFIG = RecogniserConfig(widths=(24, 32, 48), features=32, draws=20, images=6400, batch=64, lr=8e-3)

@@ -13,11 +13,16 @@ SMALL: dict[str, Any] = {"size": 16, "widths": (32, 32), "depths": (1, 1), "text
 
 def short(recipe: Any) -> Any:
     """The same recipe, two steps of four a stage."""
-    stages = {
-        stage: replace(getattr(recipe, stage), images=8, batch=4, precision="float32", preview_every=0)
-        for stage in ("teacher", "student")
-    }
-    return replace(recipe, **stages)
+    teacher, student = (
+        replace(config, images=8, batch=4, precision="float32", preview_every=0)
+        for config in (recipe.stages.teacher, recipe.stages.student)
+    )
+    return staged(recipe, teacher=teacher, student=student)
+
+
+def staged(recipe: Any, **changes: Any) -> Any:
+    """The same recipe with other settings of its stages."""
+    return replace(recipe, stages=replace(recipe.stages, **changes))
 
 
 def run_images(out: Path, data: Path, rank: int) -> None:

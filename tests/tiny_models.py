@@ -67,7 +67,7 @@ def _teacher(directory: Path) -> SavedModel:
 
 
 def _points(directory: Path) -> SavedModel:
-    from fewstep.recipes.common import save_model
+    from fewstep.training.saving import save_model
     from students import perceptron
 
     spec = _spec(
@@ -121,6 +121,6 @@ def _described(network: Any, spec: ModelSpec) -> ModelSpec:
 
 
 def _saved(network: Any, spec: ModelSpec, directory: Path) -> SavedModel:
-    from fewstep.recipes.common import save_model
+    from fewstep.training.saving import save_model
 
     return save_model(network, _described(network, spec), directory, CAPTIONS, OTHER_WORDS)

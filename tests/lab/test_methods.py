@@ -17,14 +17,14 @@ from fewstep.lab import comparison, tradeoff
 from fewstep.lab import methods as recipes
 from fewstep.lab.comparison import Way, compare, ways_of
 from fewstep.lab.method_rows import joined
-from fewstep.lab.methods import METHODS, Method, Stage, Trained, cost_of, costs, train_method
-from fewstep.lab.worlds import Pictures, Plane
-from fewstep.objectives import Diffusion
+from fewstep.lab.methods import METHODS, Method, Trained, cost_of, costs, train_method
+from fewstep.lab.worlds import PictureWorld, PlaneWorld
+from fewstep.recipes.digits import DigitsRecipe
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import TrainingDiverged
 
 CPU = torch.device("cpu")
-WORLD = Plane(samples=200)
+WORLD = PlaneWorld(samples=200)
 COSTS = {
     "diffusion": 3,
     "flow_matching": 3,
@@ -45,9 +45,7 @@ COSTS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_evaluations_of_a_step_are_counted(name: str) -> None:
-    targets = Targets.CLEAN if name == "truncated_consistency" else Targets.SAME
-    start = Trained(WORLD.network(), targets, 0, 0, 0).estimator if METHODS[name].start else None
-    cost = cost_of(METHODS[name].objective(Stage(WORLD.density, 10, start)), WORLD, CPU)
+    cost = cost_of(METHODS[name].settings, WORLD, CPU)
     if name == "truncated_consistency":  # its first stage answers where the target lies below t'
         assert 4 < cost < 5
     else:
@@ -100,7 +98,7 @@ def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
 
 
 def test_the_error_of_the_mixture_is_0_for_the_mixture_and_sees_a_shift() -> None:
-    world, rng = Plane(), np.random.default_rng(1)
+    world, rng = PlaneWorld(), np.random.default_rng(1)
     fresh = [torch.from_numpy(ring().sample(10_000, rng)) for _ in range(8)]
     assert abs(float(np.mean([world.error(points) for points in fresh]))) < 0.002
     assert world.error(fresh[0] + torch.tensor([0.03, 0.0])) > 0.008
@@ -115,10 +113,10 @@ def test_a_seed_by_itself_is_the_same_as_among_others() -> None:
 
 
 def test_the_error_of_digits_is_about_0_for_others_and_large_for_grey() -> None:
-    world = Pictures("digits", 300)
+    world = PictureWorld(DigitsRecipe(), 300)
     world.check()
     real = world._subject.real(world._subject.asks(300, 0), 7)
-    samples = torch.from_numpy(world._conditioning.codec.encode(real))
+    samples = torch.from_numpy(world.recipe.conditioning.codec.encode(real))
     assert samples.shape[1:] == world.shape
     assert abs(world.error(samples)) < 0.1
     assert world.error(torch.zeros_like(samples)) > 1.0
@@ -160,7 +158,7 @@ def test_what_diverges_is_said_and_left_out_with_all_that_starts_from_it(monkeyp
 
 
 def test_what_is_missing_is_found_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Missing(Plane):
+    class Missing(PlaneWorld):
         def check(self) -> None:
             raise DataError("no font")
 
@@ -195,7 +193,7 @@ def test_all_that_a_method_computes_with_is_on_its_device(name: str, monkeypatch
     """Without a GPU: the device `meta` refuses to compute with tensors of the CPU, as a GPU does."""
     monkeypatch.setattr(recipes, "StepRng", Meta)
     monkeypatch.setattr(recipes, "AtPrecision", Whole)
-    assert costs({name, METHODS[name].start}, WORLD, torch.device("meta"))[name] == COSTS[name]
+    assert costs({name}, WORLD, torch.device("meta"))[name] == COSTS[name]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +205,5 @@ def test_unknown_names_are_refused(data: list[str], methods: list[str]) -> None:
 
 
 def test_a_method_without_its_start_says_so() -> None:
-    with pytest.raises(ValueError, match="starts from another one"):
-        METHODS["consistency_distillation"].objective(Stage(WORLD.density, 10, None))
-    assert isinstance(METHODS["diffusion"].objective(Stage(WORLD.density, 10, None)), Diffusion)
+    with pytest.raises(ValueError, match="needs a teacher"):
+        train_method(METHODS["consistency_distillation"], WORLD, 1_000, 6, 0, None)

@@ -18,7 +18,7 @@ from fewstep.data.dataset import DataError
 from fewstep.data.emoji import Emoji
 from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser, RecogniserError, Verdict
-from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, answered, emoji_picture, evenly, subject_for
+from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, answered, evenly, subject_for
 from judging import tiny_model
 
 
@@ -66,7 +66,7 @@ def test_real_pictures_are_what_the_data_set_draws(emoji: Emoji) -> None:
     rng = lambda: np.random.Generator(np.random.Philox(4))  # noqa: E731
     without_sketch = rng()
     without_sketch.random()  # whether there is one
-    np.testing.assert_array_equal(emoji_picture(plain, 3, without_sketch), plain.example(3, rng()).data)
+    np.testing.assert_array_equal(plain.picture_in(3, without_sketch), plain.example(3, rng()).data)
 
 
 def test_every_draw_of_real_pictures_is_another_and_each_is_repeatable(subject: EmojiSubject) -> None:

@@ -24,10 +24,10 @@ from fewstep.objectives import Batch, Loss, Objective
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import noised
 from fewstep.objectives.times import Density, LogNormal, Rng
-from fewstep.recipes.common import save_model
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.checkpoints import AnotherRun
 from fewstep.training.loop import TrainingState, train
+from fewstep.training.saving import save_model
 from training_runs import CONFIG, curve, weights
 
 

@@ -17,14 +17,15 @@ import fewstep
 from fewstep.data.dataset import DataError
 from fewstep.measure.judges import RecogniserError
 from fewstep.models.saved import SavedModel, find
-from fewstep.recipes.common import Distillation
+from fewstep.objectives.registry import ConsistencyDistillationSettings
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
+from fewstep.recipes.two_stage import build_network, conditioning_of, describe_model
 from fewstep.training.checkpoints import AnotherRun
 from picture_cases import gradient, six_in
-from recipe_runs import SMALL, run_images, short
+from recipe_runs import SMALL, run_images, short, staged
 from training_runs import Processes, curve
 
 
@@ -91,9 +92,9 @@ def test_folders_by_class_are_prompts(photos: Path) -> None:
         (photos / f"{number}.png").rename(place / f"{number}.png")
     recipe = ImagesRecipe(data=str(photos), **SMALL)
     assert recipe.dataset.captions == ["downhill", "uphill"]
-    assert recipe.conditioning(distilled=True).text_length > 0
-    assert recipe.conditioning(distilled=True).guidance == recipe.guidance
-    assert recipe.conditioning(distilled=False).guidance is None
+    assert recipe.conditioning.text_length > 0
+    assert conditioning_of(recipe, is_student=True).guidance == recipe.guidance
+    assert conditioning_of(recipe, is_student=False).guidance is None
 
 
 def test_labels_alone_make_a_model_by_class(photos: Path, tmp_path: Path) -> None:
@@ -124,7 +125,8 @@ def in_albums(photos: Path) -> Path:
 def test_folders_that_are_albums_need_not_become_prompts(
     photos: Path, condition: Any, text: bool, classes: int
 ) -> None:
-    takes = ImagesRecipe(data=str(in_albums(photos)), condition=condition, **SMALL).conditioning(distilled=True)
+    recipe = ImagesRecipe(data=str(in_albums(photos)), condition=condition, **SMALL)
+    takes = conditioning_of(recipe, is_student=True)
     assert (takes.text_length > 0, takes.classes) == (text, classes)
     assert (takes.guidance is None) == (condition == "none")
 
@@ -152,20 +154,20 @@ def test_a_student_does_not_go_on_under_another_teacher(photos: Path, tmp_path: 
     recipe.run(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "teacher")
     with pytest.raises(AnotherRun, match="teacher was"):
-        replace(recipe, teacher=replace(recipe.teacher, seed=5)).run(tmp_path / "run")
+        staged(recipe, teacher=replace(recipe.stages.teacher, seed=5)).run(tmp_path / "run")
 
 
 def test_steps_without_levels_of_their_own_stay_where_the_student_was_trained(photos: Path) -> None:
     recipe = ImagesRecipe(data=str(photos), **SMALL)
-    grid = recipe.spec(recipe.network(True), "images", distilled=True).grid(3)
-    assert float(grid.ratio[2]) == pytest.approx(recipe.distillation.sigma_min)
+    grid = describe_model(recipe, build_network(recipe, is_student=True), is_student=True).grid(3)
+    assert float(grid.ratio[2]) == pytest.approx(recipe.stages.objective.lowest)
 
 
 def test_the_codec_learns_the_pictures_own_mean_and_deviation(photos: Path) -> None:
     recipe = ImagesRecipe(data=str(photos), **SMALL)
     rng = np.random.default_rng(0)
     pixels = np.stack([recipe.dataset.example(i, rng).data for i in range(6)])
-    encoded = recipe.conditioning(False).codec.encode(pixels)
+    encoded = recipe.conditioning.codec.encode(pixels)
     assert abs(float(encoded.mean())) < 1e-3
     assert float(encoded.std()) == pytest.approx(0.5, abs=1e-3)
 
@@ -198,7 +200,7 @@ def test_a_scale_outside_of_the_distilled_range_is_refused_before_any_training(p
 
 
 def test_a_run_inside_the_data_is_refused(photos: Path) -> None:
-    with pytest.raises(DataError, match="lies inside the data"):
+    with pytest.raises(DataError, match="is inside the data"):
         short(ImagesRecipe(data=str(photos), **SMALL)).run(photos / "run")
 
 
@@ -208,10 +210,17 @@ def test_a_missing_recogniser_is_found_before_any_training(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("settings", [{"levels": 1}, {"sigma_min": 90.0}, {"target_decay": 1.0}])
-def test_a_distillation_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        Distillation(**settings)
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"levels": 1}, "levels"), ({"sigma_min": 90.0}, "sigma_min"), ({"target_decay": 1.0}, "decay")],
+)
+def test_a_distillation_that_cannot_be_is_refused_before_any_training(
+    photos: Path, tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    recipe = staged(ImagesRecipe(data=str(photos), **SMALL), objective=ConsistencyDistillationSettings(**settings))
+    with pytest.raises(ValueError, match=says):
+        short(recipe).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused() -> None:
@@ -233,15 +242,16 @@ def test_a_teacher_is_trained_further_from_a_saved_one(photos: Path, tmp_path: P
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path / "first")
     first = find(tmp_path / "first" / "models" / "images-teacher")
-    still = replace(recipe.teacher, optimizer=replace(recipe.teacher.optimizer, lr=1e-9, muon_lr=1e-9))
-    further = replace(recipe, start=first.directory, teacher=still)
+    teacher = recipe.stages.teacher
+    still = replace(teacher, optimizer=replace(teacher.optimizer, lr=1e-9, muon_lr=1e-9))
+    further = staged(recipe, start=first.directory, teacher=still)
     further.run(tmp_path / "second")
     second = find(tmp_path / "second" / "models" / "images-teacher")
     before, after = load_file(first.weights), load_file(second.weights)
     for name, values in before.items():
         assert after[name] == pytest.approx(values, rel=2e-3, abs=1e-6), name  # float16, and an average's rounding
     assert second.spec.lineage[1:] == [{"start": "images-teacher", "hash": first.hash}]
-    assert second.spec.recipe["settings"]["start"] == "images-teacher"
+    assert second.spec.recipe["settings"]["stages"]["start"] == "images-teacher"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +267,7 @@ def test_a_start_that_does_not_fit_is_refused_before_any_training(
 ) -> None:
     for recipe in (ImagesRecipe(data=str(captioned(photos)), **SMALL), EmojiRecipe(canvas=(0, 32), **SMALL)):
         with pytest.raises(ValueError, match=says):
-            short(replace(recipe, start=Path(start))).run(tmp_path / "run")
+            short(staged(recipe, start=Path(start))).run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -265,7 +275,7 @@ def test_another_start_is_another_run(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path)
     with pytest.raises(AnotherRun, match="start"):
-        replace(recipe, start=tmp_path / "models" / "images-teacher").run(tmp_path)
+        staged(recipe, start=tmp_path / "models" / "images-teacher").run(tmp_path)
 
 
 def test_the_digits_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:

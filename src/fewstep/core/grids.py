@@ -14,6 +14,9 @@ from fewstep.core.levels import CLEAN, VP, Level, Path, from_ratio
 
 MAX_STEPS = 10_000
 
+SIGMA_MAX = 80.0
+"""σ/α that sampling begins with unless told otherwise (2206.00364 table 1)."""
+
 
 def check_steps(steps: int, most: int = MAX_STEPS) -> None:
     """Raise ValueError unless `steps` is a whole number from 1 to `most`."""
@@ -33,7 +36,7 @@ def from_ratios(ratios: Array) -> Level:
     return _with_clean(levels)
 
 
-def karras(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Level:
+def karras(steps: int, sigma_min: float = 0.002, sigma_max: float = SIGMA_MAX, rho: float = 7.0) -> Level:
     """EDM's grid (2206.00364 eq. 5): σ^{1/ρ} evenly spaced from sigma_max to sigma_min, then clean."""
     check_steps(steps)
     check_range(sigma_min, sigma_max)
@@ -43,7 +46,7 @@ def karras(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: f
     return _with_clean(from_ratio((high + fraction * (low - high)) ** rho))
 
 
-def log_uniform(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
+def log_uniform(steps: int, sigma_min: float = 0.002, sigma_max: float = SIGMA_MAX) -> Level:
     """ln(σ/α) evenly spaced from sigma_max to sigma_min, then clean."""
     check_steps(steps)
     check_range(sigma_min, sigma_max)

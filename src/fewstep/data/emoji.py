@@ -267,6 +267,17 @@ class Emoji:
         still = self.augmentation.still
         return self.picture(index, None if still and rng.random() < still else rng)
 
+    def picture_in(
+        self, index: int, rng: np.random.Generator, colour: str | None = None, style: str | None = None
+    ) -> Any:
+        """A glyph [4, size, size] in these words: what `example` draws when it draws them without a sketch."""
+        image = self.pose(index, rng)
+        if colour:
+            image = recolour(image, colour)
+        if style:
+            image = STYLES[style](image)
+        return clamp(image)
+
     def _moved(self, image: Any, rng: np.random.Generator) -> Any:
         aug, side = self.augmentation, 2 * self.size
         angle = np.deg2rad(rng.uniform(-aug.turn, aug.turn))

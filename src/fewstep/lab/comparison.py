@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from fewstep.core import grids
+from fewstep.core.grids import SIGMA_MAX
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import derive
 from fewstep.lab.method_rows import MethodRow
 from fewstep.lab.methods import METHODS, Trained, costs, train_method
-from fewstep.lab.worlds import SIGMA_MIN, WORLDS, Plane, World
+from fewstep.lab.worlds import SIGMA_MIN, WORLDS, PlaneWorld, World
 from fewstep.measure.levels import best_levels
-from fewstep.recipes.common import SIGMA_MAX
 from fewstep.samplers import SAMPLERS
 from fewstep.training.loop import TrainingDiverged
 
@@ -206,7 +206,9 @@ def _measured(task: Task, name: str, way: Way, trained: Trained, say: Callable[[
         seeds=(task.seed,),
         errors=(error,),
         samples=count,
-        to_flow=world.distance_to_flow(noise, drawn) if isinstance(world, Plane) and way.is_deterministic else None,
+        to_flow=world.distance_to_flow(noise, drawn)
+        if isinstance(world, PlaneWorld) and way.is_deterministic
+        else None,
         measure=world.error_name,
         budget=task.budget,
         images=trained.images,

@@ -16,7 +16,8 @@ import torch
 from fewstep.core.parameterisations import Edm, Parameterised
 from fewstep.objectives import Batch, Diffusion
 from fewstep.objectives.curricula import Clock
-from fewstep.recipes.emoji import SIGMA_DATA, EmojiRecipe
+from fewstep.recipes.emoji import EmojiRecipe
+from fewstep.recipes.two_stage import SIGMA_DATA, build_network
 from fewstep.training import optimizers
 from fewstep.training.batches import BatchSource, DatasetBatches
 from fewstep.training.calling import AtPrecision
@@ -49,16 +50,16 @@ def training_speed(steps: int = 20, rounds: int = 3, warmup: int = 3, batch: int
     """
     recipe = EmojiRecipe()
     config = replace(
-        recipe.teacher, images=batch * (steps + warmup), batch=batch, checkpoint_every=0, preview_every=0
+        recipe.stages.teacher, images=batch * (steps + warmup), batch=batch, checkpoint_every=0, preview_every=0
     )
-    source: BatchSource = DatasetBatches(recipe.dataset, recipe.conditioning(distilled=False))
+    source: BatchSource = DatasetBatches(recipe.dataset, recipe.conditioning)
     batches = list(source.stream(0, 8, batch, 0, 1))
     seconds: dict[str, list[float]] = {"loop": [], "bare": []}
     for _ in range(rounds):
         timed = _Timed(batches, [])
         with tempfile.TemporaryDirectory() as folder:
-            objective = Diffusion(recipe.density, SIGMA_DATA)
-            train(recipe.network(distilled=False), Edm(SIGMA_DATA), objective, timed, config, Path(folder))
+            objective = Diffusion(recipe.stages.density, SIGMA_DATA)
+            train(build_network(recipe, is_student=False), Edm(SIGMA_DATA), objective, timed, config, Path(folder))
         asked = timed.asked[warmup : warmup + steps + 1]
         seconds["loop"] += [after - before for before, after in itertools.pairwise(asked)]
         seconds["bare"] += _bare(recipe, config, batches, steps + warmup)[warmup:]
@@ -77,10 +78,10 @@ def training_speed(steps: int = 20, rounds: int = 3, warmup: int = 3, batch: int
 def _bare(recipe: EmojiRecipe, config: TrainingConfig, batches: list[Batch], steps: int) -> list[float]:
     """The seconds of each step of a loop written out by hand."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = recipe.network(distilled=False).to(device)
+    network = build_network(recipe, is_student=False).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     student = Parameterised(AtPrecision(network, device, config.precision), Edm(SIGMA_DATA))
-    objective, chosen = Diffusion(recipe.density, SIGMA_DATA), optimizers.build(network, config.optimizer)
+    objective, chosen = Diffusion(recipe.stages.density, SIGMA_DATA), optimizers.build(network, config.optimizer)
     seconds = []
     for step in range(steps):
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import Any, Protocol
@@ -16,26 +16,21 @@ from fewstep.core.arrays import Condition
 from fewstep.core.levels import PURE_NOISE, Level
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import Dataset
-from fewstep.data.digits import Digits
 from fewstep.data.toys import Mixture, ring
 from fewstep.lab.exact import Exact
-from fewstep.measure.judges import Recogniser
 from fewstep.measure.metrics import frechet_distance, projected
-from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, Subject
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import find
+from fewstep.measure.subjects import Ask, Subject
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch
 from fewstep.objectives.times import Density, LogNormal
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe
+from fewstep.recipes.two_stage import Experiment, build_network
 from fewstep.training.batches import BatchSource, DatasetBatches, tensors
 from fewstep.training.calling import Precision
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
-
-SIGMA_DATA = 0.5
 
 SIGMA_MIN = 0.01
 """The σ/α before clean, of solvers and of the grid that is distilled on."""
@@ -50,11 +45,13 @@ class World(Protocol):
     measures, `samples` how many it takes and `search_share` the share of them that levels are searched with.
     """
 
-    name: str
     error_name: str
     samples: int
     search_share: float
     precision: Precision
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def density(self) -> Density: ...
@@ -113,7 +110,7 @@ class MixtureBatches:
 
 
 @dataclass
-class Plane:
+class PlaneWorld:
     """Eight Gaussians in a ring, by a perceptron.
 
     The error is the sliced Wasserstein distance to samples of the data, less what is between two of these.
@@ -169,44 +166,42 @@ class Plane:
         return float(np.sqrt(np.mean((samples[:most].numpy() - ends) ** 2)))
 
 
+class Judged(Experiment, Protocol):
+    """An experiment whose pictures can be judged."""
+
+    def subject(self) -> Subject: ...
+
+
 @dataclass
-class Pictures:
+class PictureWorld:
     """Pictures by a small U-Net.
 
     The error is the Fréchet distance to real ones in the features of their judge, less what is between these and as
     many others.
 
     Args:
-        name: "digits" or "emoji".
+        recipe: gives data, network and judge.
         samples: pictures that are judged.
     """
 
-    name: str
+    recipe: Judged
     samples: int
     error_name: str = "excess Fréchet distance"
     search_share: float = 0.1
     precision: Precision = "bf16"
     _floors: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
-    def _recipe(self) -> DigitsRecipe | EmojiRecipe:
-        if self.name == "digits":
-            return DigitsRecipe()
-        return replace(EmojiRecipe(), widths=(32, 32, 64), canvas=(0, 16, 32), text_width=64)
+    @property
+    def name(self) -> str:
+        return self.recipe.model_name
 
     @property
     def density(self) -> Density:
-        return self._recipe.density
-
-    @cached_property
-    def _conditioning(self) -> Conditioning:
-        recipe = self._recipe
-        return recipe.conditioning if isinstance(recipe, DigitsRecipe) else recipe.conditioning(distilled=False)
+        return self.recipe.stages.density
 
     @cached_property
     def _dataset(self) -> Dataset:
-        recipe = self._recipe
-        return Digits(recipe.size) if isinstance(recipe, DigitsRecipe) else recipe.dataset
+        return self.recipe.dataset
 
     def check(self) -> None:
         self.conditions(1)
@@ -214,32 +209,28 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self._conditioning.codec.shape(self._recipe.pixels))
+        return tuple(self.recipe.conditioning.codec.shape(self.recipe.pixels))
 
     def network(self) -> nn.Module:
-        recipe = self._recipe
-        return recipe.network() if isinstance(recipe, DigitsRecipe) else recipe.network(distilled=False)
+        return build_network(self.recipe, is_student=False)
 
     def batches(self, seed: int) -> BatchSource:
-        return DatasetBatches(self._dataset, self._conditioning, seed, drop=0.0)
+        return DatasetBatches(self._dataset, self.recipe.conditioning, seed, drop=0.0)
 
     def training(self, images: int, seed: int) -> TrainingConfig:
         return _training(images, seed, 32, 1e-3, self.precision)
 
     @cached_property
     def _subject(self) -> Subject:
-        recipe = self._recipe
-        if isinstance(recipe, DigitsRecipe):
-            return DigitsSubject(recipe.size)
-        return EmojiSubject(recipe.dataset, Recogniser(find("emoji").recogniser))
+        return self.recipe.subject()
 
     def conditions(self, samples: int) -> Condition:
         asks = self._subject.asks(samples, 0)
-        arrays: Mapping[str, Any] = self._conditioning.arrays(
+        arrays: Mapping[str, Any] = self.recipe.conditioning.arrays(
             prompts=[ask.prompt for ask in asks],
-            labels=[ask.label for ask in asks] if self._conditioning.classes else None,
+            labels=[ask.label for ask in asks] if self.recipe.conditioning.classes else None,
             controls=[None] * len(asks),
-            pixels=self._recipe.pixels,
+            pixels=self.recipe.pixels,
         )
         return tensors(arrays)
 
@@ -260,13 +251,13 @@ class Pictures:
         return self._floors[count]
 
     def error(self, samples: Tensor) -> float:
-        pixels = self._conditioning.codec.decode(samples.numpy())
+        pixels = self.recipe.conditioning.codec.decode(samples.numpy())
         return frechet_distance(self._subject.judge(pixels).features, self._features) - self._floor(len(samples))
 
 
 WORLDS: dict[str, World] = {
-    "mixture": Plane(),
-    "digits": Pictures("digits", 2000),
-    "emoji": Pictures("emoji", 1000),
+    "mixture": PlaneWorld(),
+    "digits": PictureWorld(DigitsRecipe(), 2000),
+    "emoji": PictureWorld(EmojiRecipe(widths=(32, 32, 64), canvas=(0, 16, 32), text_width=64), 1000),
 }
 """The data by name."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
-from fewstep.data.emoji import SIZES, Augmentation, Emoji, clamp
-from fewstep.data.styles import COLOURS, STYLES, recolour, styles_of
+from fewstep.data.emoji import SIZES, Augmentation, Emoji
+from fewstep.data.styles import COLOURS, styles_of
 from fewstep.generation.model import Model
 from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict
 
@@ -83,18 +83,6 @@ def evenly(size: int, n: int, seed: int) -> list[int]:
     return [int(i) for i in np.concatenate(rounds)[:n]] if n else []
 
 
-def emoji_picture(
-    dataset: Emoji, index: int, rng: np.random.Generator, colour: str | None = None, style: str | None = None
-) -> Any:
-    """A glyph [4, h, w] in these words: what `Emoji.example` draws when it draws them without a sketch."""
-    image = dataset.pose(index, rng)
-    if colour:
-        image = recolour(image, colour)
-    if style:
-        image = STYLES[style](image)
-    return clamp(image)
-
-
 @dataclass(frozen=True)
 class EmojiSubject:
     """Emoji, judged by a recogniser.
@@ -144,7 +132,7 @@ class EmojiSubject:
 
     def real(self, asks: Sequence[Ask], draw: int) -> Any:
         return np.stack(
-            [emoji_picture(self.dataset, a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(asks)]
+            [self.dataset.picture_in(a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(asks)]
         )
 
 

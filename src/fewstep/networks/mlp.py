@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fewstep.core.arrays import Condition
 from fewstep.core.randomness import shared_dropout
 from fewstep.networks.conditioning import Embedding, zero
+from fewstep.networks.inputs import NetworkInputs, NetworkSize
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,26 @@ class MLPConfig:
         for name in ("dims", "width", "depth", "embedding"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @classmethod
+    def fitted(cls, inputs: NetworkInputs, size: NetworkSize) -> MLPConfig:
+        """The perceptron for these inputs.
+
+        Raises:
+            ValueError: x is not a point, or there is text or a control image.
+        """
+        if len(inputs.shape) != 1:
+            raise ValueError(f"the network 'mlp' is for points [d], got data of shape {list(inputs.shape)}")
+        if inputs.text or inputs.control:
+            raise ValueError("the network 'mlp' takes neither text nor control images")
+        return cls(
+            dims=inputs.shape[0],
+            width=size.widths[0],
+            depth=size.depths[0],
+            embedding=size.embedding,
+            classes=inputs.classes,
+            guidance=inputs.guidance,
+        )
 
 
 class MLP(nn.Module):

@@ -1,4 +1,4 @@
-"""Networks by kind, for models read from disk."""
+"""Networks by kind: for models read from disk, and for recipes that fit one to their data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
+from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.networks.unet2d import UNet2D, UNet2DConfig
@@ -26,12 +27,25 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: the kind is not known.
     """
-    kind = description["kind"]
-    if kind not in NETWORKS:
-        raise ValueError(f"unknown network '{kind}': this version knows {', '.join(sorted(NETWORKS))}")
-    network, config = NETWORKS[kind]
+    network, config = _known(description["kind"])
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
     return network(config(**settings))
+
+
+def fit(kind: str, inputs: NetworkInputs, size: NetworkSize) -> nn.Module:
+    """A network of a kind with fresh weights, for given inputs and of a given size.
+
+    Raises:
+        ValueError: the kind is not known, or cannot take these inputs.
+    """
+    network, config = _known(kind)
+    return network(config.fitted(inputs, size))
+
+
+def _known(kind: str) -> tuple[type[nn.Module], type[Any]]:
+    if kind not in NETWORKS:
+        raise ValueError(f"unknown network '{kind}': this version knows {', '.join(sorted(NETWORKS))}")
+    return NETWORKS[kind]
 
 
 def describe(network: nn.Module) -> dict[str, Any]:

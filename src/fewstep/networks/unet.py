@@ -16,7 +16,11 @@ from torch.nn import functional as F
 from fewstep.core.arrays import Condition
 from fewstep.core.randomness import shared_dropout
 from fewstep.networks.conditioning import Embedding, TextEncoder, attend, zero
+from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.norms import GroupNorm
+
+ATTENDED = 16
+"""Positions a side at which attention over all of them is still cheap."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,34 @@ class UNetConfig:
             raise ValueError(f"widths must be multiples of 32, got {self.widths}")
         if self.text and self.text_width % 4:
             raise ValueError(f"text_width must be a multiple of 4, its attention heads, got {self.text_width}")
+
+    @classmethod
+    def fitted(cls, inputs: NetworkInputs, size: NetworkSize) -> UNetConfig:
+        """The U-Net for these inputs. It attends where 16 positions a side or fewer are left, but not at the first
+        resolution, whose blocks are all convolutions.
+
+        Raises:
+            ValueError: x is not an image.
+        """
+        if len(inputs.shape) != 3:
+            raise ValueError(f"the network 'unet' is for images [c, h, w], got data of shape {list(inputs.shape)}")
+        channels, side, _ = inputs.shape
+        sides = [side >> level for level in range(len(size.widths))]
+        return cls(
+            channels=channels,
+            control=channels if inputs.control else 0,
+            widths=size.widths,
+            depths=size.depths,
+            attention=(False, *(side <= ATTENDED for side in sides[1:])),
+            embedding=size.embedding,
+            canvas=size.canvas,
+            size=side if size.canvas else 0,
+            text=inputs.text,
+            text_length=inputs.text_length or cls.text_length,
+            text_width=size.text_width,
+            classes=inputs.classes,
+            guidance=inputs.guidance,
+        )
 
 
 class UNet(nn.Module):
@@ -263,3 +295,12 @@ class Attention(nn.Module):
         mixed = self.out(attend(q, k, v, self.heads, bias))
         added: Tensor = x + mixed.transpose(1, 2).reshape(b, c, height, width)
         return added
+
+
+def check_size(size: int, patch: int, resolutions: int) -> None:
+    """Raise ValueError unless a U-Net over patches can halve `size` at each further resolution."""
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1, got {patch}")
+    cell = patch * 2 ** (resolutions - 1)
+    if size < cell or size % cell:
+        raise ValueError(f"size must be a multiple of {cell} (patch {patch}, {resolutions} resolutions), got {size}")

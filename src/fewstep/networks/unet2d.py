@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fewstep.networks.inputs import NetworkInputs, NetworkSize
+
 
 @dataclass(frozen=True)
 class UNet2DConfig:
@@ -18,6 +20,41 @@ class UNet2DConfig:
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fitted(cls, inputs: NetworkInputs, size: NetworkSize) -> UNet2DConfig:
+        """The `UNet2DModel` for these inputs; it attends at all resolutions but the first, as ours.
+
+        Raises:
+            ValueError: x is not an image, or there is anything beside x and its level.
+        """
+        if len(inputs.shape) != 3:
+            raise ValueError(f"the network 'unet2d' is for images [c, h, w], got data of shape {list(inputs.shape)}")
+        given = {
+            "text": inputs.text,
+            "classes": inputs.classes,
+            "control images": inputs.control,
+            "a guidance scale": inputs.guidance,
+            "where a jump ends, which flow maps need": inputs.target,
+        }
+        if wrong := [name for name, value in given.items() if value]:
+            raise ValueError(f"the network 'unet2d' takes x and its level alone, not {', '.join(wrong)}")
+        if size.canvas:
+            raise ValueError("the network 'unet2d' has no canvas")
+        deeper = len(size.widths) - 1
+        channels, side, _ = inputs.shape
+        return cls(
+            {
+                "sample_size": side,
+                "in_channels": channels,
+                "out_channels": channels,
+                "layers_per_block": max(size.depths),
+                "block_out_channels": list(size.widths),
+                "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * deeper],
+                "up_block_types": [*["AttnUpBlock2D"] * deeper, "UpBlock2D"],
+                "attention_head_dim": 32,
+            }
+        )
 
 
 class UNet2D(nn.Module):

@@ -9,50 +9,39 @@ the emoji recipe; on a GPU take a larger size, widths and budget. Nothing is kno
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-import torch
+import tyro
+from torch import nn
 
-from fewstep.core.parameterisations import Edm, Targets
+from fewstep.core.parameterisations import Targets
 from fewstep.data import DataError, channel_statistics, open_pictures
 from fewstep.data.sources import Pictures
 from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel
-from fewstep.models.text import table
-from fewstep.networks.registry import describe
-from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.objectives import ConsistencyDistillation, Diffusion
-from fewstep.objectives.objective import Objective
+from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.networks.inputs import NetworkSize
+from fewstep.networks.unet import check_size
 from fewstep.objectives.times import LogNormal
 from fewstep.pictures.frame import Channels, Crop
 from fewstep.pictures.pixels import PixelFormat
-from fewstep.recipes.common import (
-    Asked,
-    Distillation,
-    Preview,
-    check_size,
-    initialise,
-    lineage,
-    resolved,
-    save_model,
-    start_from,
-    student_training,
-    teacher_training,
-)
-from fewstep.recipes.diagnostics import DistanceToTeacher
-from fewstep.training.batches import DatasetBatches
-from fewstep.training.loop import Callback, TrainingConfig, train
+from fewstep.recipes import two_stage
+from fewstep.recipes.two_stage import SIGMA_DATA, TwoStage
+from fewstep.training.previews import PreviewSamples
+from fewstep.training.saving import resolved, save_model
 
 log = logging.getLogger(__name__)
 
-SIGMA_DATA = 0.5
 FORMATS: dict[Channels, PixelFormat] = {"RGB": "rgb", "RGBA": "rgba_premultiplied", "L": "grey"}
 LEVELS = {2: (80.0, 0.8)}
-"""The middle σ/α of two steps that 2303.01469 found on CIFAR-10 lies near 0.8; a guess for other data."""
+"""The middle σ/α of two steps that 2303.01469 found on CIFAR-10 is near 0.8; a guess for other data."""
+
+STUDENT_SIGMA_MIN = 0.4
+"""The lowest σ/α that a student of any number of steps visits, where its objective does not say."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +49,28 @@ class ImagesRecipe:
     """Images from a folder, shards or a Hugging Face data set, in one step.
 
     Args:
-        data: the images: a folder, .tar shards, or a Hugging Face data set by name or path.
-        name: the model's; the teacher's is this with -teacher.
-        size: pixels a side.
+        data: The images: a folder, .tar shards, or a Hugging Face data set by name or path.
+        name: The model's; the teacher's is this with -teacher.
+        size: Pixels a side.
         channels: RGB, RGBA (stickers) or L (grey).
-        split: of a Hugging Face data set, or of a folder with one folder for each split.
-        config: of a Hugging Face data set that has several.
-        caption_column: where captions stand, if not in text, caption or prompt.
-        condition: what the model takes: a prompt, a class, nothing, or what the data have (captions before classes).
-        flip: mirror left and right in half of the draws.
-        crop: how images of another shape are brought to a square.
-        licence: of the data and so of the weights, kept in the model.
-        patch: pixels a side of what becomes one position; size must be a multiple of it and of 2 for each further
+        split: Of a Hugging Face data set, or of a folder with one folder for each split.
+        config: Of a Hugging Face data set that has several.
+        caption_column: The column with the captions, if it is not text, caption or prompt.
+        condition: What the model takes: a prompt, a class, nothing, or what the data have (captions before classes).
+        flip: Mirror left and right in half of the draws.
+        crop: How images of another shape are brought to a square.
+        licence: Of the data and so of the weights, kept in the model.
+        patch: Pixels a side of what becomes one position; size must be a multiple of it and of 2 for each further
             resolution. Larger pictures want a larger patch or more resolutions.
-        widths, depths: of the U-Net, one for each resolution. It attends where 16 positions a side or fewer are
-            left, but not at the first resolution.
-        text_length: tokens kept of a prompt.
-        text_width: of the text's transformer.
-        density: of the teacher's noise levels.
-        drop: the share of prompts or classes left out, for guidance.
-        guidance: the range of scales distilled into the student.
-        scale: the guidance scale used if none is asked for.
-        distillation: from the teacher to the student.
-        teacher, student: how long and how each is trained.
-        start: a saved teacher of the same shape to train further, instead of one from scratch.
+        widths: Channels at each resolution of the network. It attends where 16 positions a side or fewer are left,
+            but not at the first resolution.
+        depths: Residual blocks at each resolution.
+        text_length: Tokens kept of a prompt.
+        text_width: Of the text's transformer.
+        drop: The share of prompts or classes left out, for guidance.
+        guidance: The range of guidance scales that is distilled into the student.
+        scale: The guidance scale used unless another is asked for.
+        stages: How both stages are trained.
     """
 
     data: str = ""
@@ -102,47 +89,31 @@ class ImagesRecipe:
     depths: tuple[int, ...] = (1, 2, 1)
     text_length: int = 24
     text_width: int = 128
-    density: LogNormal = field(default_factory=lambda: LogNormal(0.0, 1.7))
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
-    distillation: Distillation = field(default_factory=Distillation)
-    teacher: TrainingConfig = field(default_factory=lambda: teacher_training(500_000))
-    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
-    start: Path | None = None
+    stages: Annotated[TwoStage, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TwoStage(density=LogNormal(0.0, 1.7))
+    )
 
     def __post_init__(self) -> None:
         check_size(self.size, self.patch, len(self.widths))
 
     def run(self, out: Path) -> SavedModel:
-        """Train both stages under `out` and save both models in `out/models`.
+        """Train both stages under `out` and save both models in `out/models`; see `two_stage.run`.
 
         Raises:
-            DataError: `data` is not given or cannot be used, or `out` lies inside it.
-            ModelError: `start` is not there.
-            ValueError: settings that no model can have, or a `start` that does not fit.
+            DataError: `data` is not given or cannot be used, or `out` is inside it.
         """
         self.check(out)
-        network = self.network(distilled=False)
-        start = None if self.start is None else start_from(network, self.start)
-        teacher = self._train(network, Diffusion(self.density, SIGMA_DATA), out / "teacher", start=start)
-        parent = self.save(teacher, out / "models" / f"{self.name}-teacher")
-        conditioning = self.conditioning(distilled=True)
-        student = self.network(distilled=True)
-        initialise(student, teacher, new=("embedding.guidance.",))
-        objective = self.distillation.objective(teacher, Edm(SIGMA_DATA), self.student, conditioning)
-        student = self._train(student, objective, out / "student", parent)
-        return self.save(student, out / "models" / self.name, parent)
+        return two_stage.run(self, out)
 
     def check(self, out: Path) -> None:
         """Raise for what would otherwise be found out after hours, and say what the data are; see `run`."""
         if self.data and out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
-            raise DataError(f"'{out}' lies inside the data: its previews would be trained on")
-        if self.start is not None:
-            start_from(self.network(distilled=False), self.start)
-        for name, distilled in ((f"{self.name}-teacher", False), (self.name, True)):
-            self.spec(self.network(distilled), name, distilled=distilled).check()
-        takes = self.conditioning(distilled=False)
+            raise DataError(f"'{out}' is inside the data: its previews would be trained on")
+        takes = self.conditioning
+        two_stage.check(self)
         kind = "a prompt" if takes.text_length else f"one of {takes.classes} classes" if takes.classes else "nothing"
         log.info(
             "%s: %d images, %d captions; the model will take %s (--condition)",
@@ -177,10 +148,19 @@ class ImagesRecipe:
         return channel_statistics(self.dataset)
 
     @property
+    def model_name(self) -> str:
+        return self.name
+
+    @property
     def pixels(self) -> tuple[int, ...]:
         return (len(self.channels), self.size, self.size)
 
-    def conditioning(self, distilled: bool) -> Conditioning:
+    @property
+    def pixel_format(self) -> PixelFormat:
+        return FORMATS[self.channels]
+
+    @property
+    def conditioning(self) -> Conditioning:
         """What `condition` says; `auto` is text where there are captions and class where there are only labels.
 
         Raises:
@@ -192,89 +172,47 @@ class ImagesRecipe:
         if self.condition == "class" and not classes:
             raise DataError(f"{self.dataset.name} has no classes: give them, or another --condition")
         text = bool(captions) and self.condition in ("auto", "text")
-        classes = classes if not text and self.condition in ("auto", "class") else 0
         return Conditioning(
             SpaceToDepth(self.patch, *self._statistics, SIGMA_DATA),
             text_length=self.text_length if text else 0,
-            classes=classes,
-            guidance=self.guidance if distilled and (text or classes) else None,
+            classes=classes if not text and self.condition in ("auto", "class") else 0,
         )
 
-    def network(self, distilled: bool) -> UNet:
-        conditioning = self.conditioning(distilled)
-        sides = [self.size // self.patch >> level for level in range(len(self.widths))]
-        torch.manual_seed(0)
-        return UNet(
-            UNetConfig(
-                channels=len(self.channels) * self.patch**2,
-                widths=self.widths,
-                depths=self.depths,
-                attention=(False, *(side <= 16 for side in sides[1:])),
-                text=table().width if conditioning.text_length else 0,
-                text_length=self.text_length,
-                text_width=self.text_width,
-                classes=conditioning.classes,
-                guidance=conditioning.guidance is not None,
-            )
-        )
+    @property
+    def guidance_range(self) -> tuple[float, float] | None:
+        takes = self.conditioning
+        return self.guidance if takes.text_length or takes.classes else None
 
-    def _train(
-        self,
-        network: UNet,
-        objective: Objective,
-        out: Path,
-        parent: SavedModel | None = None,
-        start: SavedModel | None = None,
-    ) -> UNet:
-        distilled = parent is not None
-        config = self.student if distilled else self.teacher
-        conditioning = self.conditioning(distilled)
-        drop = 0.0 if distilled else self.drop
-        source = DatasetBatches(self.dataset, conditioning, config.seed, drop, config.workers)
-        spec = self.spec(network, self.name, parent, distilled)
-        asked = self._asked(spec)
-        name, steps = ("student", (1, 2)) if distilled else ("teacher", (18,))
-        callbacks: list[Callback] = [Preview(name, asked, spec.sampler, steps, spec.grid)]
-        if isinstance(objective, ConsistencyDistillation):
-            callbacks.append(DistanceToTeacher(objective.teacher, asked, spec.grid))
-        facts = {
-            "framing": [self.channels, self.crop, self.flip],
-            "teacher": None if parent is None else parent.spec.files[WEIGHTS],
-            "start": None if start is None else start.spec.files[WEIGHTS],
-        }
-        average = train(network, Edm(SIGMA_DATA), objective, source, config, out, callbacks, facts)
-        assert isinstance(average, UNet)
-        return average
+    @property
+    def network_size(self) -> NetworkSize:
+        return NetworkSize(self.widths, self.depths, text_width=self.text_width)
 
-    def _asked(self, spec: ModelSpec) -> Asked:
+    @property
+    def drops(self) -> tuple[float, float]:
+        return (self.drop, 0.0)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"framing": [self.channels, self.crop, self.flip]}
+
+    def preview(self, spec: ModelSpec) -> PreviewSamples:
         takes, captions = spec.conditioning, self.dataset.captions
-        chosen = [captions[i * len(captions) // 16] if takes.text_length else "" for i in range(16)]
+        prompts = tuple(captions[i * len(captions) // 16] if takes.text_length else "" for i in range(16))
         labels = tuple(i % takes.classes for i in range(16)) if takes.classes else None
-        return Asked(takes, self.pixels, spec.pixel_format, tuple(chosen), spec.guidance, labels)
+        return PreviewSamples(takes, self.pixels, self.pixel_format, prompts, spec.guidance, labels)
 
-    def spec(self, network: UNet, name: str, parent: SavedModel | None = None, distilled: bool = False) -> ModelSpec:
-        """What model.json says: of the teacher, or `distilled` of the student with its `parent`."""
-        conditioning = self.conditioning(distilled)
-        return ModelSpec(
-            name=name,
-            network=describe(network),
-            parameterisation=Edm(SIGMA_DATA),
-            targets=Targets.CLEAN if distilled else Targets.SAME,
-            conditioning=conditioning,
-            pixels=self.pixels,
-            pixel_format=FORMATS[self.channels],
-            sampler="consistency" if distilled else "heun",
-            steps=1 if distilled else 18,
-            guidance=self.scale if conditioning.text_length or conditioning.classes else None,
-            levels=LEVELS if distilled else {},
-            sigma_min=self.distillation.sigma_min if distilled else 0.002,
+    def describe(self, spec: ModelSpec, is_student: bool) -> ModelSpec:
+        is_guided = self.guidance_range is not None and not (is_student and spec.conditioning.guidance is None)
+        return replace(
+            spec,
+            guidance=self.scale if is_guided else None,
+            levels=LEVELS if spec.targets is Targets.CLEAN else {},
+            sigma_min=self.stages.objective.lowest or STUDENT_SIGMA_MIN if is_student else spec.sigma_min,
             licence=self.licence,
             recipe=resolved(replace(self, data=self.dataset.name), "images"),
-            lineage=[{"data": self.dataset.name, "examples": len(self.dataset)}, *lineage(parent, self.start)],
+            lineage=[{"data": self.dataset.name, "examples": len(self.dataset)}, *spec.lineage],
         )
 
-    def save(self, network: UNet, directory: Path, parent: SavedModel | None = None) -> SavedModel:
-        """Save the teacher, or with its `parent` the student."""
-        spec = self.spec(network, directory.name, parent, parent is not None)
+    def save(self, network: nn.Module, spec: ModelSpec, directory: Path) -> SavedModel:
         captions = self.dataset.captions if spec.conditioning.text_length else []
         return save_model(network, spec, directory, captions)

@@ -1,4 +1,4 @@
-"""The judge of emoji: trained on moved, recoloured and restyled real glyphs, tried on others of them.
+"""The judge of emoji: trained on moved, recoloured and restyled real glyphs, tested on others of them.
 
 Budget: about six minutes on two CPU cores. `fewstep train recogniser --out DIR` writes
 DIR/recogniser.onnx and DIR/recogniser.json, its own accuracies; the same command again goes on where it was stopped.
@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.measure.examine import examine
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
 from fewstep.models.saved import RECOGNISER
-from fewstep.recipes.common import resolved
-from fewstep.recipes.judge import RecogniserConfig, draw_pool, export_recogniser, train_recogniser
-from fewstep.training import checkpoints
+from fewstep.training.recogniser import RecogniserCheckpoints, RecogniserConfig, draw_pool, train_recogniser
+from fewstep.training.recogniser_export import export_recogniser
+from fewstep.training.saving import resolved
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +33,10 @@ class RecogniserRecipe:
     """Settings.
 
     Args:
-        size: pixels a side, a multiple of 8: those of the models to judge.
-        augmentation: how far glyphs are moved in its training; further than in the models' own.
-        training: the network's shape and how long it learns.
-        draws: moved pictures of each glyph that it is tried on.
+        size: Pixels a side, a multiple of 8: those of the models to judge.
+        augmentation: How far glyphs are moved in its training; further than in the models' own.
+        training: The network's shape and how long it learns.
+        draws: Moved pictures of each glyph that it is tested on.
     """
 
     size: int = 32
@@ -48,14 +47,16 @@ class RecogniserRecipe:
     draws: int = 2
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Train, export, try it on held-out pictures, and write and return the figures."""
+        """Train, export, test on held-out pictures; write and return the figures."""
         started = time.monotonic()
         dataset = Emoji(self.size, self.augmentation)
         log.info("drawing %d glyphs %d times", len(dataset), self.training.draws)
         pool = draw_pool(dataset, self.training.draws, self.training.seed)
         drawn = time.monotonic()
         facts = json.loads(json.dumps(resolved(self, "recogniser")))
-        network = train_recogniser(pool, len(dataset), self.training, Checkpoints(out / "checkpoints", facts))
+        network = train_recogniser(
+            pool, len(dataset), self.training, RecogniserCheckpoints(out / "checkpoints", facts)
+        )
         trained = time.monotonic()
         file = out / RECOGNISER
         export_recogniser(network, dataset.captions, dataset.shape, file)
@@ -72,17 +73,3 @@ class RecogniserRecipe:
         file.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
         log.info("%s", json.dumps({name: value for name, value in figures.items() if name != "recipe"}, indent=1))
         return figures
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """Where an unfinished training is kept."""
-
-    folder: Path
-    facts: dict[str, Any]
-
-    def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        return checkpoints.resume(self.folder, {"network": network}, [optimizer], self.facts)
-
-    def keep(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        checkpoints.save(self.folder, step, {"network": network}, [optimizer], self.facts, keep=2)

@@ -1,4 +1,4 @@
-"""What a distillation is watched by beside its loss, which says little of samples."""
+"""How far a student's samples are from its teacher's: what its loss says little about."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from fewstep.core.grids import karras
+from fewstep.core.grids import SIGMA_MAX, karras
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.pictures.sheet import Row, sheet
-from fewstep.recipes.common import SIGMA_MAX, Asked
 from fewstep.samplers import SAMPLERS
 from fewstep.training.charts import drawn
 from fewstep.training.loop import TrainingState
+from fewstep.training.previews import PreviewSamples
 
-SHOWN = 8
-"""Images a row of the picture, about."""
+MAX_COLUMNS = 8
+"""Images in a row of the picture, about."""
 
 
 @dataclass
 class DistanceToTeacher:
-    """A callback that tells and shows how far the student's samples are from where the teacher takes the same noise.
+    """A callback that measures how far the student's samples are from where the teacher takes the same noise.
 
-    Both are asked for the same. A scale of guidance is the student's input where it has one, and is given to the
-    teacher by two evaluations. No noise is added between the student's steps: for both a sample is a function of its
-    noise. Even an exact consistency function is nearest in one step: in more it keeps noise that the flow does not.
+    Both draw the same prompts or classes. The guidance scale is an input of a student that has one, and is applied
+    to the teacher by two evaluations. No noise is added between the student's steps, so that for both a sample is a
+    function of its noise. Even an exact consistency function is nearest in one step: in more it keeps noise that the
+    flow does not.
 
     Args:
         teacher: the denoiser, without a scale as input.
-        asked: of the student.
+        samples: of the student.
         grid: the student's levels for a number of steps.
         steps: of the student, one number for each.
         teacher_steps: of Heun's method.
     """
 
     teacher: Estimator
-    asked: Asked
+    samples: PreviewSamples
     grid: Callable[[int], Level]
     steps: tuple[int, ...] = (1, 2, 4)
     teacher_steps: int = 18
@@ -48,44 +49,43 @@ class DistanceToTeacher:
     def __call__(self, state: TrainingState) -> dict[str, float | Image.Image]:
         """Root mean square distances in units of the data, by name, and a picture of the samples."""
         device, student = state.device, state.average
-        cond, noise = self.asked.cond(device), self.asked.noise(device)
+        cond, noise = self.samples.cond(device), self.samples.noise(device)
         x = noise(0) * SIGMA_MAX
         if self._end is None:
-            self._end = self._teachers_end(x)
+            self._end = self._end_of_teacher(x)
         sampler = SAMPLERS["flow_map" if student.targets is Targets.ANY else "consistency"]
         ends, distances = {}, {}
         for steps in self.steps:
             *_, last = sampler.run(student, x, self.grid(steps), cond, noise=noise, gamma=0.0)
             ends[steps], distances[steps] = last.x, float((last.x - self._end).square().mean().sqrt())
-        points = self.asked.pixel_format == "points"
-        picture = _scatter(self._end, ends, distances) if points else self._rows(ends, distances)
+        picture = _scatter(self._end, ends, distances) if self.samples.is_points else self._rows(ends, distances)
         named = {f"distance_to_teacher/{steps}": distance for steps, distance in distances.items()}
         return {**named, "student_beside_teacher": picture}
 
-    def _teachers_end(self, x: Tensor) -> Tensor:
-        asked = replace(self.asked, conditioning=replace(self.asked.conditioning, guidance=None))
-        teacher = asked.guided(self.teacher, x.device)
-        *_, last = SAMPLERS["heun"].run(teacher, x, karras(self.teacher_steps), asked.cond(x.device))
+    def _end_of_teacher(self, x: Tensor) -> Tensor:
+        samples = replace(self.samples, conditioning=replace(self.samples.conditioning, guidance=None))
+        teacher = samples.guided(self.teacher, x.device)
+        *_, last = SAMPLERS["heun"].run(teacher, x, karras(self.teacher_steps), samples.cond(x.device))
         end: Tensor = last.x
         return end
 
     def _rows(self, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
         """Some of the samples: the teacher's, and under them the student's."""
         assert self._end is not None
-        some = slice(None, None, -(-len(self._end) // SHOWN))
-        rows = [Row("teacher", f"{self.teacher_steps} steps", self.asked.images(self._end[some]))]
+        some = slice(None, None, -(-len(self._end) // MAX_COLUMNS))
+        rows = [Row("teacher", f"{self.teacher_steps} steps", self.samples.images(self._end[some]))]
         for steps, end in ends.items():
-            rows.append(Row(_count(steps), f"{distances[steps]:.3f} away", self.asked.images(end[some])))
+            rows.append(Row(_count(steps), f"{distances[steps]:.3f} away", self.samples.images(end[some])))
         return sheet(rows)
 
 
-def _scatter(teachers: Tensor, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
+def _scatter(teacher: Tensor, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
     """Points in the plane, each of the student's joined to the teacher's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(ends), 4.5), dpi=100, layout="constrained")
     panels: Sequence[Any] = figure.subplots(1, len(ends), squeeze=False)[0]
-    goal = teachers.cpu().numpy()
+    goal = teacher.cpu().numpy()
     for axes, (steps, end) in zip(panels, ends.items(), strict=True):
         points = end.cpu().numpy()
         axes.plot(*zip(goal.T, points.T, strict=True), color="#8A8A8A", lw=0.6, zorder=1)

@@ -1,35 +1,29 @@
-"""Train and export the judge of emoji: a small convolutional network that names the glyph, its colour and its style.
+"""Train the judge of emoji: a small convolutional network that names the glyph, its colour and its style.
 
 Its features, of unit variance over the training pictures, also serve distances between sets of pictures.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import indices
 from fewstep.data.emoji import Emoji
 from fewstep.data.styles import COLOURS, STYLES
-from fewstep.engines.export import OPSET, quiet, strip
-from fewstep.measure.subjects import emoji_picture
-from fewstep.networks.recogniser import ConvNorm, RecogniserNetwork
+from fewstep.networks.recogniser import RecogniserNetwork
+from fewstep.training import checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -80,25 +74,36 @@ def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
             colour = int(rng.integers(1, 1 + len(colours))) if rng.random() < 0.3 else 0
             style = int(rng.integers(1, 1 + len(styles))) if rng.random() < 0.3 else 0
             style_word = styles[style - 1] if style else None
-            picture = emoji_picture(dataset, index, rng, colours[colour - 1] if colour else None, style_word)
+            picture = dataset.picture_in(index, rng, colours[colour - 1] if colour else None, style_word)
             pictures.append((picture * 255).round().astype(np.uint8))
             labels.append((index, IGNORED if style_word in _HUELESS else colour, style))
     glyph, hue, kind = torch.tensor(labels, dtype=torch.int64).unbind(dim=1)
     return Pool(torch.from_numpy(np.stack(pictures)), glyph, hue, kind)
 
 
-class Keeper(Protocol):
-    """Where an unfinished training is kept."""
+@dataclass(frozen=True)
+class RecogniserCheckpoints:
+    """Where an unfinished training is kept.
+
+    Args:
+        folder: the directory of this run's checkpoints.
+        facts: JSON values that tell this run from another.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
 
     def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Restore both to where an earlier run stopped; the steps done, 0 for none."""
-        ...
+        return checkpoints.resume(self.folder, {"network": network}, [optimizer], self.facts)
 
-    def keep(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None: ...
+    def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Keep both as they are after this step."""
+        checkpoints.save(self.folder, step, {"network": network}, [optimizer], self.facts, keep=2)
 
 
 def train_recogniser(
-    pool: Pool, glyphs: int, config: RecogniserConfig, keeper: Keeper | None = None, every: int = 100
+    pool: Pool, glyphs: int, config: RecogniserConfig, kept: RecogniserCheckpoints | None = None, every: int = 100
 ) -> RecogniserNetwork:
     """Train on a pool of pictures; every step depends on its number alone, so that resuming changes nothing.
 
@@ -106,8 +111,8 @@ def train_recogniser(
         pool: the pictures.
         glyphs: how many names there are.
         config: shape and training.
-        keeper: keeps an unfinished training, every so many steps; None for nobody.
-        every: how many.
+        kept: where an unfinished training is kept; None for nowhere.
+        every: steps between checkpoints.
 
     Raises:
         RuntimeError: the loss is no longer finite.
@@ -117,7 +122,7 @@ def train_recogniser(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
-    first = keeper.resume(network, optimizer) if keeper else 0
+    first = kept.resume(network, optimizer) if kept else 0
     begun = time.monotonic()
     for step in range(first, steps):
         for group in optimizer.param_groups:
@@ -135,8 +140,8 @@ def train_recogniser(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if keeper and (step + 1) % every == 0 and step + 1 < steps:
-            keeper.keep(step + 1, network, optimizer)
+        if kept and (step + 1) % every == 0 and step + 1 < steps:
+            kept.save(step + 1, network, optimizer)
         if (step + 1) % 50 == 0 or step + 1 == steps:
             right = (logits[0].argmax(dim=1) == truths[0]).float().mean().item()
             spent = (time.monotonic() - begun) / (step + 1 - first)
@@ -177,67 +182,3 @@ def vary(pixels: Tensor, generator: torch.Generator) -> Tensor:
     varied = torch.lerp(moved, blurred, uniform(-0.6, 0.6).clamp(min=0))
     noise = torch.randn(pixels.shape, generator=generator) * uniform(-0.04, 0.04).clamp(min=0)
     return varied * uniform(0.93, 1.07) + noise
-
-
-def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: tuple[int, ...], file: Path) -> None:
-    """Write recogniser.onnx: norms folded in, weights in float16, arithmetic in float32, words in its metadata.
-
-    Args:
-        network: trained.
-        names: of the glyphs, in the order of the logits.
-        shape: a picture's [4, h, w].
-        file: where to.
-    """
-    folded = _folded(network)
-    with torch.no_grad():
-        for parameter in folded.parameters():
-            parameter.copy_(parameter.half().float())
-    batch = torch.export.Dim("batch", min=1, max=65536)
-    with quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            folded,
-            (torch.zeros(2, *shape),),
-            dynamo=True,
-            dynamic_shapes=({0: batch},),
-            input_names=["pixels"],
-            output_names=["features", "glyph", "colour", "style"],
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    strip(model)
-    _halve(model)
-    notes = {"names": list(names), "colours": list(COLOURS), "styles": list(STYLES)}
-    helper.set_model_props(model, {name: json.dumps(words, ensure_ascii=False) for name, words in notes.items()})
-    file.write_bytes(model.SerializeToString())
-
-
-def _folded(network: RecogniserNetwork) -> RecogniserNetwork:
-    """The same function without batch norms."""
-    folded = deepcopy(network).eval()
-    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for module in folded.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
-    if isinstance(folded.norm, nn.BatchNorm2d):
-        folded.project, folded.norm = fuse_conv_bn_eval(folded.project, folded.norm), nn.Identity()
-    return folded
-
-
-def _halve(model: onnx.ModelProto) -> None:
-    """Store every float32 weight as float16 and cast it back at its first use."""
-    kept: list[Any] = []
-    casts = []
-    for initializer in model.graph.initializer:
-        if initializer.data_type != TensorProto.FLOAT:
-            kept.append(initializer)
-            continue
-        stored = f"{initializer.name}.stored"
-        kept.append(numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [initializer.name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.initializer[:], model.graph.node[:]
-    model.graph.initializer.extend(kept)
-    model.graph.node.extend(nodes)

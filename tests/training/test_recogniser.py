@@ -21,9 +21,9 @@ from fewstep.measure.subjects import EmojiSubject, answered
 from fewstep.models.saved import BUILT_IN, RECOGNISER
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.pictures.pixels import from_image
-from fewstep.recipes import judge as training
-from fewstep.recipes.recogniser import Checkpoints
+from fewstep.training import recogniser as training
 from fewstep.training.checkpoints import CheckpointError
+from fewstep.training.recogniser import RecogniserCheckpoints
 
 SHIPPED = BUILT_IN / "emoji" / RECOGNISER
 
@@ -132,17 +132,19 @@ def test_an_interrupted_training_ends_with_the_same_judge(emoji: Emoji, tmp_path
     stopped = Stopped(tmp_path, {"seed": 0})
     with pytest.raises(KeyboardInterrupt):
         training.train_recogniser(pool, len(emoji), config, stopped, every=4)
-    resumed = training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 0})).state_dict()
+    resumed = training.train_recogniser(
+        pool, len(emoji), config, RecogniserCheckpoints(tmp_path, {"seed": 0})
+    ).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(CheckpointError, match="holds another run"):
-        training.train_recogniser(pool, len(emoji), config, Checkpoints(tmp_path, {"seed": 1}))
+        training.train_recogniser(pool, len(emoji), config, RecogniserCheckpoints(tmp_path, {"seed": 1}))
 
 
-class Stopped(Checkpoints):
+class Stopped(RecogniserCheckpoints):
     """Keeps once and is then interrupted."""
 
-    def keep(self, step: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        super().keep(step, network, optimizer)
+    def save(self, step: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        super().save(step, network, optimizer)
         raise KeyboardInterrupt
 
 

@@ -19,12 +19,12 @@ from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.conditioning import Conditioning
 from fewstep.objectives.curricula import Clock
 from fewstep.pictures.sheet import CELL, GAP, LEFT
-from fewstep.recipes.common import Asked
-from fewstep.recipes.diagnostics import DistanceToTeacher
 from fewstep.training.loop import TrainingState
+from fewstep.training.previews import PreviewSamples
+from fewstep.training.teacher_distance import DistanceToTeacher
 from oracles import Gaussian
 
-POINTS = Asked(Conditioning(Identity()), (2,), "points", ("",) * 64)
+POINTS = PreviewSamples(Conditioning(Identity()), (2,), "points", ("",) * 64)
 GRID = partial(karras, sigma_min=0.05)
 TEACHER = Gaussian(0.2, 0.6, targets=Targets.SAME)
 
@@ -71,7 +71,7 @@ class ByClass:
 def test_both_are_asked_for_the_same_classes_at_the_same_scale(distilled: bool) -> None:
     labels = tuple(i % 3 for i in range(12))
     takes = Conditioning(Identity(), classes=3, guidance=(1.0, 4.0) if distilled else None)
-    asked = Asked(takes, (2,), "points", ("",) * 12, 2.5 if distilled else None, labels)
+    asked = PreviewSamples(takes, (2,), "points", ("",) * 12, 2.5 if distilled else None, labels)
     teacher, student = ByClass(Targets.SAME), ByClass(Targets.CLEAN)
     told = DistanceToTeacher(teacher, asked, GRID, teacher_steps=60)(state(student))
     assert told["distance_to_teacher/1"] < 0.01
@@ -95,7 +95,7 @@ def test_the_teachers_end_is_found_once_and_the_students_levels_are_its_own() ->
             seen.append(float(at.ratio[0]))
             return super().__call__(x, at, to, cond)
 
-    asked = Asked(Conditioning(Identity(), classes=3), (2,), "points", ("",) * 4, labels=(0, 1, 2, 0))
+    asked = PreviewSamples(Conditioning(Identity(), classes=3), (2,), "points", ("",) * 4, labels=(0, 1, 2, 0))
     callback = DistanceToTeacher(teacher, asked, grid)
     for _ in range(2):
         callback(state(Student(0.2, 0.6, targets=Targets.CLEAN)))
@@ -105,7 +105,7 @@ def test_the_teachers_end_is_found_once_and_the_students_levels_are_its_own() ->
 
 
 def test_images_stand_in_rows_the_teachers_first() -> None:
-    asked = Asked(Conditioning(SpaceToDepth(2, (0.5,), (0.5,), 0.5)), (1, 4, 4), "grey", ("",) * 16)
+    asked = PreviewSamples(Conditioning(SpaceToDepth(2, (0.5,), (0.5,), 0.5)), (1, 4, 4), "grey", ("",) * 16)
     told = DistanceToTeacher(TEACHER, asked, GRID, teacher_steps=60)(state(Gaussian(0.2, 0.6, targets=Targets.ANY)))
     picture = told["student_beside_teacher"]
     assert isinstance(picture, Image.Image)

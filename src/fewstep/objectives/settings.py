@@ -1,0 +1,98 @@
+"""What every objective can be built from, and what its settings say before it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from fewstep.core.levels import Path
+from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.guidance import LearnedGuidance
+from fewstep.objectives.objective import Objective
+from fewstep.objectives.times import Density, TwoTimes
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What an objective is built from, beside its own settings.
+
+    Args:
+        density: the noise levels σ/α that the data's denoiser is trained at.
+        steps: optimiser steps of this training.
+        parent: the frozen network that the student starts from; None for a student from scratch.
+        copy_parent: makes a copy of the parent's network that can be trained, for an objective that trains a second
+            network; None without a parent.
+        guidance: what the student learns to be guided by; None for none.
+        path: the scale on which x is shown; None for the objective's own.
+        sigma_data: the data's standard deviation σd.
+    """
+
+    density: Density
+    steps: int
+    parent: Estimator | None = None
+    copy_parent: Callable[[], nn.Module] | None = None
+    guidance: LearnedGuidance | None = None
+    path: Path | None = None
+    sigma_data: float = 0.5
+
+    @property
+    def teacher(self) -> Estimator:
+        """The parent of an objective that needs one.
+
+        Raises:
+            ValueError: there is no parent.
+        """
+        if self.parent is None:
+            raise ValueError("this objective needs a teacher")
+        return self.parent
+
+    def warmup(self, share: float) -> int:
+        """A share of the training, in steps."""
+        return int(share * self.steps)
+
+    def pairs(self, apart: float) -> TwoTimes:
+        """Pairs of times from the data's density, this share of them apart."""
+        return TwoTimes(self.density, apart)
+
+
+class ObjectiveSettings(ABC):
+    """The settings of one objective, a frozen dataclass, and what is to be known before it is built."""
+
+    kind: ClassVar[str]
+    """The objective's name, as `model.json` keeps it."""
+
+    targets: ClassVar[Targets]
+    """The jumps that the trained network can make."""
+
+    path: ClassVar[Literal["linear", "trig"] | None] = None
+    """The only path that the objective is defined on; None where any will do."""
+
+    differentiates: ClassVar[bool] = False
+    """Whether it takes derivatives in forward mode, which CUDA graphs cannot record."""
+
+    @property
+    def needs(self) -> Targets | None:
+        """The jumps that the parent must make; None for an objective that needs no parent."""
+        return None
+
+    @property
+    def learns_guidance(self) -> bool:
+        """Whether guidance can be folded into the student."""
+        return False
+
+    @property
+    def lowest(self) -> float | None:
+        """The lowest σ/α above clean that the student is trained at; None where it is trained down to clean."""
+        return None
+
+    @abstractmethod
+    def build(self, setup: TrainingSetup) -> Objective:
+        """The objective.
+
+        Raises:
+            ValueError: the setup lacks what it needs.
+        """

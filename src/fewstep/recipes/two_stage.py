@@ -1,0 +1,429 @@
+"""An experiment in two stages: a teacher learns the data by diffusion or flow matching, then a student of few steps
+learns by any objective. Both are saved as models.
+
+What differs between experiments (the data, what steers the model, the network's size, what the models say about
+themselves) is an `Experiment`; each recipe is one. How the two stages are trained is `TwoStage`, whose settings are
+options of every recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from fewstep.core.checks import check_choice
+from fewstep.core.levels import VE, VP, Linear, Trig
+from fewstep.core.levels import Path as NoisePath
+from fewstep.core.parameterisations import Edm, Parameterised, Targets
+from fewstep.data.dataset import Dataset
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel, find
+from fewstep.models.text import table
+from fewstep.networks.inputs import NetworkInputs, NetworkSize
+from fewstep.networks.registry import NETWORKS, describe, fit
+from fewstep.objectives import LearnedGuidance
+from fewstep.objectives.objective import Objective
+from fewstep.objectives.registry import OBJECTIVES, TEACHERS, ConsistencyDistillationSettings
+from fewstep.objectives.settings import ObjectiveSettings, TrainingSetup
+from fewstep.objectives.times import LogNormal
+from fewstep.pictures.pixels import PixelFormat
+from fewstep.samplers import SAMPLERS
+from fewstep.training.batches import DatasetBatches
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import Callback, TrainingConfig, accelerator, train
+from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.previews import Preview, PreviewSamples, null_condition
+from fewstep.training.saving import lineage
+from fewstep.training.teacher_distance import DistanceToTeacher
+from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
+
+SIGMA_DATA = 0.5
+"""Standard deviation of the data, to which every recipe's codec scales them."""
+
+SOLVER, SOLVER_STEPS = "heun", 18
+"""How a denoiser is sampled."""
+
+NO_TEACHER = "none"
+
+PATHS: Mapping[str, NoisePath] = {
+    "ve": VE(),
+    "linear": Linear(),
+    "trig": Trig(SIGMA_DATA),
+    "vp": VP.scaled_linear(),
+}
+"""The paths by name."""
+
+DEFAULT_SAMPLERS = {Targets.SAME: SOLVER, Targets.CLEAN: "consistency", Targets.ANY: "flow_map"}
+"""The sampler of a student by the jumps that it makes."""
+
+
+def teacher_training(images: int) -> TrainingConfig:
+    """How a diffusion teacher of small pictures is trained: Muon, whose rate falls over the last 60 %."""
+    return TrainingConfig(
+        images=images,
+        batch=128,
+        precision="bf16",
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
+
+
+def student_training(images: int) -> TrainingConfig:
+    """How a student is distilled: AdamW, since Muon made it collapse (docs/log.md)."""
+    return TrainingConfig(
+        images=images,
+        precision="bf16",
+        seed=1,
+        optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=200,
+        preview_every=500,
+    )
+
+
+def short_distillation() -> ConsistencyDistillationSettings:
+    """Consistency distillation as the emoji model was distilled: a coarse grid, a target that follows closely."""
+    return ConsistencyDistillationSettings(
+        levels=8, sigma_min=0.4, solver="euler", target_decay=0.9, weighted=False, jitter=False
+    )
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """How a teacher and a student are trained.
+
+    Args:
+        objective: Settings of the student's objective.
+        path: The scale on which noised data are shown, in both stages: ve, linear, trig or vp; None for each
+            objective's own. With the preconditioning of these recipes any path trains the same network, up to
+            rounding.
+        network: The kind of network: unet or unet2d (diffusers') for images, mlp for points.
+        sampler: The student's; None for the one that suits its objective: consistency, or flow_map.
+        density: Of the noise levels σ/α that the teacher is trained at, and the student where its objective has no
+            density of its own.
+        teacher_objective: What the teacher learns: diffusion or flow_matching; none for a student without a teacher.
+        teacher: How the teacher is trained.
+        student: How the student is trained.
+        parent: A saved model that the student starts from and learns from, instead of a teacher trained here: a
+            teacher of this recipe, or a consistency model for truncated_consistency.
+        start: A saved teacher to train further, instead of one from scratch.
+    """
+
+    objective: ObjectiveSettings = field(default_factory=short_distillation)
+    path: str | None = None
+    network: str = "unet"
+    sampler: str | None = None
+    density: LogNormal = field(default_factory=LogNormal)
+    teacher_objective: str = "diffusion"
+    teacher: TrainingConfig = field(default_factory=lambda: teacher_training(500_000))
+    student: TrainingConfig = field(default_factory=lambda: student_training(100_000))
+    parent: Path | None = None
+    start: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown names and for choices that cannot go together."""
+        check_choice("network", self.network, *NETWORKS)
+        check_choice("teacher_objective", self.teacher_objective, *TEACHERS, NO_TEACHER)
+        if self.path is not None:
+            check_choice("path", self.path, *PATHS)
+        if self.sampler is not None:
+            check_choice("sampler", self.sampler, *SAMPLERS)
+        self._check_parent()
+        self._check_sampler()
+        for stage, objective, training in self._trained():
+            if self.path is not None and objective.path not in (None, self.path):
+                raise ValueError(f"path must be {objective.path} for {objective.kind}, got {self.path}")
+            if training.graphs and objective.differentiates:
+                raise ValueError(
+                    f"{stage}.graphs must be off: a CUDA graph cannot record {objective.kind}'s derivatives"
+                )
+
+    def _trained(self) -> list[tuple[str, ObjectiveSettings, TrainingConfig]]:
+        """The stages that are trained here: name, objective, training."""
+        stages = [("student", self.objective, self.student)]
+        if self.has_teacher:
+            stages.insert(0, ("teacher", OBJECTIVES[self.teacher_objective], self.teacher))
+        return stages
+
+    def _check_parent(self) -> None:
+        name, needs = self.objective.kind, self.objective.needs
+        if self.objective.targets is Targets.SAME:
+            raise ValueError(f"objective must be a student's, got {name}: it trains a teacher")
+        if self.parent is not None and self.start is not None:
+            raise ValueError("parent and start exclude each other: with a parent no teacher is trained")
+        if self.parent is None and needs is Targets.CLEAN:
+            raise ValueError(f"{name} continues a consistency model of this recipe: give one as parent")
+        if needs is Targets.SAME and not (self.parent or self.has_teacher):
+            raise ValueError(f"{name} needs a teacher: teacher_objective must be {' or '.join(TEACHERS)}, got none")
+
+    def _check_sampler(self) -> None:
+        needed, targets = SAMPLERS[self.student_sampler].needs, self.objective.targets
+        if targets not in (needed, Targets.ANY):
+            raise ValueError(
+                f"sampler must suit a student whose targets are '{targets.value}' ({self.objective.kind}): "
+                f"{self.sampler} needs '{needed.value}'"
+            )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is trained here."""
+        return self.parent is None and self.teacher_objective != NO_TEACHER
+
+    @property
+    def student_sampler(self) -> str:
+        """The sampler of the student."""
+        return self.sampler or DEFAULT_SAMPLERS[self.objective.targets]
+
+
+class Experiment(Protocol):
+    """What a recipe brings to the two stages."""
+
+    @property
+    def stages(self) -> TwoStage:
+        """How both are trained."""
+        ...
+
+    @property
+    def model_name(self) -> str:
+        """The student's name; the teacher's is this with -teacher."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset: ...
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """A sample's shape before the codec: [c, h, w], or [d] for points."""
+        ...
+
+    @property
+    def pixel_format(self) -> PixelFormat: ...
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """The codec and what steers the teacher."""
+        ...
+
+    @property
+    def guidance_range(self) -> tuple[float, float] | None:
+        """The guidance scales that a student learns if its objective can; None for data without a condition."""
+        ...
+
+    @property
+    def network_size(self) -> NetworkSize: ...
+
+    @property
+    def drops(self) -> tuple[float, float]:
+        """The shares of samples whose prompt or class is left out: of a teacher, whose guidance needs them, and of a
+        student that learns guidance or needs none."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """JSON values that tell one run from another beside what the loop compares."""
+        ...
+
+    def preview(self, spec: ModelSpec) -> PreviewSamples:
+        """What a model of this description draws while it trains."""
+        ...
+
+    def describe(self, spec: ModelSpec, is_student: bool) -> ModelSpec:
+        """The model's description with what this experiment knows of it: guidance, levels, licence, recipe."""
+        ...
+
+    def save(self, network: nn.Module, spec: ModelSpec, directory: Path) -> SavedModel: ...
+
+
+def run(experiment: Experiment, out: Path) -> SavedModel:
+    """Train what the stages say, under `out`, and save the models in `out/models`.
+
+    Returns:
+        The student.
+
+    Raises:
+        ValueError: settings that no model can have, or a `start` or `parent` that does not fit.
+        ModelError: `start` or `parent` is not there.
+        TrainingDiverged, CheckpointError: as `fewstep.training.loop.train`.
+    """
+    check(experiment)
+    stages = experiment.stages
+    if stages.has_teacher:
+        parent: SavedModel | None = train_teacher(experiment, out)
+    else:
+        parent = None if stages.parent is None else find(stages.parent)
+    return train_student(experiment, parent, out)
+
+
+def check(experiment: Experiment) -> None:
+    """Raise, before any training, for what would otherwise be found out after hours; see `run`."""
+    stages = experiment.stages
+    if stages.has_teacher:
+        network = build_network(experiment, is_student=False)
+        if stages.start is not None:
+            start_from(network, stages.start)
+        describe_model(experiment, network, is_student=False).check()
+    network = build_network(experiment, is_student=True)
+    if stages.parent is not None:
+        _check_parent(stages, network, find(stages.parent))
+    describe_model(experiment, network, is_student=True).check()
+    untrained = Parameterised(network, Edm(SIGMA_DATA), stages.objective.needs or Targets.SAME)
+    stages.objective.build(replace(_setup(stages, stages.student), parent=untrained, copy_parent=lambda: network))
+
+
+def _check_parent(stages: TwoStage, network: nn.Module, parent: SavedModel) -> None:
+    needs, targets = stages.objective.needs, parent.spec.targets
+    if needs is not None and targets is not needs:
+        raise ValueError(
+            f"parent must be a model whose targets are '{needs.value}' for {stages.objective.kind}; "
+            f"those of '{parent.spec.name}' are '{targets.value}'"
+        )
+    if parent.spec.conditioning.guidance is not None:
+        raise ValueError(f"parent must have no guidance distilled in, '{parent.spec.name}' has")
+    check_shape("parent", network, parent, besides=("guidance",))
+
+
+def conditioning_of(experiment: Experiment, is_student: bool) -> Conditioning:
+    """What steers a model: a student whose objective learns guidance also takes the scale."""
+    learns = is_student and experiment.stages.objective.learns_guidance
+    return replace(experiment.conditioning, guidance=experiment.guidance_range if learns else None)
+
+
+def build_network(experiment: Experiment, is_student: bool) -> nn.Module:
+    """The network of a stage with fresh weights, the same each time.
+
+    Raises:
+        ValueError: this kind of network cannot take what the experiment has.
+    """
+    conditioning = conditioning_of(experiment, is_student)
+    inputs = NetworkInputs(
+        shape=tuple(conditioning.codec.shape(experiment.pixels)),
+        text=table().width if conditioning.text_length else 0,
+        text_length=conditioning.text_length,
+        classes=conditioning.classes,
+        control=conditioning.control,
+        guidance=conditioning.guidance is not None,
+        target=is_student and experiment.stages.objective.targets is Targets.ANY,
+    )
+    torch.manual_seed(0)
+    return fit(experiment.stages.network, inputs, experiment.network_size)
+
+
+def describe_model(
+    experiment: Experiment, network: nn.Module, is_student: bool, parent: SavedModel | None = None
+) -> ModelSpec:
+    """What model.json says of the teacher, or of the student with its parent."""
+    stages = experiment.stages
+    sampler = stages.student_sampler if is_student else SOLVER
+    spec = ModelSpec(
+        name=experiment.model_name if is_student else f"{experiment.model_name}-teacher",
+        network=describe(network),
+        parameterisation=Edm(SIGMA_DATA),
+        targets=stages.objective.targets if is_student else Targets.SAME,
+        conditioning=conditioning_of(experiment, is_student),
+        pixels=experiment.pixels,
+        pixel_format=experiment.pixel_format,
+        sampler=sampler,
+        steps=SOLVER_STEPS if SAMPLERS[sampler].needs is Targets.SAME else 1,
+        lineage=lineage(parent, None if is_student or stages.start is None else find(stages.start)),
+    )
+    return experiment.describe(spec, is_student)
+
+
+def train_teacher(experiment: Experiment, out: Path) -> SavedModel:
+    """Train and save the teacher, from scratch or from `start`."""
+    stages = experiment.stages
+    network = build_network(experiment, is_student=False)
+    start = None if stages.start is None else start_from(network, stages.start)
+    spec = describe_model(experiment, network, is_student=False)
+    objective = OBJECTIVES[stages.teacher_objective].build(_setup(stages, stages.teacher))
+    samples = experiment.preview(spec)
+    callbacks: list[Callback] = []
+    if not samples.is_points:
+        callbacks.append(Preview("teacher", samples, spec.sampler, (spec.steps,), spec.grid))
+    stage = Stage("teacher", stages.teacher, experiment.drops[0], {"start": _weights_hash(start)})
+    return _train(experiment, stage, network, spec, objective, callbacks, out)
+
+
+def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) -> SavedModel:
+    """Train and save the student, from its parent's weights or from scratch.
+
+    Args:
+        experiment: the recipe.
+        parent: the teacher, or a consistency model that is continued; None for a student of data alone.
+        out: the directory of the run.
+    """
+    stages = experiment.stages
+    network = build_network(experiment, is_student=True)
+    spec = describe_model(experiment, network, is_student=True, parent=parent)
+    setup = _setup(stages, stages.student)
+    scales = spec.conditioning.guidance
+    if scales is not None:
+        setup = replace(setup, guidance=LearnedGuidance(*scales, null_condition(spec.conditioning)))
+    if parent is not None:
+        taught = network_of(parent)
+        initialise(network, taught)
+        estimator = frozen(taught, parent.spec.parameterisation, stages.student, parent.spec.targets)
+        setup = replace(setup, parent=estimator, copy_parent=partial(trainable_copy, taught))
+    samples = experiment.preview(spec)
+    callbacks: list[Callback] = []
+    if not samples.is_points:
+        steps = (1, 2) if spec.steps == 1 else (spec.steps,)
+        callbacks.append(Preview("student", samples, spec.sampler, steps, spec.grid))
+    if setup.parent is not None and setup.parent.targets is Targets.SAME:
+        callbacks.append(DistanceToTeacher(setup.parent, samples, spec.grid))
+    # where guidance is not learned, it may be applied outside, which needs the unconditional estimate
+    is_guided_outside = experiment.guidance_range is not None and scales is None
+    drop = experiment.drops[0 if is_guided_outside else 1]
+    stage = Stage("student", stages.student, drop, {"teacher": _weights_hash(parent)})
+    return _train(experiment, stage, network, spec, stages.objective.build(setup), callbacks, out)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Args:
+        name: of its directory.
+        config: how it is trained.
+        drop: the share of samples whose prompt or class is left out.
+        facts: JSON values that tell this run from another.
+    """
+
+    name: str
+    config: TrainingConfig
+    drop: float
+    facts: Mapping[str, Any]
+
+
+def _train(
+    experiment: Experiment,
+    stage: Stage,
+    network: nn.Module,
+    spec: ModelSpec,
+    objective: Objective,
+    callbacks: Sequence[Callback],
+    out: Path,
+) -> SavedModel:
+    config = stage.config
+    source = DatasetBatches(experiment.dataset, spec.conditioning, config.seed, stage.drop, config.workers)
+    facts = {**experiment.facts, **stage.facts}
+    average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
+    return experiment.save(average, spec, out / "models" / spec.name)
+
+
+def _setup(stages: TwoStage, config: TrainingConfig) -> TrainingSetup:
+    path = None if stages.path is None else PATHS[stages.path]
+    steps = config.steps(accelerator().num_processes)
+    return TrainingSetup(stages.density, steps, path=path, sigma_data=SIGMA_DATA)
+
+
+def _weights_hash(saved: SavedModel | None) -> str | None:
+    return None if saved is None else saved.spec.files[WEIGHTS]

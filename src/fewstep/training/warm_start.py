@@ -1,0 +1,113 @@
+"""Weights to begin with: a student's from its parent, a teacher's from an earlier one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fewstep.core.parameterisations import Parameterisation, Parameterised, Targets
+from fewstep.models.parts import to_plain
+from fewstep.models.saved import SavedModel, find
+from fewstep.networks.registry import build, describe, load_weights
+from fewstep.training.calling import AtPrecision
+from fewstep.training.loop import TrainingConfig, accelerator
+
+GUIDANCE = "embedding.guidance."
+"""Prefix of the parameters that only a student with a guidance scale as input has."""
+
+
+def initialise(student: nn.Module, parent: nn.Module, new: Sequence[str] = (GUIDANCE,)) -> None:
+    """Start a student from its parent's weights.
+
+    Args:
+        student: keeps its own values only for parameters under the prefixes in `new`.
+        parent: gives the rest.
+        new: prefixes of what only the student may have.
+
+    Raises:
+        ValueError: another parameter is missing on either side, or has another shape.
+    """
+    try:
+        missing, unexpected = student.load_state_dict(parent.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"parent and student have other shapes: {error}") from None
+    strangers = [name for name in missing if not name.startswith(tuple(new))] + list(unexpected)
+    if strangers:
+        raise ValueError(f"parent and student differ in {', '.join(strangers[:5])}")
+
+
+def start_from(network: nn.Module, name: Path) -> SavedModel:
+    """Give a network the weights of a saved teacher, to train it further.
+
+    Args:
+        network: keeps nothing of its own.
+        name: the teacher: built in, a directory, or on the hub.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        ModelError: there is no such model, or its weights do not fit its description.
+        ValueError: it is a student, or its network has another shape.
+    """
+    saved = find(name)
+    if saved.spec.targets is not Targets.SAME:
+        raise ValueError(f"start must be a teacher, '{saved.spec.name}' is a student")
+    check_shape("start", network, saved)
+    load_weights(network, saved.weights)
+    return saved
+
+
+def check_shape(setting: str, network: nn.Module, saved: SavedModel, besides: Sequence[str] = ()) -> None:
+    """Raise ValueError unless a saved model's network has the shape of this one.
+
+    Args:
+        setting: that named the model.
+        network: the one that is wanted.
+        saved: the model.
+        besides: settings of the network that may differ.
+    """
+    ours, theirs = (to_plain(description["config"]) for description in (describe(network), saved.spec.network))
+    other = [
+        f"{name} {theirs.get(name)} for {value}"
+        for name, value in ours.items()
+        if name not in besides and theirs.get(name) != value
+    ]
+    if other:
+        raise ValueError(f"{setting} must have this recipe's network; '{saved.spec.name}' has {', '.join(other)}")
+
+
+def network_of(saved: SavedModel) -> nn.Module:
+    """A saved model's network with its weights, float32."""
+    network = build(saved.spec.network)
+    load_weights(network, saved.weights)
+    return network
+
+
+def frozen(
+    network: nn.Module,
+    parameterisation: Parameterisation,
+    config: TrainingConfig,
+    targets: Targets = Targets.SAME,
+) -> Parameterised:
+    """A trained network that learns no more, on the machine's device.
+
+    Args:
+        network: it.
+        parameterisation: how its output is read.
+        config: of the training that it teaches in, whose precision, graphs and memory layout it shares.
+        targets: the jumps that it makes.
+    """
+    device = accelerator().device
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    still = network.to(device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
+    return Parameterised(AtPrecision(still, device, config.precision, config.graphs), parameterisation, targets)
+
+
+def trainable_copy(network: nn.Module) -> nn.Module:
+    """A copy of a frozen network that can be trained."""
+    return copy.deepcopy(network).requires_grad_(True).train()
