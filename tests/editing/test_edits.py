@@ -119,7 +119,7 @@ def test_an_edit_knows_its_parent(model: Model) -> None:
 def test_several_images_of_an_edit_hash_their_parent_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     monkeypatch.setattr(
-        "fewstep.generation.model.image_hash", lambda image: hashed.append(image) or "sha256:12345678"
+        "fewstep.generation.planning.image_hash", lambda image: hashed.append(image) or "sha256:12345678"
     )
     images = model.generate_all(Request("cat", images=3, edit=Edit(photo())))
     assert [image.record.parents for image in images] == [("sha256:12345678",)] * 3

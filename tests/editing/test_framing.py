@@ -127,13 +127,13 @@ def changed(sketcher: Model, directory: Path, **said: Any) -> Path:
 def test_a_picture_is_drawn_in_the_window_and_laid_back(sketcher: Model) -> None:
     sketch, native = disc(0.1, 0.2, 0.6, 0.7), sketcher.native_size
     plan = sketcher.plan(Request("red apple", seed=1, control=sketch))
-    assert isinstance(plan.layout, Framed)
+    assert isinstance(plan.delivery.layout, Framed)
     shown, window = framed(sketch, 0.9, native)
-    np.testing.assert_allclose(plan.control[3], np.asarray(shown)[..., 3] / 255, atol=1e-6)
+    np.testing.assert_allclose(plan.conditions.control[3], np.asarray(shown)[..., 3] / 255, atol=1e-6)
     inside = sketcher.generate("red apple", seed=1, control=shown, control_frame=False)
     whole = sketcher.generate("red apple", seed=1, control=sketch)
     assert whole.size == native
-    np.testing.assert_array_equal(np.asarray(whole), np.asarray(plan.layout.laid_back(inside, native)))
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(plan.delivery.layout.laid_back(inside, native)))
     assert window is not None
     assert whole.record.sampler_settings["control_window"] == window.rounded
     assert "control_window" not in inside.record.sampler_settings
@@ -144,10 +144,10 @@ def test_a_picture_is_drawn_in_the_window_and_laid_back(sketcher: Model) -> None
 
 def test_who_wants_no_window_gets_none(sketcher: Model) -> None:
     sketch = disc(0.1, 0.2, 0.6, 0.7)
-    assert sketcher.plan(Request("red apple", seed=1, control=sketch, control_frame=False)).layout is None
-    assert sketcher.plan(Request("red apple", seed=1, control=sketch, control_strength=0)).layout is None
+    assert sketcher.plan(Request("red apple", seed=1, control=sketch, control_frame=False)).delivery.layout is None
+    assert sketcher.plan(Request("red apple", seed=1, control=sketch, control_strength=0)).delivery.layout is None
     edited = sketcher.plan(Request("red apple", seed=1, control=sketch, edit=Edit(disc(0, 0, 1, 1, 32))))
-    assert not isinstance(edited.layout, Framed)  # an edited image says where things stand
+    assert not isinstance(edited.delivery.layout, Framed)  # an edited image says where things stand
     with pytest.raises(RequestError, match="control_frame must be true or false, got 'no'"):
         Request(control_frame="no")  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_a_model_may_have_another_scale_for_sketches(sketcher: Model, tmp_path: 
         ({"control": sketch, "control_strength": 0}, 2.0),  # left out: to the bit as without
         ({"control": sketch, "guidance": 1.5}, 1.5),
     ):
-        assert model.plan(Request("red apple", seed=1, **choices)).guidance == scale
+        assert model.plan(Request("red apple", seed=1, **choices)).conditions.guidance == scale
 
 
 def test_a_scale_for_sketches_is_checked_as_the_other(sketcher: Model, tiny: TinyModels, tmp_path: Path) -> None:

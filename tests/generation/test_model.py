@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewstep.generation import GeneratedImage, Model, Request, RequestError, load
-from fewstep.generation.planning import Plan
+from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.pictures import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 
@@ -73,9 +73,9 @@ def test_pixels_do_not_depend_on_how_many_are_drawn(models: Loaded, kind: str, s
 def test_pixels_do_not_depend_on_companions_with_other_prompts(models: Loaded) -> None:
     model = models["student"]
     prompts = (PROMPT, "rocket", "")
-    plan = Plan(prompts, (3, 4, 5), "consistency", model.spec.grid(2), 2.0, 1.0)
+    plan = Plan(Sampling("consistency", model.spec.grid(2), (3, 4, 5), gamma=1.0), Conditions(prompts, guidance=2.0))
     *_, last = model.run(plan)
-    batch = model.finish(Request(PROMPT), plan, last)
+    batch = model.finish(plan, last)
     for i, prompt in enumerate(prompts):
         assert apart(batch[i], model.generate(prompt, seed=3 + i, steps=2)) <= 1
 
@@ -136,9 +136,9 @@ def test_network_evaluations_of_one_image_are_counted(
     [
         ("student", "sampler", {"sampler": "heun"}, r"'heun' needs .* 'same', .* 'clean'"),
         ("teacher", "sampler", {"sampler": "consistency"}, r"'consistency' needs .* 'clean', .* 'same'"),
-        ("student", "guidance", {"guidance": 100}, "between 1 and 4, got 100"),
+        ("student", "guidance", {"guidance": 100}, "between 1 and 20, got 100"),
         ("teacher", "guidance", {"guidance": 21}, "between 1 and 20, got 21"),
-        ("teacher", "guidance", {"guidance": 10**400}, "between 1 and 20, got inf"),
+        ("teacher", "guidance", {"guidance": 10**400}, "between 1 and 20, got 10000"),
         ("student", "sampler", {"sampler": "magic"}, "one of consistency, ddim, .*, heun, got 'magic'"),
         ("student", "guidance", {"guidance": 4.5}, "'tiny' must be between 1 and 4, got 4.5"),
         ("student", "negative_prompt", {"negative_prompt": "dog"}, "distilled in and takes no negative prompt"),
@@ -146,7 +146,7 @@ def test_network_evaluations_of_one_image_are_counted(
         ("teacher", "control", {"control": Image.new("L", (4, 4))}, "'tiny-teacher' takes no control image"),
         ("student", "label", {"label": 0}, "left out: this model has no classes, got 0"),
         ("teacher", "label", {"label": 3}, "between 0 and 2, got 3"),
-        ("teacher", "label", {"label": -1}, "between 0 and 2, got -1"),
+        ("teacher", "label", {"label": -1}, "a whole number at least 0, got -1"),
     ],
 )
 def test_what_a_model_cannot_do_is_a_request_error(

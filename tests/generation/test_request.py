@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from fewstep.core.randomness import MAX_SEED
 from fewstep.generation import Request, RequestError
-from fewstep.generation.request import MAX_IMAGES, MAX_SIDE, MAX_STEPS, parse_size
+from fewstep.generation.request import IMAGES, SIZE, STEPS
 
 WRONG: list[tuple[str, Any]] = [
     ("prompt", None),
@@ -25,11 +26,11 @@ WRONG: list[tuple[str, Any]] = [
     ("seed", True),
     ("seed", "7"),
     ("steps", 0),
-    ("steps", MAX_STEPS + 1),
+    ("steps", STEPS.maximum + 1),
     ("steps", 1.5),
     ("steps", True),
     ("images", 0),
-    ("images", MAX_IMAGES + 1),
+    ("images", IMAGES.maximum + 1),
     ("images", 2.0),
     ("guidance", 0.5),
     ("guidance", float("nan")),
@@ -38,10 +39,10 @@ WRONG: list[tuple[str, Any]] = [
     ("gamma", 1.1),
     ("gamma", float("nan")),
     ("size", 64),
-    ("size", "64x64"),
+    ("size", "64x64x64"),
     ("size", (64,)),
     ("size", (7, 64)),
-    ("size", (64, MAX_SIDE + 1)),
+    ("size", (64, SIZE.maximum + 1)),
     ("size", (64.0, 64)),
     ("background", "blue"),
     ("background", "#ffcc0"),
@@ -101,12 +102,13 @@ RIGHT = st.fixed_dictionaries(
     optional={
         "prompt": PLAIN,
         "negative_prompt": PLAIN,
-        "seed": st.none() | st.integers(0, MAX_SEED - MAX_IMAGES),
-        "steps": st.none() | st.integers(1, MAX_STEPS),
-        "images": st.integers(1, MAX_IMAGES),
+        "seed": st.none() | st.integers(0, MAX_SEED - IMAGES.maximum),
+        "steps": st.none() | st.integers(1, STEPS.maximum),
+        "images": st.integers(1, IMAGES.maximum),
         "guidance": st.none() | st.floats(1, 20),
         "gamma": st.floats(0, 1),
-        "size": st.none() | st.tuples(st.integers(8, MAX_SIDE), st.integers(8, MAX_SIDE)),
+        "size": st.none()
+        | st.tuples(st.integers(SIZE.minimum, SIZE.maximum), st.integers(SIZE.minimum, SIZE.maximum)),
         "background": st.none()
         | st.sampled_from(["transparent", "white", "black"])
         | st.from_regex(r"#[0-9a-fA-F]{6}", fullmatch=True),
@@ -139,18 +141,20 @@ def test_whatever_the_values_a_request_is_right_or_a_request_error(choices: dict
         assert request.field in Request.__dataclass_fields__
         return
     assert request.seed is None or 0 <= request.seed <= MAX_SEED
-    assert 1 <= request.images <= MAX_IMAGES
+    assert 1 <= request.images <= IMAGES.maximum
     assert request.gamma is None or 0 <= request.gamma <= 1
 
 
 @settings(deadline=None)
-@given(st.integers(0, 99_999), st.integers(0, 99_999))
+@given(st.integers(SIZE.minimum, SIZE.maximum), st.integers(SIZE.minimum, SIZE.maximum))
 def test_a_size_is_read_as_people_write_it(width: int, height: int) -> None:
-    assert parse_size(f"{width}x{height}") == parse_size(f" {width}×{height} ") == (width, height)
-    assert parse_size(str(width)) == (width, width)
+    assert SIZE.check(f"{width}x{height}") == SIZE.check(f" {width}×{height} ") == (width, height)
+    assert SIZE.check(str(width)) == (width, width)
+    assert re.search(SIZE.schema()["pattern"], f"{width}x{height}")
 
 
 @pytest.mark.parametrize("text", ["", "x", "64x", "64x64x64", "-64x64", "6.4x64", "big"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="size must be like 64x64"):
-        parse_size(text)
+        SIZE.check(text)
+    assert not re.search(SIZE.schema()["pattern"], text)

@@ -22,11 +22,11 @@ def test_two_models_at_once_do_not_disturb_each_other(tiny: TinyModels) -> None:
     student, teacher = onnx(tiny.student), onnx(tiny.teacher)
     requests = [(model, Request("cat face", seed=3, steps=2)) for model in (student, teacher)]
     alone = [model.generate_all(request)[0] for model, request in requests]
-    streams = [(model, model.plan(request), request) for model, request in requests]
-    running = [model.run(plan) for model, plan, _ in streams]
+    streams = [(model, model.plan(request)) for model, request in requests]
+    running = [model.run(plan) for model, plan in streams]
     steps = list(zip(*running, strict=True))  # a jump of one, a jump of the other, and again
-    for i, (model, plan, request) in enumerate(streams):
-        image = model.finish(request, plan, steps[-1][i])[0]
+    for i, (model, plan) in enumerate(streams):
+        image = model.finish(plan, steps[-1][i])[0]
         assert image.tobytes() == alone[i].tobytes()
         assert image.record.model_hash == model.hash
         assert image.record.network_evaluations == alone[i].record.network_evaluations
@@ -47,7 +47,7 @@ def test_what_a_reader_does_between_jumps_is_not_the_samplers_time(
         now += 1.0
         return now
 
-    monkeypatch.setattr("fewstep.generation.model.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("fewstep.generation.running.time", SimpleNamespace(perf_counter=clock))
     model = Model(tiny.student, still, "fake")
     counted = []
     for progress in model.run(model.plan(Request(seed=1, steps=3))):
@@ -80,9 +80,9 @@ def test_the_last_jump_is_the_picture(tiny: TinyModels) -> None:
     plan = model.plan(request)
     seen = list(model.run(plan))
     assert [p.evaluations for p in seen] == [4, 8, 10]  # guided Heun: two and two, the last step a jump
-    image = model.finish(request, plan, seen[-1])[0]
+    image = model.finish(plan, seen[-1])[0]
     assert image.tobytes() == model.generate("cat", seed=1, steps=3).tobytes()
-    assert image.tobytes() != model.finish(request, plan, seen[0])[0].tobytes()
+    assert image.tobytes() != model.finish(plan, seen[0])[0].tobytes()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1", "mps"])
@@ -95,7 +95,7 @@ def test_the_record_says_which_device_drew(tiny: TinyModels, device: str) -> Non
 
 def test_guidance_needs_something_to_strengthen(tiny: TinyModels) -> None:
     points = Model(find(tiny.points.directory), still, "fake")
-    assert points.plan(Request(guidance=1.0)).guidance == 1.0
+    assert points.plan(Request(guidance=1.0)).conditions.guidance == 1.0
     with pytest.raises(RequestError, match="no prompt or label for guidance to strengthen") as error:
         points.plan(Request(guidance=2.0))
     assert error.value.field == "guidance"

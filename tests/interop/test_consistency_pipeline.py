@@ -103,7 +103,7 @@ def test_the_callers_pipeline_stays_as_it_is(tmp_path: Path) -> None:
 def test_it_knows_its_levels_and_its_licence(made: Any, imported: Path) -> None:
     model = load(imported, threads=1)
     made.scheduler.set_timesteps(2)
-    levels = model.plan(Request(steps=2)).levels
+    levels = model.plan(Request(steps=2)).sampling.levels
     np.testing.assert_allclose(levels.sigma[:2], made.scheduler.sigmas[:2], rtol=1e-6)
     assert model.spec.licence == "CC0-1.0"
     assert model.name == "ours"

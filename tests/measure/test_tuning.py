@@ -151,7 +151,7 @@ def test_better_levels_are_stored_beside_those_for_other_numbers_of_steps(
     assert changed.spec == replace(saved.spec, levels=levels)
     assert changed.hash != saved.hash
     assert elsewhere == (read(saved.directory) == saved)
-    assert load(place).plan(Request(seed=0, steps=4)).levels.ratio.tolist() == [80.0, 3.0, 2.0, 1.0, 0.0]
+    assert load(place).plan(Request(seed=0, steps=4)).sampling.levels.ratio.tolist() == [80.0, 3.0, 2.0, 1.0, 0.0]
 
 
 def test_levels_are_not_stored_in_a_model_that_was_trained_anew_meanwhile(tiny: TinyModels, tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_levels_are_not_stored_in_a_model_that_was_trained_anew_meanwhile(tiny: 
 
 def test_levels_of_a_way_are_visited_instead_of_the_models_own(tiny: TinyModels) -> None:
     way = Way("model", onnx(tiny.points), 2, "consistency", levels=(math.inf, 0.7))
-    assert way.plan([Ask(0, "")], [0]).levels.ratio.tolist() == [math.inf, 0.7, 0.0]
-    own = replace(way, levels=None).plan([Ask(0, "")], [0]).levels.ratio
+    assert way.plan([Ask(0, "")], [0]).sampling.levels.ratio.tolist() == [math.inf, 0.7, 0.0]
+    own = replace(way, levels=None).plan([Ask(0, "")], [0]).sampling.levels.ratio
     assert own.tolist() == pytest.approx([80.0, 0.002, 0.0])
     assert present_levels(tiny.points.spec, 2) == (80.0, 0.002)
 

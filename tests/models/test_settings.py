@@ -68,7 +68,7 @@ def test_a_description_changed_anywhere_is_refused_or_runs(tiny: TinyModels, tmp
                 for steps in (None, 2):
                     *_, last = model.run(plan := model.plan(Request(seed=1, steps=steps)))
                 if model.spec.pixel_format != "points":
-                    model.finish(Request(seed=1), plan, last)
+                    model.finish(plan, last)
                 ran.add(where)
             except RequestError as error:  # a default that the model itself does not offer
                 assert error.field in {"sampler", "guidance"}

@@ -13,8 +13,8 @@ from torch import nn
 
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.data import ring
-from fewstep.generation.model import load
-from fewstep.generation.planning import Plan
+from fewstep.generation.load import load
+from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.saved import ModelSpec
@@ -91,6 +91,6 @@ def test_it_trains_goes_on_and_draws(tmp_path: Path) -> None:
         steps=4,
     )
     model = load(save_model(whole, spec, tmp_path / "model").directory)
-    plan = Plan(("",) * 3, (1, 2, 3), "heun", model.spec.grid(4), guidance=None, gamma=None)
+    plan = Plan(Sampling("heun", model.spec.grid(4), (1, 2, 3)), Conditions(("",) * 3))
     *_, last = model.run(plan)
     assert last.jump.x.shape == (3, 2)

@@ -3,66 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from fewstep.cli.output import image_paths, say, shortened, slug, write_json
+from PIL import Image
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from fewstep.generation import GeneratedImage, Model, Request
-    from fewstep.pictures import Record
-
-
-EngineName = Literal["auto", "onnx", "openvino", "eager", "compiled"]
+from fewstep.cli.options import Drawing, Output
+from fewstep.cli.output import check_json, image_paths, say, shortened, slug, write_json
+from fewstep.generation import Edit, GeneratedImage, Model, Request, load
+from fewstep.pictures import Record
+from fewstep.pictures.decode import BadImage, decode
+from fewstep.pictures.generated import with_record
 
 
-@dataclass(frozen=True)
-class Where:
-    """What a model's network runs on, as `fewstep.load` has it."""
+def draw(drawing: Drawing, prompts: Sequence[str], edit: Edit | None = None) -> list[Path]:
+    """Draw each prompt as a command's options say and write its images; every mistake shows before the first.
 
-    engine: str
-    precision: str | None
-    device: str
+    Returns:
+        The files.
+    """
+    check_json(drawing.output.json)
+    return _write_all([_request(drawing, prompt, edit) for prompt in prompts], drawing.output)
 
 
-def draw_all(
-    requests: Sequence[Request],
-    model: str,
-    where: Where,
-    out: Path | None,
-    metadata: bool,
-    json: str | None,
-) -> list[Path]:
-    """Draw every request and write its images; every mistake shows before the first. The files are given back."""
-    from fewstep.generation import load
+def _request(drawing: Drawing, prompt: str, edit: Edit | None) -> Request:
+    values = {**drawing.values, "prompt": prompt}
+    values["background"] = background_for(values["background"], drawing.output.out)
+    if values["control"] is not None:
+        values["control"] = open_image(values["control"], "control image")
+    return Request.from_public(values, edit=edit)
 
+
+def _write_all(requests: Sequence[Request], output: Output) -> list[Path]:
     count = sum(request.images for request in requests)
-    image_paths(out, ["x"] * min(2, count))  # before a model is loaded, and two show whether it is numbered
-    loaded = load(model, where.engine, where.device, precision=where.precision)
-    plans = [loaded.plan_pictures(request) for request in requests]
+    image_paths(output.out, ["x"] * min(2, count))  # before a model is loaded, and two show whether it is numbered
+    model = load(output.model, output.engine, output.device, precision=output.precision)
+    plans = [model.plan_pictures(request) for request in requests]
     names = [
-        f"{slug(request.prompt)}-{seed}" for request, plan in zip(requests, plans, strict=True) for seed in plan.seeds
+        f"{slug(prompt)}-{seed}"
+        for plan in plans
+        for prompt, seed in zip(plan.conditions.prompts, plan.sampling.seeds, strict=True)
     ]
-    written = image_paths(out, names)
+    written = image_paths(output.out, names)
     paths = iter(written)
     report: list[dict[str, Any]] = []
     records: dict[str, Record] = {}
-    for request, plan in zip(requests, plans, strict=True):
-        for image in loaded.draw(request, plan):
-            report.append(_written(image, next(paths), metadata, json))
-            records[request.prompt] = image.record
-    _remarks(loaded, records, json)
-    write_json(json, report)
+    for plan in plans:
+        for image in model.draw(plan):
+            report.append(_written(image, next(paths), output))
+            records[image.record.prompt] = image.record
+    _remarks(model, records, output.json)
+    write_json(output.json, report)
     return written
 
 
 def write_film(path: Path, pictures: Sequence[Path], milliseconds: int = 80) -> None:
     """Image files as one animation that goes there and back, without end; nothing of it is lost."""
-    from PIL import Image
-
     frames = []
     for file in (*pictures, *pictures[-2:0:-1]):
         with Image.open(file) as opened:
@@ -70,14 +66,6 @@ def write_film(path: Path, pictures: Sequence[Path], milliseconds: int = 80) -> 
     frames[0].save(
         path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, disposal=1, lossless=True
     )
-
-
-def check_count(n: int) -> None:
-    """Raise ValueError unless --n is a number of images that a request may have."""
-    from fewstep.generation.request import MAX_IMAGES
-
-    if not 1 <= n <= MAX_IMAGES:
-        raise ValueError(f"--n must be between 1 and {MAX_IMAGES}, got {n}")
 
 
 def background_for(asked: str | None, out: Path | None) -> str | None:
@@ -89,15 +77,15 @@ def background_for(asked: str | None, out: Path | None) -> str | None:
     return "white" if asked is None else asked
 
 
-def _written(image: GeneratedImage, path: Path, metadata: bool, json: str | None) -> dict[str, Any]:
+def _written(image: GeneratedImage, path: Path, output: Output) -> dict[str, Any]:
     """Save an image and say so; its entry in the report."""
-    image.save(path, metadata=metadata)
+    image.save(path, metadata=output.metadata)
     record = image.record
     spent = sum(record.timings.values())
     say(
         f"{path}  {record.size[0]}×{record.size[1]}  steps {record.steps}  "
         f"evaluations {record.network_evaluations}  {spent:.1f} ms  seed {record.seed}",
-        json,
+        output.json,
     )
     return {"file": str(path), **record.to_dict()}
 
@@ -118,12 +106,9 @@ def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> N
 
 def open_image(path: Path, what: str) -> Image.Image:
     """An image file of the user's; `what` it is, for the complaint."""
-    from fewstep.pictures.decode import BadImage, decode
-    from fewstep.pictures.generated import with_record
-
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} '{path}'")
     try:
         return with_record(decode(path), path)
     except BadImage as error:
-        raise ValueError(f"'{path}' is no image that can be read: {error}") from None
+        raise ValueError(f"'{path}' is not an image that can be read: {error}") from None

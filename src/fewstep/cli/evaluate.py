@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fewstep.cli.drawing import EngineName
+from fewstep.cli.options import EngineName
 from fewstep.cli.output import check_json, progress, say, write_json
 
 
@@ -51,10 +51,9 @@ def evaluate(
     """
     from rich.console import Console
 
-    from fewstep.core.grids import check_steps
     from fewstep.core.parameterisations import Targets
     from fewstep.generation import load
-    from fewstep.generation.request import MAX_STEPS
+    from fewstep.generation.request import STEPS
     from fewstep.measure.evaluate import Settings, teacher_of
     from fewstep.measure.evaluate import evaluate as measure
     from fewstep.measure.report import as_dicts, ratios, table
@@ -64,7 +63,7 @@ def evaluate(
     settings = Settings(n, batch, seed, held_out)
     asked = None if steps is None else parse_steps(steps)
     for number in asked or ():
-        check_steps(number, MAX_STEPS)
+        STEPS.check(number)
     loaded = load(model, engine, threads=threads, precision=precision)
     numbers = asked or ([loaded.spec.steps] if loaded.spec.targets is Targets.SAME else [1, 2])
     if teacher is None:

@@ -151,6 +151,8 @@ def _spelt_out(hint: Any) -> Any:
     an image to draw."""
     if isinstance(hint, types.UnionType):
         return typing.Union[typing.get_args(hint)]  # noqa: UP007
+    if typing.get_origin(hint) is typing.Annotated:
+        return typing.Annotated[_spelt_out(hint.__origin__), *hint.__metadata__]
     return hint
 
 

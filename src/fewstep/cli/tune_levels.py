@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from fewstep.cli.bench import check_counts
-from fewstep.cli.drawing import EngineName
 from fewstep.cli.evaluate import parse_steps
+from fewstep.cli.options import EngineName
 from fewstep.cli.output import check_json, progress, say, say_table, write_json
 
 if TYPE_CHECKING:

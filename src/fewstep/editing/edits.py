@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,9 +16,10 @@ from PIL import Image
 
 from fewstep.editing import BlockMeans, Grey, Known, Measurement, Projected, level_of
 from fewstep.editing.errors import RequestError
+from fewstep.editing.fields import FIT, MARGINS, MASK, NOISE, STRENGTH, Choice, Field, Picture
 from fewstep.editing.layouts import Averaged, Coloured, Layout, Plain, fitted
 from fewstep.editing.masks import open_data, pixel_codec
-from fewstep.editing.prepared import Prepared, Start
+from fewstep.editing.prepared import Prepared, StartImage
 from fewstep.editing.projections import LUMA, block_means, enlarged
 from fewstep.models.saved import ModelSpec
 from fewstep.pictures.pixels import from_image, noise_of, to_pixels
@@ -26,13 +27,10 @@ from fewstep.pictures.pixels import from_image, noise_of, to_pixels
 OPAQUE = 128
 """From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
 
-MAX_FIT = 8
-
-MOST_BEYOND = 2.0
-"""How far outpainting goes beyond a border, in shares of the image."""
-
-MOST_SIDE = 8192
+MAX_SIDE = 8192
 """Pixels of a side of an image with its margins."""
+
+IMAGE = Picture(name="image", help="The image to edit.", operation="edit")
 
 
 @dataclass(frozen=True)
@@ -45,36 +43,38 @@ class Edit:
         mask: which pixels may change, of the image's size: the transparent ones (as OpenAI's API has it), or, of a
             mask that is transparent nowhere, the white ones. The others come back unchanged. None: all may change.
         strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
-            1 with a mask (what stood there is not looked at), 0.5 without.
+            1 with a mask (what was there is not looked at), 0.5 without.
         fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
             8, two evaluations of the network each. None: with the sampler `consistency`, all noise fresh and a start
             from noise alone 4 for outpainting and 1 where nothing else says what to draw (no prompt and no label);
             else 0.
-        inner: of outpainting, the image without its margins, which the record names (`Edit.beyond`).
+
+    Raises:
+        RequestError: an argument is out of bounds, or the mask does not go with the image.
     """
 
     image: Image.Image
     mask: Image.Image | None = None
     strength: float | None = None
     fit: int | None = None
-    inner: Image.Image | None = None
+
+    takes: ClassVar[tuple[Field, ...]] = (MASK, STRENGTH, FIT)
+    """What a client may say of such an edit."""
+
+    steps: ClassVar[int | None] = None
+    """Jumps if left out, other than the model's."""
 
     def __post_init__(self) -> None:
-        for name, value in (("image", self.image), ("mask", self.mask)):
-            if not isinstance(value, Image.Image) and (value is not None or name == "image"):
-                raise RequestError(name, f"{name} must be a Pillow image, got a {type(value).__name__}")
+        for taken in (IMAGE, *self.takes):
+            value = getattr(self, taken.name)
+            if value is not None or taken is IMAGE:
+                object.__setattr__(self, taken.name, taken.check(value))
         if self.mask is not None and self.mask.size != self.image.size:
             (w, h), (width, height) = self.mask.size, self.image.size
             raise RequestError("mask", f"mask must have the image's size {width}x{height}, got {w}x{h}")
         if self.mask is not None and self._open.getbbox() is None:
             raise RequestError("mask", "mask leaves nothing open: what may change must be transparent, or white")
-        strength = self.strength
-        if strength is not None and (isinstance(strength, bool) or not 0 < strength <= 1):
-            raise RequestError("strength", f"strength must be above 0 and at most 1, got {strength}")
-        fit = self.fit
-        if fit is not None and (isinstance(fit, bool) or not isinstance(fit, int) or not 0 <= fit <= MAX_FIT):
-            raise RequestError("fit", f"fit must be a whole number between 0 and {MAX_FIT}, got {fit}")
-        if fit and not self.keeps:
+        if self.fit and not self.keeps:
             raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
 
     @classmethod
@@ -98,12 +98,9 @@ class Edit:
         Raises:
             RequestError: a share is out of range, or all are 0.
         """
-        shares = {"left": left, "top": top, "right": right, "bottom": bottom}
-        for name, share in shares.items():
-            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= MOST_BEYOND:
-                raise RequestError(name, f"{name} must be between 0 and {MOST_BEYOND:g}, got {share}")
-        if not isinstance(image, Image.Image):
-            raise RequestError("image", f"image must be a Pillow image, got a {type(image).__name__}")
+        given = {"left": left, "top": top, "right": right, "bottom": bottom}
+        left, top, right, bottom = (side.check(given[side.name]) for side in MARGINS)
+        IMAGE.check(image)
         width, height = image.size
         at = round(left * width), round(top * height)
         size = at[0] + width + round(right * width), at[1] + height + round(bottom * height)
@@ -111,14 +108,14 @@ class Edit:
             raise RequestError(
                 "left", "left, top, right and bottom leave nothing to draw: one must be a pixel or more"
             )
-        if max(size) > MOST_SIDE:
+        if max(size) > MAX_SIDE:
             raise RequestError(
-                "image", f"image with its margins must have sides of at most {MOST_SIDE}, got {size[0]}x{size[1]}"
+                "image", f"image with its margins must have sides of at most {MAX_SIDE}, got {size[0]}x{size[1]}"
             )
         canvas, mask = Image.new("RGBA", size), Image.new("L", size, "white")
         canvas.paste(image.convert("RGBA"), at)
         mask.paste("black", (*at, at[0] + width, at[1] + height))
-        return cls(canvas, mask, fit=fit, inner=image)
+        return OutpaintEdit(canvas, mask, fit=fit, inner=image)
 
     @classmethod
     def colorize(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
@@ -131,7 +128,7 @@ class Edit:
         Raises:
             RequestError: as above; when it is planned, if the model draws no colours.
         """
-        return _Colorized(image, strength=strength, fit=fit)
+        return ColorizeEdit(image, strength=strength, fit=fit)
 
     @classmethod
     def super_resolve(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
@@ -144,7 +141,7 @@ class Edit:
         Raises:
             RequestError: as above; when it is planned, if the image is too large for the model.
         """
-        return _SuperResolved(image, strength=strength, fit=fit)
+        return SuperResolveEdit(image, strength=strength, fit=fit)
 
     @classmethod
     def denoise(cls, image: Image.Image, *, noise: float | None = None) -> Edit:
@@ -158,11 +155,11 @@ class Edit:
         Raises:
             RequestError: noise is out of range; when it is planned, if an estimate finds none.
         """
-        return _Denoised(image, noise=noise)
+        return DenoiseEdit(image, noise=noise)
 
     @classmethod
     def named(cls, name: str | None, image: Image.Image, mask: Image.Image | None = None, **choices: Any) -> Edit:
-        """The edit that a client asks for by a name of `NAMED`, or None for `Edit` itself.
+        """The edit that a client asks for by name, or None for `Edit` itself.
 
         Args:
             name: "colorize", "super-resolve", "denoise", or None.
@@ -172,32 +169,34 @@ class Edit:
         Raises:
             RequestError: there is no such edit, or it has no such choice.
         """
-        if name is not None and name not in NAMED:
-            raise RequestError("edit", f"edit must be one of {', '.join(NAMED)}, got '{name}'")
-        make, taken = (cls, ("mask", "strength", "fit")) if name is None else NAMED[name]
+        kind = Edit if name is None else _BY_NAME[EDIT_NAME.check(name) or ""]
         given = {key: value for key, value in {"mask": mask, **choices}.items() if value is not None}
-        for key in given:
-            if key not in taken:
-                kind = f"the edit '{name}'" if name else "an edit other than 'denoise'"
-                raise RequestError(key, f"{kind} takes no {key}: leave it out")
-        return make(image, **given)
+        for key in given.keys() - {taken.name for taken in kind.takes}:
+            called = "an edit other than 'denoise'" if name is None else f"the edit '{name}'"
+            raise RequestError(key, f"{called} takes no {key}: leave it out")
+        return kind(image, **given)
+
+    @property
+    def source(self) -> Image.Image:
+        """The image that the record names."""
+        return self.image
 
     @property
     def keeps(self) -> bool:
         """Whether something of the image is kept that could be fitted."""
         return self.mask is not None
 
-    def _usual_fit(self, is_told: bool) -> int:
-        """Corrections if left open, where they can be."""
-        return 0 if self.mask is None else 4 if self.inner is not None else int(not is_told)
+    def _usual_fit(self, is_prompted: bool) -> int:
+        """Corrections if left out, where they can be."""
+        return 0 if self.mask is None else int(not is_prompted)
 
-    def chosen_fit(self, sampler: str, gamma: float | None, is_told: bool) -> int:
-        """`fit`, or what it is if left open.
+    def chosen_fit(self, sampler: str, gamma: float | None, is_prompted: bool) -> int:
+        """`fit`, or what it is if left out.
 
         Args:
             sampler, gamma: of the request. Only where all noise is fresh do jumps go on from the estimate alone: kept
                 noise would be that from before the correction.
-            is_told: whether a prompt or label says what to draw.
+            is_prompted: whether a prompt or label says what to draw.
 
         Raises:
             RequestError: corrections where they cannot be.
@@ -210,22 +209,17 @@ class Edit:
             )
         if self.fit is not None:
             return self.fit
-        return self._usual_fit(is_told) if can_fit and self.chosen_strength == 1 else 0
+        return self._usual_fit(is_prompted) if can_fit and self.chosen_strength == 1 else 0
 
     @property
     def name(self) -> str:
         """What the record calls it."""
-        if self.inner is not None:
-            return "outpaint"
         return "inpaint" if self.mask is not None else "restart"
 
     @property
     def chosen_strength(self) -> float:
-        """`strength`, or what it is if left open."""
+        """`strength`, or what it is if left out."""
         return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.5)
-
-    steps: ClassVar[int | None] = None
-    """Jumps if left open, other than the model's."""
 
     def prepared(self, spec: ModelSpec) -> Prepared:
         """The edit in a model's data.
@@ -234,7 +228,7 @@ class Edit:
             RequestError: this image cannot be edited so by this model.
         """
         data, strength = self.data(spec), self.chosen_strength
-        start = Start(data, level_of(strength, spec.sigma_max)) if strength < 1 else None
+        start = StartImage(data, level_of(strength, spec.sigma_max)) if strength < 1 else None
         settings = {"edit": self.name, "strength": strength}
         return Prepared(self.known(data, spec), start, settings, self.layout(data, spec))
 
@@ -277,18 +271,39 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class _Colorized(Edit):
+class OutpaintEdit(Edit):
+    """`Edit.beyond`: the image has its margins, the mask opens them.
+
+    Args:
+        inner: the image without its margins.
+    """
+
+    inner: Image.Image = field(kw_only=True)
+
+    name: ClassVar[str] = "outpaint"
+
+    def _usual_fit(self, is_prompted: bool) -> int:
+        return 4
+
+    @property
+    def source(self) -> Image.Image:
+        return self.inner
+
+
+@dataclass(frozen=True)
+class ColorizeEdit(Edit):
     """`Edit.colorize`."""
 
     name: ClassVar[str] = "colorize"
+    takes: ClassVar[tuple[Field, ...]] = (STRENGTH, FIT)
     keeps: ClassVar[bool] = True
 
     @property
     def chosen_strength(self) -> float:
         return 1.0 if self.strength is None else float(self.strength)
 
-    def _usual_fit(self, is_told: bool) -> int:
-        return 0 if is_told else 4
+    def _usual_fit(self, is_prompted: bool) -> int:
+        return 0 if is_prompted else 4
 
     def data(self, spec: ModelSpec) -> Any:
         """Of the image in grey: its colours are not looked at."""
@@ -310,18 +325,19 @@ class _Colorized(Edit):
 
 
 @dataclass(frozen=True)
-class _SuperResolved(Edit):
+class SuperResolveEdit(Edit):
     """`Edit.super_resolve`."""
 
     name: ClassVar[str] = "super-resolve"
+    takes: ClassVar[tuple[Field, ...]] = (STRENGTH, FIT)
     keeps: ClassVar[bool] = True
 
     @property
     def chosen_strength(self) -> float:
         return 1.0 if self.strength is None else float(self.strength)
 
-    def _usual_fit(self, is_told: bool) -> int:
-        return 1 if is_told else 4
+    def _usual_fit(self, is_prompted: bool) -> int:
+        return 1 if is_prompted else 4
 
     def factor(self, spec: ModelSpec) -> int:
         """How much smaller than the model's the image is: the largest whole number that leaves room for all of it."""
@@ -349,18 +365,13 @@ class _SuperResolved(Edit):
 
 
 @dataclass(frozen=True)
-class _Denoised(Edit):
+class DenoiseEdit(Edit):
     """`Edit.denoise`."""
 
     noise: float | None = None
     name: ClassVar[str] = "denoise"
+    takes: ClassVar[tuple[Field, ...]] = (NOISE,)
     steps: ClassVar[int | None] = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        noise = self.noise
-        if noise is not None and (isinstance(noise, bool) or not 0 < noise <= 1):
-            raise RequestError("noise", f"noise must be above 0 and at most 1, got {noise}")
 
     def prepared(self, spec: ModelSpec) -> Prepared:
         """White noise of pixels is white in each channel of the data; channels of several gains take their root mean
@@ -371,14 +382,20 @@ class _Denoised(Edit):
             raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
         codec = pixel_codec(spec.conditioning.codec, self.name)
         gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
-        start = Start(codec.encode(pixels[None]), noise * gain, fresh=False)
+        start = StartImage(codec.encode(pixels[None]), noise * gain, fresh=False)
         settings = {"edit": self.name, "noise": round(noise, 6)}
         return Prepared(None, start, settings, self.layout(start.data, spec))
 
 
-NAMED: Mapping[str, tuple[Callable[..., Edit], tuple[str, ...]]] = {
-    "colorize": (Edit.colorize, ("strength", "fit")),
-    "super-resolve": (Edit.super_resolve, ("strength", "fit")),
-    "denoise": (Edit.denoise, ("noise",)),
+_BY_NAME: Mapping[str, type[Edit]] = {
+    ColorizeEdit.name: ColorizeEdit,
+    SuperResolveEdit.name: SuperResolveEdit,
+    DenoiseEdit.name: DenoiseEdit,
 }
-"""Edits that a client asks for by name, and their choices."""
+
+EDIT_NAME = Choice(
+    name="edit",
+    help="Another edit than redrawing: colours for an image in grey, a small image enlarged, or noise taken out.",
+    choices=_BY_NAME.keys(),
+    operation="edit",
+)

@@ -11,8 +11,8 @@ from fewstep.editing.layouts import Layout
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where the jumps begin, other than at pure noise.
+class StartImage:
+    """An image at which the jumps begin, instead of at pure noise.
 
     Args:
         data: float32 [1, ...].
@@ -37,6 +37,6 @@ class Prepared:
     """
 
     known: Measurement | None
-    start: Start | None
+    start: StartImage | None
     settings: Mapping[str, Any]
     layout: Layout

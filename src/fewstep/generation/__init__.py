@@ -2,7 +2,8 @@
 
 from fewstep.editing.edits import Edit
 from fewstep.editing.errors import RequestError
-from fewstep.generation.model import Model, load
+from fewstep.generation.load import load
+from fewstep.generation.model import Model
 from fewstep.generation.request import Request
 from fewstep.pictures.generated import GeneratedImage
 

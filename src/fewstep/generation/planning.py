@@ -1,91 +1,47 @@
-"""A request on its way: the plan with every choice made, and what each jump tells."""
+"""Planning: a request and a model's description become a plan in which every choice is made.
+
+Planning is a pure function: it draws no random numbers, runs no network, and holds of a request's pictures what is
+needed to its end and no more.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from fewstep.core.arrays import Array, Condition
-from fewstep.core.jump import Jump
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Network
-from fewstep.editing import Measurement
+from fewstep.core.parameterisations import Parameterised, UnsupportedTarget, require_targets
+from fewstep.editing import Measurement, grid_from
+from fewstep.editing.errors import RequestError
+from fewstep.editing.framing import Framed, Window, framed
 from fewstep.editing.layouts import Layout
-from fewstep.editing.prepared import Start
-from fewstep.models.codecs import Codec
-
-
-@dataclass
-class Counted:
-    """A network that counts how many samples it was asked for, and how long it took."""
-
-    network: Network
-    samples: int = 0
-    seconds: float = 0.0
-
-    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
-        start = time.perf_counter()
-        output = self.network(x, time_at, time_to, cond)
-        self.seconds += time.perf_counter() - start
-        self.samples += int(x.shape[0])
-        return output
+from fewstep.editing.prepared import Prepared, StartImage
+from fewstep.generation.request import GUIDANCE, Interpolation, Request
+from fewstep.models.saved import ModelSpec
+from fewstep.pictures import image_hash
+from fewstep.pictures.generated import GeneratedImage
+from fewstep.pictures.pixels import from_image
+from fewstep.samplers import SAMPLERS, Sampler
 
 
 @dataclass(frozen=True)
-class Way:
-    """From the prompt and seed of a plan's pictures to others: an interpolation.
+class Sampling:
+    """How the jumps go.
 
     Args:
-        positions: of each picture: 0 is the plan's own prompt and seed, 1 these.
-        prompt, seed: of the other end; None leaves the plan's.
-    """
-
-    positions: tuple[float, ...]
-    prompt: str | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request with every choice made. Of a request's pictures it holds what is needed to its end and no more.
-
-    Args:
+        sampler: its name in `fewstep.samplers.SAMPLERS`.
+        levels: [steps + 1], from the noisiest to clean.
+        seeds: one an image.
         gamma: the share of fresh noise between steps, None for a sampler that takes none.
-        size: (width, height) of the pictures, None for the model's own.
-        background: of the pictures, None where the model's are opaque.
-        parents: what the pictures are made from, for their records.
-        layout: how they are laid back onto an edited image, or None.
-        control: float32 [c, h, w] in [0, 1], or None.
-        control_strength: a guidance scale on it.
-        way: to another prompt or seed, or None.
-        start: what to go out from, where the levels begin below pure noise.
-        known: what an edit keeps, or None.
-        fit: corrections of the noise before each estimate, so that it agrees with what is known.
-        settings: what the sampler was told beside the levels.
+        interpolation: on the way to another seed, or None.
     """
 
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
     sampler: str
     levels: Level
-    guidance: float | None
-    gamma: float | None
-    negative_prompt: str = ""
-    labels: tuple[int | None, ...] | None = None
-    control: Any = None
-    control_strength: float = 1.0
-    way: Way | None = None
-    start: Start | None = None
-    known: Measurement | None = None
-    fit: int = 0
-    size: tuple[int, int] | None = None
-    background: str | None = None
-    parents: tuple[str, ...] = ()
-    layout: Layout | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...]
+    gamma: float | None = None
+    interpolation: Interpolation | None = None
 
     @property
     def steps(self) -> int:
@@ -94,29 +50,257 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One jump done.
+class Conditions:
+    """What the network is told beside the levels.
 
     Args:
-        jump: the jump.
-        steps: jumps in all.
-        codec: from data to pixels.
-        evaluations: network evaluations of one image so far.
-        timings: milliseconds by stage so far.
+        prompts: one an image.
+        negative_prompt: what to steer away from.
+        labels: a class an image, or None for a model without classes.
+        guidance: the guidance scale, or None for none.
+        control: float32 [c, h, w] in [0, 1], or None.
+        control_strength: a guidance scale on it.
+        interpolation: on the way to another prompt, or None.
     """
 
-    jump: Jump
-    steps: int
-    codec: Codec
-    evaluations: int
-    timings: Mapping[str, float] = field(default_factory=dict)
+    prompts: tuple[str, ...]
+    negative_prompt: str = ""
+    labels: tuple[int | None, ...] | None = None
+    guidance: float | None = None
+    control: Any = None
+    control_strength: float = 1.0
+    interpolation: Interpolation | None = None
 
-    @property
-    def previews(self) -> Any:
-        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
-        return self.codec.decode(self.jump.estimate)
 
-    @cached_property
-    def pixels(self) -> Any:
-        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
-        return self.codec.decode(self.jump.x)
+@dataclass(frozen=True)
+class Start:
+    """Where the jumps begin, and what of it is kept; as it is, pure noise of which nothing is.
+
+    Args:
+        image: what to begin at where the levels begin below pure noise, or None.
+        known: what an edit keeps, or None.
+        fit: corrections of the noise before each estimate, so that it agrees with what is known.
+    """
+
+    image: StartImage | None = None
+    known: Measurement | None = None
+    fit: int = 0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How the model's pixels become the images that are delivered, with their records.
+
+    Args:
+        size: (width, height); None for the model's own.
+        background: None where the model's pictures are opaque.
+        layout: how a picture is laid back onto an edited image, or None.
+        parents: what the images are made from, for their records.
+        settings: what the sampler was told beside the levels, for their records.
+    """
+
+    size: tuple[int, int] | None = None
+    background: str | None = None
+    layout: Layout | None = None
+    parents: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every choice made."""
+
+    sampling: Sampling
+    conditions: Conditions
+    start: Start = Start()
+    delivery: Delivery = Delivery()
+
+
+def plan(spec: ModelSpec, request: Request) -> Plan:
+    """Make every choice that a request leaves open, and check the others against a model.
+
+    Args:
+        spec: the model's description.
+        request: with its seed (`Request.seeded`).
+
+    Raises:
+        RequestError: a choice is out of range, or not one this model has.
+        ValueError: the request has no seed.
+    """
+    if request.seed is None:
+        raise ValueError("planning needs a seed: call `Request.seeded` first")
+    _check_inputs(spec, request)
+    name, sampler = _sampler(spec, request)
+    gamma = _gamma(name, sampler, request)
+    guidance = _guidance(spec, request)
+    edit = None if request.edit is None else request.edit.prepared(spec)
+    start = Start() if edit is None else Start(edit.start, edit.known, corrections(spec, request))
+    levels = _levels(spec, request, name, start.image)
+    sampling = Sampling(name, levels, _seeds(request), gamma, request.interpolation)
+    control, window = _control(spec, request)
+    delivery = Delivery(
+        size=request.size or (None if request.edit is None else request.edit.own_size),
+        background=(request.background or "transparent") if spec.pixel_format == "rgba_premultiplied" else None,
+        layout=_layout(edit, window),
+        parents=_parents(request),
+        settings=_settings(request, sampling, start, edit, window),
+    )
+    return Plan(sampling, _conditions(spec, request, guidance, control), start, delivery)
+
+
+def corrections(spec: ModelSpec, request: Request) -> int:
+    """How often a request's noise is corrected before each estimate.
+
+    Raises:
+        RequestError: corrections, or a sampler, that cannot be.
+    """
+    if request.edit is None:
+        return 0
+    name, sampler = _sampler(spec, request)
+    is_prompted = bool(request.prompt) or request.label is not None
+    return request.edit.chosen_fit(name, _gamma(name, sampler, request), is_prompted)
+
+
+def _check_inputs(spec: ModelSpec, request: Request) -> None:
+    """Raise RequestError for an input or an output that the model does not have."""
+    conditioning = spec.conditioning
+    classes = conditioning.classes
+    if request.label is not None and request.label >= classes:
+        allowed = f"between 0 and {classes - 1}" if classes else "left out: this model has no classes"
+        raise RequestError("label", f"label must be {allowed}, got {request.label}")
+    if request.control is not None and not conditioning.control:
+        raise RequestError("control", f"the model '{spec.name}' takes no control image")
+    for name in ("prompt", "negative_prompt", "to_prompt"):
+        if getattr(request, name) and not conditioning.text_length:
+            raise RequestError(name, f"the model '{spec.name}' takes no prompt: leave {name} empty")
+    if request.background == "transparent" and spec.pixel_format != "rgba_premultiplied":
+        raise RequestError("background", f"the model '{spec.name}' draws opaque images: none is transparent")
+
+
+def _sampler(spec: ModelSpec, request: Request) -> tuple[str, Sampler]:
+    """The sampler and its name."""
+    name = request.sampler or spec.sampler
+    if name not in SAMPLERS:
+        raise RequestError("sampler", f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got '{name}'")
+    try:
+        require_targets(_estimator(spec), SAMPLERS[name].needs, name)
+    except UnsupportedTarget as error:
+        raise RequestError("sampler", str(error)) from None
+    return name, SAMPLERS[name]
+
+
+def _gamma(name: str, sampler: Sampler, request: Request) -> float | None:
+    """The share of fresh noise between the steps; None for a sampler that takes none."""
+    if request.gamma is not None and sampler.gamma is None:
+        raise RequestError("gamma", f"the sampler '{name}' takes no fresh noise: leave gamma out")
+    return sampler.gamma if request.gamma is None else request.gamma
+
+
+def _estimator(spec: ModelSpec) -> Parameterised:
+    """What a model can be asked for, without its network."""
+
+    def network(x: Any, time_at: Any, time_to: Any, cond: Mapping[str, Any]) -> Any:
+        raise RuntimeError("planning runs no network")
+
+    return Parameterised(network, spec.parameterisation, spec.targets)
+
+
+def _guidance(spec: ModelSpec, request: Request) -> float | None:
+    """The guidance scale; None for a model that none was chosen for."""
+    distilled = spec.conditioning.guidance
+    low, high = distilled or (GUIDANCE.minimum, GUIDANCE.maximum)
+    scale = spec.usual_guidance(request.is_controlled) if request.guidance is None else request.guidance
+    if scale is None and distilled is not None:
+        scale = low
+    if scale is not None and not low <= scale <= high:
+        wanted = f"guidance of the model '{spec.name}' must be between {low:g} and {high:g}"
+        raise RequestError("guidance", f"{wanted}, got {scale:g}")
+    _check_guided(spec, request, scale)
+    return scale
+
+
+def _check_guided(spec: ModelSpec, request: Request, scale: float | None) -> None:
+    """Raise RequestError where guidance, or a prompt to steer away from, has nothing to work on."""
+    conditioning = spec.conditioning
+    distilled = conditioning.guidance is not None
+    if request.negative_prompt and distilled:
+        wrong = f"the model '{spec.name}' has its guidance distilled in and takes no negative prompt"
+        raise RequestError("negative_prompt", wrong)
+    if request.negative_prompt and (scale is None or scale <= 1):
+        raise RequestError("negative_prompt", "a negative prompt needs guidance above 1")
+    if request.guidance not in (None, 1) and not (conditioning.text_length or conditioning.classes or distilled):
+        wrong = f"the model '{spec.name}' has no prompt or label for guidance to strengthen"
+        raise RequestError("guidance", wrong)
+
+
+def _levels(spec: ModelSpec, request: Request, sampler: str, image: StartImage | None) -> Level:
+    """The levels to visit: the model's own, or those from an image's level on."""
+    steps = request.steps or (request.edit and request.edit.steps) or spec.steps
+    if image is None:
+        return spec.grid(steps)
+    last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)
+    return grid_from(image.ratio, steps, spec.sigma_min, last if sampler == "consistency" else None)
+
+
+def _seeds(request: Request) -> tuple[int, ...]:
+    """Each image's seed; those of an interpolation share one."""
+    assert request.seed is not None
+    if request.interpolation is not None:
+        return (request.seed,) * request.images
+    return tuple(request.seed + i for i in range(request.images))
+
+
+def _control(spec: ModelSpec, request: Request) -> tuple[Any, Window | None]:
+    """The control image float32 [c, h, w], or None, and the window of it that the model is shown; None for all."""
+    sketch, window = request.control, None
+    if sketch is None or not request.is_controlled:
+        return None, None
+    if spec.fills is not None and request.edit is None and request.control_frame:
+        sketch, window = framed(sketch, spec.fills, (spec.pixels[-1], spec.pixels[-2]))
+    return from_image(sketch, spec.pixels, spec.pixel_format), window
+
+
+def _layout(edit: Prepared | None, window: Window | None) -> Layout | None:
+    if window is not None:
+        return Framed(window)
+    return None if edit is None else edit.layout
+
+
+def _conditions(spec: ModelSpec, request: Request, guidance: float | None, control: Any) -> Conditions:
+    return Conditions(
+        prompts=(request.prompt,) * request.images,
+        negative_prompt=request.negative_prompt,
+        labels=(request.label,) * request.images if spec.conditioning.classes else None,
+        guidance=guidance,
+        control=control,
+        control_strength=1.0 if request.control_strength is None else request.control_strength,
+        interpolation=request.interpolation,
+    )
+
+
+def _settings(
+    request: Request, sampling: Sampling, start: Start, edit: Prepared | None, window: Window | None
+) -> dict[str, Any]:
+    """What the sampler was told beside the levels, for the record."""
+    settings: dict[str, Any] = {}
+    if sampling.gamma is not None and sampling.steps > 1:
+        settings["gamma"] = sampling.gamma
+    if edit is not None:
+        settings |= edit.settings
+    if start.fit:
+        settings["fit"] = start.fit
+    if request.control_strength not in (None, 1):
+        settings["control_strength"] = request.control_strength
+    if window is not None:
+        settings["control_window"] = window.rounded
+    return settings
+
+
+def _parents(request: Request) -> tuple[str, ...]:
+    """What a request's images are made from: the id of an edited image that has a record, else its hash."""
+    edited = None if request.edit is None else request.edit.source
+    return tuple(
+        image.record.id if isinstance(image, GeneratedImage) else image_hash(image)
+        for image in (edited, request.control)
+        if image is not None
+    )

@@ -14,7 +14,8 @@ import numpy as np
 from fewstep.core import grids
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import check_seed
-from fewstep.generation.model import Model, load
+from fewstep.generation.load import load
+from fewstep.generation.model import Model
 from fewstep.generation.planning import Plan
 from fewstep.generation.request import Request
 from fewstep.measure import metrics
@@ -88,12 +89,12 @@ class Way:
         first = asks[0]
         choices: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance}
         plan = self.model.plan(Request(first.prompt, seed=0, label=first.label, **choices))
+        levels = plan.sampling.levels if self.levels is None else grids.from_ratios(self.levels)
+        labels = None if plan.conditions.labels is None else tuple(ask.label for ask in asks)
         return replace(
             plan,
-            prompts=tuple(ask.prompt for ask in asks),
-            seeds=tuple(seeds),
-            labels=None if plan.labels is None else tuple(ask.label for ask in asks),
-            levels=plan.levels if self.levels is None else grids.from_ratios(self.levels),
+            sampling=replace(plan.sampling, seeds=tuple(seeds), levels=levels),
+            conditions=replace(plan.conditions, prompts=tuple(ask.prompt for ask in asks), labels=labels),
         )
 
     def draw(self, asks: Sequence[Ask], seeds: Sequence[int], batch: int) -> tuple[Any, int]:

@@ -18,8 +18,9 @@ from torch import nn
 
 from fewstep.core.checks import check_at_least
 from fewstep.data.toys import Mixture, ring
-from fewstep.generation.model import Model, load
-from fewstep.generation.planning import Plan
+from fewstep.generation.load import load
+from fewstep.generation.model import Model
+from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.measure.metrics import sliced_wasserstein
 from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
@@ -141,13 +142,8 @@ class ToyRecipe:
 
 def sample_points(model: Model, steps: int, count: int) -> Any:
     """Points [count, d] of a 2-D model, float32."""
-    plan = Plan(
-        prompts=("",) * count,
-        seeds=tuple(range(count)),
-        sampler=model.spec.sampler,
-        levels=model.spec.grid(steps),
-        guidance=None,
-        gamma=SAMPLERS[model.spec.sampler].gamma,
-    )
+    sampler = model.spec.sampler
+    sampling = Sampling(sampler, model.spec.grid(steps), tuple(range(count)), SAMPLERS[sampler].gamma)
+    plan = Plan(sampling, Conditions(("",) * count))
     *_, last = model.run(plan)
     return last.jump.x

@@ -193,7 +193,9 @@ def test_the_latest_frame_counts_and_each_is_answered_once(serve: Callable[..., 
         assert gate.entered.acquire(timeout=30)
         ask(wire, 2)
         ask(wire, 3, seed=33)
-        until(lambda: any(job.plan.seeds == (33,) for job in list(server.service.runtime._sessions.values())))
+        until(
+            lambda: any(job.plan.sampling.seeds == (33,) for job in list(server.service.runtime._sessions.values()))
+        )
         gate.open.set()
         heads = {head["seq"]: head for head, _ in (answer(wire) for _ in range(3))}
     assert heads[3].get("error") is None

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from fewstep.generation import GeneratedImage, Request
-from fewstep.generation.planning import Plan, Progress
+from fewstep.generation.planning import Plan
+from fewstep.generation.running import Progress
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from fewstep.generation import Model, Request
-from fewstep.generation.planning import Plan, Progress
+from fewstep.generation.planning import Plan
+from fewstep.generation.running import Progress
 from fewstep.serving.engine.batching import Batcher, Closed, Seat
 from fewstep.serving.engine.jobs import Busy, Cancelled, Drawn, Job, Seen, ShuttingDown, Stopped, Superseded
 
@@ -110,7 +111,7 @@ class Runtime:
             for request in requests:
                 plan = self.model.plan_pictures(request)
                 *_, last = self.model.run(plan, Seat(self._batcher))
-                self.model.finish(request, plan, last)
+                self.model.finish(plan, last)
                 self._look(last.pixels)
         except Closed:
             if not self._closed:
@@ -275,7 +276,7 @@ class Runtime:
             assert last is not None  # a plan has at least one step
             own = {"queue": 1000 * (started - job.queued + seat.waited), "model": 1000 * seat.ran}
             last = replace(last, timings={**last.timings, **own})
-            images = self.model.finish(job.request, job.plan, last)
+            images = self.model.finish(job.plan, last)
             drawn = time.perf_counter()
             seen = self._look(last.pixels)
             timings = {**images[0].record.timings}

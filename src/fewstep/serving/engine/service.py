@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fewstep.generation import Model, Request, load
-from fewstep.generation.planning import Progress
+from fewstep.generation.running import Progress
 from fewstep.measure.judges import Recogniser
 from fewstep.models.parts import ModelError
 from fewstep.models.saved import SavedModel, find

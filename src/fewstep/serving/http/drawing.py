@@ -11,8 +11,7 @@ from PIL import Image
 
 from fewstep import pictures
 from fewstep.generation import Edit, GeneratedImage, Model, Request, RequestError
-from fewstep.generation.planning import Plan
-from fewstep.generation.request import parse_size
+from fewstep.generation.planning import Plan, corrections
 from fewstep.models.text import table
 from fewstep.pictures import Record
 from fewstep.pictures.generated import prompt_of
@@ -77,7 +76,7 @@ def request_of(asked: ImageFields, service: Service, upload: Upload, again: bool
         steps=asked.steps,
         images=asked.n,
         guidance=asked.guidance,
-        size=None if asked.size in (None, "auto") else parse_size(asked.size or ""),
+        size=asked.size,  # type: ignore[arg-type]
         background=_background(asked),
         control=upload.control,
         control_strength=asked.control_strength,
@@ -121,7 +120,7 @@ def check_limits(request: Request, service: Service) -> None:
         if long > settings.max_prompt:
             raise RequestError(name, f"{name} must have at most {settings.max_prompt} characters, got {long}")
     _check_at_most("steps", request.steps, settings.max_steps)
-    steps, fit = request.steps or 1, service.model.corrections(request)
+    steps, fit = request.steps or 1, corrections(service.model.spec, request)
     if steps * (1 + 2 * fit) > settings.max_steps:
         most = f"steps · (1 + 2 · fit) at most {settings.max_steps}"
         raise RequestError("fit", f"fit must leave {most}, got {fit} with {steps} steps")

@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fewstep.generation import Request as DrawRequest
-from fewstep.generation.planning import Plan, Progress
+from fewstep.generation.planning import Plan
+from fewstep.generation.running import Progress
 from fewstep.serving.engine.jobs import Busy, Cancelled, Drawn, Job, Stopped
 from fewstep.serving.engine.service import Service
 from fewstep.serving.http import bodies

@@ -22,10 +22,10 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 import fewstep
-from fewstep.editing.edits import MOST_BEYOND
+from fewstep.editing.fields import LEFT
 from fewstep.generation import Edit, GeneratedImage, Request, RequestError
-from fewstep.generation.planning import Progress, Way
-from fewstep.generation.request import parse_size
+from fewstep.generation.request import Interpolation
+from fewstep.generation.running import Progress
 from fewstep.serving.engine.jobs import Busy, Cancelled, Drawn, Stopped
 from fewstep.serving.engine.service import Service
 from fewstep.serving.engine.store import Kept
@@ -37,7 +37,7 @@ from fewstep.serving.http.schemas import EditName
 from fewstep.serving.mcp.tools import DESCRIPTION, Prompt, Seed, Size, Steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Beyond = Annotated[float, Field(ge=0, le=MOST_BEYOND)]
+Beyond = Annotated[float, Field(ge=0, le=LEFT.maximum)]
 log = logging.getLogger("fewstep.serving")
 INLINE = 512
 _IMAGES = "fewstep://images/"
@@ -110,7 +110,7 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         size: Size = None,
     ) -> Annotated[CallToolResult, Picture]:
         """Draw an image between two prompts, two seeds, or both: with one seed and several positions, a film."""
-        way = Way((position,), to_prompt, to_seed)
+        way = Interpolation((position,), to_prompt, to_seed)
         return await _draw(service, ctx, prompt, seed, steps, size, way=way)
 
     @server.tool(annotations=DRAWS, title="Change an image")
@@ -250,7 +250,7 @@ async def _draw(
     steps: int | None,
     size: str | None,
     edit: Edit | None = None,
-    way: Way | None = None,
+    way: Interpolation | None = None,
 ) -> CallToolResult:
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[Progress | None] = asyncio.Queue()
@@ -272,12 +272,11 @@ async def _draw(
         loop.call_soon_threadsafe(told.put_nowait, progress)
 
     try:
-        sides = None if size in (None, "auto") else parse_size(size or "")
         request = Request(
             prompt,
             seed=seed,
             steps=steps,
-            size=sides,
+            size=size,  # type: ignore[arg-type]
             edit=edit,
             to_prompt=None if way is None else way.prompt,
             to_seed=None if way is None else way.seed,

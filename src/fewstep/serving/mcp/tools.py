@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from fewstep.generation.request import MAX_SIDE
+from fewstep.generation.request import SIZE
 
 
 def _no_boolean(value: Any) -> Any:
@@ -30,7 +30,7 @@ Steps = Annotated[
 ]
 Size = Annotated[
     str | None,
-    Field(description=f"WIDTHxHEIGHT in pixels, each 8 to {MAX_SIDE}; the model's own if left out or auto."),
+    Field(description=SIZE.description),
 ]
 
 NAME = "draw_image"

@@ -1,0 +1,378 @@
+"""The fields of a request as data: name, type, bounds and help, of which every surface makes what it needs.
+
+Checks, command-line options, JSON schemas and the tables of the docs come from these records, so that no bound and no
+explanation is written twice. Here are the kinds of fields and those of an edit; `fewstep.generation.request` has the
+others, and the table of all.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from PIL import Image
+
+from fewstep.editing.errors import RequestError
+
+Surface = Literal["cli", "http", "live", "mcp"]
+"""What carries a request: the command line, the Images API, the live wire, the tools of language models."""
+
+Operation = Literal["draw", "interpolate", "edit", "outpaint"]
+"""What a field is for; the fields of "draw" hold for the others too."""
+
+EVERYWHERE: frozenset[Surface] = frozenset({"cli", "http", "live", "mcp"})
+BY_PROGRAMS: frozenset[Surface] = EVERYWHERE - {"mcp"}
+"""A language model fills in few fields well: tools have only those that it needs."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Field:
+    """One field of a request.
+
+    Args:
+        name: in `Request` or `Edit`.
+        help: one sentence, without the bounds.
+        default: what it is if left out; None is the model's or the operation's own choice.
+        public: its name on every surface but Python, where that is another.
+        operation: what it is for.
+        surfaces: which surfaces have it.
+        only: which models take it, where not all do.
+    """
+
+    name: str
+    help: str
+    default: Any = None
+    public: str = ""
+    operation: Operation = "draw"
+    surfaces: frozenset[Surface] = EVERYWHERE
+    only: str = ""
+
+    type: ClassVar[Any] = str
+    """What a surface reads before it checks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "public", self.public or self.name)
+
+    def check(self, value: Any, name: str = "") -> Any:
+        """The value as `Request` keeps it.
+
+        Args:
+            value: what somebody gave.
+            name: what they call the field; `self.name` if left out.
+
+        Raises:
+            RequestError: it is of another type or out of bounds.
+        """
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, Any]:
+        """The values that are taken, as JSON Schema; without null."""
+        raise NotImplementedError
+
+    @property
+    def bounds(self) -> str:
+        """The values that are taken, in words; empty where nothing is to be said."""
+        return ""
+
+    @property
+    def description(self) -> str:
+        """The help with the bounds and which models take it."""
+        only = f" Only for {self.only}." if self.only else ""
+        bounds = f" {self.bounds[:1].upper()}{self.bounds[1:]}." if self.bounds else ""
+        return f"{self.help}{bounds}{only}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Integer(Field):
+    """A whole number, minimum … maximum. Numbers of NumPy and other libraries become Python's; True is no number."""
+
+    minimum: int
+    maximum: int | None = None
+    type: ClassVar[Any] = int
+
+    def check(self, value: Any, name: str = "") -> int:
+        name, number = name or self.name, whole(value)
+        if number is None or number < self.minimum or (self.maximum is not None and number > self.maximum):
+            raise RequestError(name, f"{name} must be a whole number {_span(self)}, got {_shown(value)}")
+        return number
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", **_limits(minimum=self.minimum, maximum=self.maximum)}
+
+    @property
+    def bounds(self) -> str:
+        return _span(self)
+
+    def limited(self, maximum: int) -> Self:
+        """The field with no more than this as its maximum."""
+        return replace(self, maximum=maximum if self.maximum is None else min(maximum, self.maximum))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Number(Field):
+    """A number, minimum … maximum, the minimum left out where `is_open`."""
+
+    minimum: float
+    maximum: float
+    is_open: bool = False
+    type: ClassVar[Any] = float
+
+    def check(self, value: Any, name: str = "") -> float:
+        name = name or self.name
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not self.minimum <= value <= self.maximum or (self.is_open and value == self.minimum):
+            raise RequestError(name, f"{name} must be {_span(self)}, got {_shown(value)}")
+        return float(value)
+
+    def schema(self) -> dict[str, Any]:
+        lower = "exclusiveMinimum" if self.is_open else "minimum"
+        return {"type": "number", **_limits(**{lower: self.minimum}, maximum=self.maximum)}
+
+    @property
+    def bounds(self) -> str:
+        return _span(self)
+
+    def within(self, low: float, high: float) -> Self:
+        """The field with the bounds of one model."""
+        return replace(self, minimum=max(low, self.minimum), maximum=min(high, self.maximum))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Flag(Field):
+    """True or false."""
+
+    default: bool = False
+    type: ClassVar[Any] = bool
+
+    def check(self, value: Any, name: str = "") -> bool:
+        name = name or self.name
+        if not isinstance(value, bool):
+            raise RequestError(name, f"{name} must be true or false, got {_shown(value)}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Text(Field):
+    """A text of at most so many characters."""
+
+    maximum: int
+
+    def check(self, value: Any, name: str = "") -> str:
+        name = name or self.name
+        if not isinstance(value, str):
+            raise RequestError(name, f"{name} must be text, got {type(value).__name__}")
+        if len(value) > self.maximum:
+            raise RequestError(name, f"{name} must have at most {self.maximum} characters, got {len(value)}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair: what undecodable bytes become
+            wrong = f"{name} must be valid Unicode, got {value[error.start]!r} at {error.start}"
+            raise RequestError(name, wrong) from None
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": self.maximum}
+
+    def limited(self, maximum: int) -> Self:
+        """The field with no more than this as its maximum."""
+        return replace(self, maximum=min(maximum, self.maximum))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Choice(Field):
+    """One of some names, or a text of one form.
+
+    Args:
+        choices: the names.
+        aliases: names that stand for another value; None is as if left out.
+        pattern: a regular expression of the other texts that are taken.
+        example: one of these.
+    """
+
+    choices: Collection[str]
+    aliases: Mapping[str, str | None] = field(default_factory=dict)
+    pattern: str = ""
+    example: str = ""
+
+    def check(self, value: Any, name: str = "") -> str | None:
+        name = name or self.name
+        if isinstance(value, str):
+            if value in self.aliases:
+                return self.aliases[value]
+            if value in self.choices or (self.pattern and re.fullmatch(self.pattern, value)):
+                return value
+        raise RequestError(name, f"{name} must be {self.bounds}, got {_shown(value)}")
+
+    def schema(self) -> dict[str, Any]:
+        if not self.pattern:
+            return {"type": "string", "enum": self._names}
+        return {"type": "string", "pattern": f"^({'|'.join([*self._names, self.pattern])})$"}
+
+    @property
+    def _names(self) -> list[str]:
+        return [*self.choices, *self.aliases]
+
+    @property
+    def bounds(self) -> str:
+        names = ", ".join(self._names)
+        return f"one of {names}, or like {self.example}" if self.pattern else f"one of {names}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Size(Field):
+    """A width and a height in pixels, each minimum … maximum: a pair, or a text like 64x64; "auto" leaves it out."""
+
+    minimum: int
+    maximum: int
+
+    def check(self, value: Any, name: str = "") -> tuple[int, int] | None:
+        name = name or self.name
+        if isinstance(value, str):
+            return None if value == "auto" else self._checked(self._read(value, name), name)
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise RequestError(name, f"{name} must be a width and a height, got {_shown(value)}")
+        return self._checked(value, name)
+
+    def _read(self, text: str, name: str) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,20})(?:[xX×](\d{1,20}))?", text.strip())
+        if match is None:
+            raise RequestError(name, f"{name} must be like 64x64, {self._sides}, got {_shown(text)}")
+        return int(match[1]), int(match[2] or match[1])
+
+    def _checked(self, sides: Any, name: str) -> tuple[int, int]:
+        width, height = (whole(side) for side in sides)
+        if width is None or height is None or min(width, height) < self.minimum or max(width, height) > self.maximum:
+            wanted = f"whole numbers between {self.minimum} and {self.maximum}"
+            raise RequestError(name, f"width and height of {name} must be {wanted}, got {sides[0]}x{sides[1]}")
+        return width, height
+
+    @property
+    def _sides(self) -> str:
+        return f"each side between {self.minimum} and {self.maximum}"
+
+    def schema(self) -> dict[str, Any]:
+        side = digits_between(self.minimum, self.maximum)
+        return {"type": "string", "pattern": f"^(auto|({side})x({side}))$"}
+
+    @property
+    def bounds(self) -> str:
+        return f"WIDTHxHEIGHT, {self._sides}, or auto"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Picture(Field):
+    """An image: Pillow's in Python, a file on the command line, a data URL or an upload elsewhere."""
+
+    def check(self, value: Any, name: str = "") -> Image.Image:
+        name = name or self.name
+        if not isinstance(value, Image.Image):
+            raise RequestError(name, f"{name} must be a Pillow image, got a {type(value).__name__}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any library as Python's; None for anything else, and for True and False."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def digits_between(low: int, high: int) -> str:
+    """A regular expression for the whole numbers low … high, without leading zeros; 1 ≤ low ≤ high."""
+    forms = []
+    while low <= high:
+        block = 1  # the numbers from low on that share all but their last digits
+        while low % (10 * block) == 0 and low + 10 * block - 1 <= high:
+            block *= 10
+        rest, digit = divmod(low // block, 10)
+        last = min(9, digit + (high - low + 1) // block - 1)
+        free = "[0-9]" * (len(str(block)) - 1)
+        forms.append(f"{rest or ''}{digit if digit == last else f'[{digit}-{last}]'}{free}")
+        low += (last - digit + 1) * block
+    return "|".join(forms)
+
+
+def _span(number: Integer | Number) -> str:
+    """The bounds of a number in words."""
+    if number.maximum is None:
+        return f"at least {number.minimum}"
+    low, high = (value if isinstance(value, int) else f"{value:g}" for value in (number.minimum, number.maximum))
+    if isinstance(number, Number) and number.is_open:
+        return f"above {low} and at most {high}"
+    return f"between {low} and {high}"
+
+
+def _limits(**limits: float | None) -> dict[str, float]:
+    """JSON Schema's keywords of the limits that there are; whole ones as whole numbers."""
+    return {
+        name: int(limit) if float(limit).is_integer() else limit
+        for name, limit in limits.items()
+        if limit is not None and math.isfinite(limit)
+    }
+
+
+def _shown(value: Any) -> str:
+    """A value in a complaint: texts in quotes, and of long ones the beginning."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+MASK = Picture(
+    name="mask",
+    help="Which pixels may change: the transparent ones or, in a mask that is transparent nowhere, the white ones.",
+    operation="edit",
+)
+STRENGTH = Number(
+    name="strength",
+    help="How far the result may go from the image; at 1 the image is not looked at where it may change.",
+    minimum=0,
+    maximum=1,
+    is_open=True,
+    operation="edit",
+)
+FIT = Integer(
+    name="fit",
+    help="How often the noise is corrected before each step so that what is drawn fits what is kept; "
+    "each correction costs two network evaluations.",
+    minimum=0,
+    maximum=8,
+    operation="edit",
+    surfaces=BY_PROGRAMS,
+)
+NOISE = Number(
+    name="noise",
+    help="For denoise: the standard deviation of the noise at the model's size, of pixels from 0 to 1; "
+    "estimated if left out.",
+    minimum=0,
+    maximum=1,
+    is_open=True,
+    operation="edit",
+    surfaces=BY_PROGRAMS,
+)
+LEFT, TOP, RIGHT, BOTTOM = MARGINS = tuple(
+    Number(
+        name=side,
+        help=f"How far to draw beyond the {side} border, as a share of the image's {length}.",
+        default=0.0,
+        minimum=0,
+        maximum=2,
+        operation="outpaint",
+        surfaces=frozenset({"cli"}),
+    )
+    for side, length in (("left", "width"), ("top", "height"), ("right", "width"), ("bottom", "height"))
+)

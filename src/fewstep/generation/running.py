@@ -1,0 +1,152 @@
+"""Running a plan: jump after jump of the model's network, counted and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fewstep.core.arrays import Array, Condition
+from fewstep.core.guidance import Guided
+from fewstep.core.jump import Jump
+from fewstep.core.parameterisations import Estimator, Network
+from fewstep.core.randomness import Noise, NoiseBetween
+from fewstep.editing import Constrained, Fitted
+from fewstep.generation.planning import Conditions, Plan, Sampling, Start
+from fewstep.models.codecs import Codec
+from fewstep.models.conditioning import between
+from fewstep.models.saved import ModelSpec
+from fewstep.samplers import SAMPLERS
+from fewstep.samplers.consistency import NoiseSource
+
+
+@dataclass
+class CountingNetwork:
+    """A network that counts how many samples it was called for, and how long it took."""
+
+    network: Network
+    samples: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
+        start = time.perf_counter()
+        output = self.network(x, time_at, time_to, cond)
+        self.seconds += time.perf_counter() - start
+        self.samples += int(x.shape[0])
+        return output
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One jump done.
+
+    Args:
+        jump: the jump.
+        steps: jumps in all.
+        codec: from data to pixels.
+        evaluations: network evaluations of one image so far.
+        timings: milliseconds by stage so far.
+    """
+
+    jump: Jump
+    steps: int
+    codec: Codec
+    evaluations: int
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def previews(self) -> Any:
+        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
+        return self.codec.decode(self.jump.estimate)
+
+    @cached_property
+    def pixels(self) -> Any:
+        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
+        return self.codec.decode(self.jump.x)
+
+
+def run(spec: ModelSpec, plan: Plan, network: CountingNetwork, estimator: Estimator) -> Iterator[Progress]:
+    """Run a plan jump by jump.
+
+    Args:
+        spec: the model's description.
+        plan: what to draw.
+        network: counts and times the calls.
+        estimator: the model around this network.
+    """
+    begun = time.perf_counter()
+    sampling = plan.sampling
+    cond = condition(spec, plan.conditions)
+    encoded = time.perf_counter()
+    estimator = _constrained(_guided(estimator, spec, plan.conditions), plan.start)
+    noise = _noise(spec, sampling)
+    settings: dict[str, Any] = {} if sampling.gamma is None else {"noise": noise, "gamma": sampling.gamma}
+    x = _first(noise, sampling, plan.start)
+    away = 0.0  # what the reader of this stream spends between two jumps is not ours
+    for jump in SAMPLERS[sampling.sampler].run(estimator, x, sampling.levels, cond, **settings):
+        total = time.perf_counter() - encoded - away
+        seconds = {"encode": encoded - begun, "model": network.seconds, "sampler": total - network.seconds}
+        timings = {stage: 1000 * value for stage, value in seconds.items()}
+        left = time.perf_counter()
+        evaluations = network.samples // len(sampling.seeds)
+        yield Progress(jump, sampling.steps, spec.conditioning.codec, evaluations, timings)
+        away += time.perf_counter() - left
+
+
+def condition(spec: ModelSpec, conditions: Conditions) -> Condition:
+    """The network's named arrays."""
+    cond = _arrays(spec, conditions, conditions.prompts)
+    way = conditions.interpolation
+    if way is None or way.prompt is None:
+        return cond
+    return between(cond, _arrays(spec, conditions, (way.prompt,) * len(conditions.prompts)), way.positions)
+
+
+def _arrays(spec: ModelSpec, conditions: Conditions, prompts: Sequence[str]) -> dict[str, Any]:
+    return spec.conditioning.arrays(
+        prompts=prompts,
+        labels=conditions.labels,
+        controls=[conditions.control] * len(prompts),
+        pixels=spec.pixels,
+        guidance=conditions.guidance,
+    )
+
+
+def _guided(estimator: Estimator, spec: ModelSpec, conditions: Conditions) -> Estimator:
+    """Guidance on the prompt or label, where it is not distilled in, and on the control image."""
+    if spec.conditioning.guidance is None and conditions.guidance is not None and conditions.guidance != 1:
+        away = (conditions.negative_prompt,) * len(conditions.prompts)
+        estimator = Guided(estimator, _arrays(spec, replace(conditions, labels=None), away), conditions.guidance)
+    if conditions.control is not None and conditions.control_strength != 1:
+        none = _arrays(spec, replace(conditions, control=None), conditions.prompts)
+        without = {name: values for name, values in none.items() if name.startswith("control")}
+        estimator = Guided(estimator, without, conditions.control_strength)
+    return estimator
+
+
+def _constrained(estimator: Estimator, start: Start) -> Estimator:
+    """What an edit keeps, put into each estimate."""
+    if start.known is None:
+        return estimator
+    return Constrained(Fitted(estimator, start.known, start.fit) if start.fit else estimator, start.known)
+
+
+def _noise(spec: ModelSpec, sampling: Sampling) -> NoiseSource:
+    """The images' noise, each by its own seed."""
+    shape = spec.conditioning.codec.shape(spec.pixels)
+    way = sampling.interpolation
+    if way is None or way.seed is None:
+        return Noise(sampling.seeds, shape)
+    return NoiseBetween(sampling.seeds[0], way.seed, way.positions, shape)
+
+
+def _first(noise: NoiseSource, sampling: Sampling, start: Start) -> Any:
+    """Where the jumps begin: noise at the first level, over the start's image if it has one."""
+    x = noise(0) * np.float32(sampling.levels.sigma[0])
+    if start.image is None:
+        return x
+    return (x if start.image.fresh else 0 * x) + np.float32(sampling.levels.alpha[0]) * start.image.data
