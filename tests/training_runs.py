@@ -28,7 +28,7 @@ from fewstep.objectives import Batch, ConsistencyTraining, ContinuousConsistency
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import mean_loss
 from fewstep.objectives.times import Rng
-from fewstep.training import checkpoints, loop
+from fewstep.training import checkpoints, ema, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
@@ -65,7 +65,7 @@ class LearnedWeight(Objective):
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         loss = self.inner(student, target, batch, clock, rng)
         u = self.u(torch.ones(1, 1, device=batch.data.device))[0, 0]
-        return replace(loss, terms={"student": loss.terms["student"] * torch.exp(-u) + u})
+        return replace(loss, value=loss.value * torch.exp(-u) + u)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Death:
 
 def in_a_step(count: int) -> None:
     """After the optimiser's step, before the average's."""
-    _before(loop.ema, "update", count, lambda *args: None)
+    _before(ema, "update", count, lambda *args: None)
 
 
 def writing_a_file(count: int) -> None:

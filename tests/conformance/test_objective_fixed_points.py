@@ -39,7 +39,7 @@ def test_a_gradient_step_brings_the_student_nearer_to_the_exact_solution(name: s
     x = at.mix(probe, torch.randn(512, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
     for start in ([0.4, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, -0.4, 0], [0, 0, 0, 0.4], [-0.3, 0.2, -0.1, 0.3]):
         student = WithError(replace(ORACLE, targets=objective.targets), start)
-        loss_of(objective, student, Batch(points(8192))).terms["student"].backward()
+        loss_of(objective, student, Batch(points(8192))).value.backward()
         before = student.error(x, at).square().mean()
         with torch.no_grad():
             gradient = student.theta.grad
@@ -58,7 +58,7 @@ def _gradients(objective: Objective, student: WithError, data: Callable[[int], T
     gradients = []
     for step in range(batches):
         loss = loss_of(objective, student, Batch(data(step)), rng=step_rng(step))
-        gradients.append(torch.autograd.grad(loss.terms["student"], student.theta)[0])
+        gradients.append(torch.autograd.grad(loss.value, student.theta)[0])
     return torch.stack(gradients)
 
 
@@ -133,7 +133,7 @@ def test_distillation_from_an_exact_flow_has_the_exact_solution_as_fixed_point_a
     student = WithError(replace(oracle, targets=Targets.CLEAN))
     data = torch.from_numpy(oracle.sample(np.random.default_rng(0), 64 if isinstance(oracle, Mixture) else (64, 2)))
     loss = loss_of(objective, student, Batch(data))
-    loss.terms["student"].backward()
+    loss.value.backward()
     assert float(loss.per_sample.max()) < 1e-12
     assert float(student.theta.grad.abs().max()) < 1e-7  # type: ignore[union-attr]
     inexact = loss_of(replace(objective, teacher=replace(oracle, targets=Targets.SAME)), student, Batch(data))

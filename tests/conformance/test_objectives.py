@@ -52,8 +52,8 @@ def test_a_loss_has_one_number_and_one_level_a_sample(name: str) -> None:
         assert loss.per_sample.dtype == torch.float32
         assert loss.at.sigma.dtype == torch.float64
         assert not loss.per_sample.requires_grad
-        assert loss.terms["student"].shape == ()
-        torch.testing.assert_close(loss.terms["student"], loss.per_sample.mean())
+        assert loss.value.shape == ()
+        torch.testing.assert_close(loss.value, loss.per_sample.mean())
         assert bool((loss.per_sample > 0).all())
         assert all(value.ndim == 0 and not value.requires_grad for value in loss.scalars.values())
 
@@ -89,7 +89,7 @@ def test_loss_and_gradients_are_finite_at_pure_noise(name: str, path: Path) -> N
 
 def _assert_learns(loss: Loss, modules: Sequence[torch.nn.Module], something: bool = True) -> None:
     assert bool(torch.isfinite(loss.per_sample).all())
-    loss.terms["student"].backward()
+    loss.value.backward()
     gradients = [parameter.grad for module in modules for parameter in module.parameters()]
     assert all(gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients)
     if something:
@@ -145,7 +145,7 @@ def test_half_precision_networks_learn_nearly_what_float32_learns(name: str) -> 
         )
         loss = loss_of(objective, student, batch, target)
         assert loss.per_sample.dtype == torch.float32
-        loss.terms["student"].backward()
+        loss.value.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     single, half = gradients
     assert torch.equal(half, single) == ("student" in objective.in_float32)
@@ -160,7 +160,7 @@ def test_only_the_student_gets_a_gradient(name: str) -> None:
     student, target = (student_of(networks[role], objective.targets) for role in ("student", "target"))
     batch = Batch(points(8).float())
     loss = loss_of(objective, student, batch, target)
-    loss.terms["student"].backward()
+    loss.value.backward()
     assert all(p.grad is None for role in ("target", "teacher") for p in networks[role].parameters())
     apart = torch.cat([p.grad.flatten() for p in networks["student"].parameters() if p.grad is not None])
     uses = not torch.equal(loss.per_sample, loss_of(objective, student, batch, student).per_sample)
@@ -168,7 +168,7 @@ def test_only_the_student_gets_a_gradient(name: str) -> None:
     # where the target is the student itself, the answer still counts as a constant
     networks["student"].zero_grad()
     frozen = student_of(perceptron(1), objective.targets)
-    loss_of(objective, student, batch, frozen).terms["student"].backward()
+    loss_of(objective, student, batch, frozen).value.backward()
     again = torch.cat([p.grad.flatten() for p in networks["student"].parameters() if p.grad is not None])
     torch.testing.assert_close(again, apart)
 

@@ -22,7 +22,7 @@ from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import Batch, Loss, Objective
 from fewstep.objectives.curricula import Clock
-from fewstep.objectives.objective import noised
+from fewstep.objectives.objective import mean_loss, noised
 from fewstep.objectives.times import Density, LogNormal, Rng
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.checkpoints import AnotherRun
@@ -48,7 +48,7 @@ class Scaled(Objective):
         distance = (student(x, at, at, batch.cond) - batch.data).abs().mean(dim=1)
         log = self.scale(distance.new_ones(1, 1))[0, 0]
         per_sample = distance * torch.exp(-log) + log
-        return Loss({"student": per_sample.mean()}, per_sample.detach(), at, {"scale": log.detach().exp()})
+        return mean_loss(per_sample, at, scale=log.detach().exp())
 
 
 class Stopped(Exception):

@@ -62,7 +62,7 @@ def _gradient(objective: Objective, uniforms: list[Tensor]) -> Tensor:
     network = perceptron().double()
     student = student_of(network, objective.targets)
     loss = objective(student, student, Batch(DATA), CLOCK, Dictated([NOISE], uniforms))
-    loss.terms["student"].backward()
+    loss.value.backward()
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 

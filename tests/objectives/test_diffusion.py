@@ -38,7 +38,7 @@ def test_the_loss_is_equation_8_with_table_1() -> None:
     student = student_of(raw, Targets.SAME)
     loss = Diffusion()(student, student, Batch(y), Clock(0, 1), Dictated([z, n]))
     torch.testing.assert_close(loss.per_sample, expected)
-    torch.testing.assert_close(loss.terms["student"], expected.mean())
+    torch.testing.assert_close(loss.value, expected.mean())
     torch.testing.assert_close(loss.at.ratio, sigma.flatten())
 
 

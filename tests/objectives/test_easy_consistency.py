@@ -86,7 +86,7 @@ def test_where_r_is_0_it_is_diffusion() -> None:
         network = perceptron(dims=6).double()
         student = student_of(lambda x, at, to, cond, net=network: net(x, at, at, cond), objective.targets)
         loss = objective(student, student, Batch(data), Clock(0, 1), Dictated([z, noise]))
-        loss.terms["student"].backward()
+        loss.value.backward()
         gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
         results.append((loss.per_sample, gradient))
     # the squared distance of a sample there is a sum, diffusion's a mean
@@ -114,6 +114,6 @@ def test_the_gradient_is_finite_where_both_branches_agree() -> None:
     student = student_of(lambda x, *_: weight * torch.cos(x), Targets.CLEAN)
     zero, draws = torch.zeros(4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
     loss = EasyConsistency(dropout=False)(student, student, Batch(data), Clock(0, 1), Dictated([draws, zero]))
-    loss.terms["student"].backward()
+    loss.value.backward()
     assert weight.grad is not None
     assert math.isfinite(float(weight.grad))

@@ -21,7 +21,7 @@ TOGETHER = TwoTimes(LogitNormal(-0.4, 1.0), apart=0.0)
 
 
 def gradient(loss: Any, network: torch.nn.Module) -> Tensor:
-    loss.terms["student"].backward()
+    loss.value.backward()
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 

@@ -153,7 +153,7 @@ def test_loss_and_gradients_are_the_authors(name: str) -> None:
     rng = Dictated([*case.normals, NOISE], list(case.uniforms))
     loss = objective(student, target, Batch(DATA), case.clock, rng)
     torch.testing.assert_close(loss.per_sample, KEPT[f"{name}/loss"], rtol=1e-5, atol=1e-8)
-    loss.terms["student"].backward()
+    loss.value.backward()
     for part, weight in network.weights.items():
         theirs = KEPT[f"{name}/gradient.{part}"]
         ours = torch.zeros_like(theirs) if weight.grad is None else weight.grad

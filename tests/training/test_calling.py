@@ -78,7 +78,7 @@ def test_a_graph_sees_changed_weights_and_keeps_earlier_answers() -> None:
     assert torch.equal(before, kept)
     assert not torch.equal(before, after)
     assert torch.equal(after, network(*inputs("cuda")))
-    assert isinstance(called._network, Graphed)
+    assert isinstance(called.network, Graphed)
 
 
 @GPU

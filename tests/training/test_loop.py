@@ -27,15 +27,15 @@ from fewstep.objectives.times import LogNormal, Rng
 from fewstep.training import checkpoints
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.calling import AtPrecision
+from fewstep.training.identity import identity
 from fewstep.training.loop import (
     TrainingConfig,
     TrainingDiverged,
     TrainingState,
-    accelerator,
-    identity,
     train,
 )
 from fewstep.training.optimizers import Muon
+from fewstep.training.strategy import accelerator
 from students import CPU, perceptron
 from training_runs import CONFIG, Breaks, Rows, everything, small_mlp, small_unet, weights
 
@@ -102,8 +102,8 @@ def test_another_runs_directory_is_refused_by_naming_what_changed(tmp_path: Path
         _train(tmp_path, optimizer=changed, facts={"data": "points"})
     with pytest.raises(checkpoints.CheckpointError, match="data was points, now emoji"):
         _train(tmp_path, facts={"data": "emoji"})
-    with pytest.raises(checkpoints.CheckpointError, match=r"training\.images was 40, now 80"):
-        _train(tmp_path, facts={"data": "points"}, images=80)
+    with pytest.raises(checkpoints.CheckpointError, match=r"training\.images was 40, now 20"):
+        _train(tmp_path, facts={"data": "points"}, images=20)
 
 
 def test_a_run_of_another_number_of_processes_is_refused_because_its_steps_are_others(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ class Precisions(Objective):
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         with torch.no_grad():
             asked = Diffusion(LogNormal())(target, target, batch, clock, rng)
-        return replace(Diffusion(LogNormal())(student, student, batch, clock, rng), scalars=asked.terms)
+        return replace(Diffusion(LogNormal())(student, student, batch, clock, rng), scalars={"asked": asked.value})
 
 
 @pytest.mark.parametrize("in_float32", [(), ("target",), ("student", "target")])

@@ -28,7 +28,9 @@ STEPS = list(range(50, 1050, 50))
 
 def test_losses_are_averaged_by_noise_level_over_the_steps_of_a_report() -> None:
     def loss(ratios: list[float], values: list[float]) -> Loss:
-        return Loss({}, torch.tensor(values), from_ratio(torch.tensor(ratios, dtype=torch.float64)))
+        return Loss(
+            torch.tensor(values).mean(), torch.tensor(values), from_ratio(torch.tensor(ratios, dtype=torch.float64))
+        )
 
     told = loss_by_level([loss([0.05, 2.0], [1.0, 4.0]), loss([0.06, 1e9, 0.0], [3.0, 7.0, 5.0])])
     assert told == {

@@ -93,7 +93,7 @@ def _trained(
     try:
         from fewstep.lab.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
         from fewstep.lab.methods import METHODS
-        from fewstep.training.loop import accelerator
+        from fewstep.training.strategy import accelerator
     except ImportError as error:
         raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
     from fewstep.lab.method_rows import joined, read_rows

@@ -89,7 +89,7 @@ def _bare(recipe: EmojiRecipe, config: TrainingConfig, batches: list[Batch], ste
         data = batch.data.to(device).contiguous(memory_format=torch.channels_last)
         moved = Batch(data, {name: values.to(device) for name, values in batch.cond.items()})
         loss = objective(student, student, moved, Clock(step, steps), StepRng(0, step, device))
-        torch.autograd.backward(loss.terms["student"])
+        torch.autograd.backward(loss.value)
         for optimizer in chosen:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

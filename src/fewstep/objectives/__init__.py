@@ -9,7 +9,7 @@ from fewstep.objectives.flow_map_distillation import FlowMapDistillation
 from fewstep.objectives.flow_matching import FlowMatching
 from fewstep.objectives.guidance import LearnedGuidance
 from fewstep.objectives.mean_flow import MeanFlow
-from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss, noised
+from fewstep.objectives.objective import Batch, Loss, Objective, Step, mean_loss, noised
 from fewstep.objectives.shortcut import Shortcut
 from fewstep.objectives.truncated_consistency import TruncatedConsistency
 
@@ -27,6 +27,7 @@ __all__ = [
     "MeanFlow",
     "Objective",
     "Shortcut",
+    "Step",
     "TruncatedConsistency",
     "mean_loss",
     "noised",

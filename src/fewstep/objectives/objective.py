@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.core.arrays import Condition, divide
+from fewstep.core.checks import check_above_0, check_at_least
 from fewstep.core.levels import VE, Level, Path, from_ratio, place
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock
@@ -34,18 +35,42 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Loss:
-    """One step's loss.
+class Step:
+    """When and how one network of an objective takes an optimiser step.
 
     Args:
-        terms: what each role minimises, as scalars; "student" is the network itself. Their sum is differentiated
-            once, for all roles: an objective detaches what a role must not learn from.
+        every: it steps at the run's steps 0, `every`, 2·`every` …
+        rate: its learning rate, in units of the run's.
+        clip: the largest norm of its gradient; None for the run's.
+    """
+
+    every: int = 1
+    rate: float = 1.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(1, every=self.every)
+        check_above_0(rate=self.rate)
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
+
+    def is_due(self, clock: Clock) -> bool:
+        """Whether the network steps at this step of the run: a function of its number, so that a run resumes."""
+        return clock.step % self.every == 0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a network minimises in one step.
+
+    Args:
+        value: the scalar that is differentiated.
         per_sample: the weighted loss [b] of each sample, detached.
-        at: the level [b] each sample stood at.
+        at: the level [b] of each sample.
         scalars: what else is worth a curve.
     """
 
-    terms: Mapping[str, Tensor]
+    value: Tensor
     per_sample: Tensor
     at: Level
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
@@ -54,8 +79,9 @@ class Loss:
 class Objective(Protocol):
     """A training objective: a function of the student, the data, the clock and random numbers.
 
-    `targets` says which jumps the trained network can make. `modules` are further networks it trains, by
-    optimiser role. `in_float32` says which networks run in float32 whatever the training's precision.
+    `targets` says which jumps the trained network can make. `modules` are further networks that it trains, by name,
+    and `steps` says when and how each network learns. `in_float32` says which networks run in float32 whatever the
+    training's precision.
     """
 
     targets: Targets
@@ -68,16 +94,28 @@ class Objective(Protocol):
     def modules(self) -> Mapping[str, nn.Module]:
         return {}
 
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """The networks that have a loss of their own, by name; a module that is not among them learns from the
+        student's loss, in the student's step."""
+        return {"student": Step()}
+
     def target_decay(self, clock: Clock) -> float | None:
         """The decay of the moving average that serves as target network; None if the target is the student itself."""
         return None
 
-    def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
-        """Return the loss of one step.
+    def __call__(
+        self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng
+    ) -> Loss | Mapping[str, Loss]:
+        """Return the loss of each of `steps` that is due, by name; a loss by itself is the student's.
+
+        A loss moves no other network than that whose step it is. Where the student has no step, call it without
+        gradients.
 
         Args:
             student: the network being trained.
-            target: the target network: the moving average if `target_decay` gives one, else the student.
+            target: the target network: the moving average if `target_decay` gives one, else the student. It is never
+                wrapped, so derivatives are taken of it; call it without gradients.
             batch: data and conditions.
             clock: where training stands.
             rng: the step's random numbers, on the data's device.
@@ -86,8 +124,22 @@ class Objective(Protocol):
 
 
 def mean_loss(per_sample: Tensor, at: Level, **scalars: Tensor) -> Loss:
-    """The loss whose only term is the mean over samples, for the student."""
-    return Loss({"student": per_sample.mean()}, per_sample.detach(), at, scalars)
+    """The mean over samples."""
+    return Loss(per_sample.mean(), per_sample.detach(), at, scalars)
+
+
+def network_of(estimator: Any) -> nn.Module:
+    """The network inside an estimator.
+
+    Raises:
+        ValueError: there is none.
+    """
+    part = estimator
+    while not isinstance(part, nn.Module):
+        if not hasattr(part, "network"):
+            raise ValueError(f"expected an estimator of a network, got {estimator!r}")
+        part = part.network
+    return part
 
 
 def noised(data: Tensor, ratio: Tensor, rng: Rng, path: Path | None = None) -> tuple[Tensor, Level, Tensor]:

@@ -33,10 +33,11 @@ from fewstep.recipes import two_stage
 from fewstep.recipes.two_stage import TwoStage
 from fewstep.samplers import SAMPLERS
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import TrainingConfig, accelerator
+from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.previews import PreviewSamples
 from fewstep.training.saving import resolved, save_model
+from fewstep.training.strategy import accelerator
 
 log = logging.getLogger(__name__)
 

@@ -36,10 +36,11 @@ from fewstep.pictures.pixels import PixelFormat
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Callback, TrainingConfig, accelerator, train
+from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.previews import Preview, PreviewSamples, null_condition
 from fewstep.training.saving import lineage
+from fewstep.training.strategy import accelerator
 from fewstep.training.teacher_distance import DistanceToTeacher
 from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
 

@@ -23,13 +23,13 @@ class AtPrecision:
     """
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
-        self._network = Graphed(network) if graphs and device.type == "cuda" else network
+        self.network = Graphed(network) if graphs and device.type == "cuda" else network
         self._device, self._half = device.type, precision == "bf16"
 
     def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-            output: Tensor = self._network(x, time_at, time_to, cond)
-        if isinstance(self._network, Graphed) and output.dtype == x.dtype:
+            output: Tensor = self.network(x, time_at, time_to, cond)
+        if isinstance(self.network, Graphed) and output.dtype == x.dtype:
             return output.clone()
         return output.to(x.dtype)
 
@@ -42,7 +42,7 @@ class Graphed:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = network
+        self.network = network
         self._recorded: dict[Any, Any] = {}
 
     def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
@@ -54,7 +54,7 @@ class Graphed:
             samples = tuple(t.detach().clone() for t in inputs)
             # weights cast once and kept, as autocast would, are not the weights of the next step
             with torch.autocast(x.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-                self._recorded[key] = torch.cuda.make_graphed_callables(_Positional(self._network, names), samples)
+                self._recorded[key] = torch.cuda.make_graphed_callables(_Positional(self.network, names), samples)
         output: Tensor = self._recorded[key](*inputs)
         return output
 

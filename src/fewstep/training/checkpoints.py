@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 FORMAT = 1
 
@@ -31,10 +31,18 @@ class AnotherRun(CheckpointError):
     """A checkpoint of a run with other settings."""
 
 
+class Stateful(Protocol):
+    """What has a state to keep: a network, or that part of one that learns."""
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> object: ...
+
+
 def save(
     directory: Path,
     step: int,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[str, Stateful],
     optimizers: Sequence[torch.optim.Optimizer],
     facts: Mapping[str, Any],
     keep: int = 3,
@@ -44,7 +52,7 @@ def save(
     Args:
         directory: of this run's checkpoints.
         step: optimiser steps done.
-        modules: every network, by name.
+        modules: every network, or what learns of it, by name.
         optimizers: in the order they were built.
         facts: JSON values to find again.
         keep: checkpoints that stay.
@@ -77,10 +85,11 @@ def found(directory: Path) -> list[Path]:
 
 def resume(
     directory: Path,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[str, Stateful],
     optimizers: Sequence[torch.optim.Optimizer],
     facts: Mapping[str, Any],
     may_change: Collection[str] = (),
+    may_grow: Collection[str] = (),
 ) -> int:
     """Go on from the last whole checkpoint; from an earlier one the same steps are done again.
 
@@ -89,6 +98,7 @@ def resume(
         modules, optimizers: as for `save`.
         facts: as for `save`: those of the checkpoint must be the same.
         may_change: names of facts that need not be.
+        may_grow: dotted names of numbers that may be larger now.
 
     Returns:
         Steps done, 0 if there is no checkpoint.
@@ -100,7 +110,7 @@ def resume(
     errors: list[CheckpointError] = []
     for checkpoint in reversed(found(directory)):
         try:
-            changed = differences(_state(checkpoint)["facts"], json.loads(json.dumps(facts)), may_change)
+            changed = differences(_state(checkpoint)["facts"], json.loads(json.dumps(facts)), may_change, may_grow)
             if changed:
                 raise AnotherRun(
                     f"{directory.parent} holds another run ({'; '.join(changed)}): choose another directory, "
@@ -122,16 +132,20 @@ def resume(
 
 
 def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = (), prefix: str = ""
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    may_change: Collection[str] = (),
+    may_grow: Collection[str] = (),
+    prefix: str = "",
 ) -> list[str]:
-    """In words, which facts of two runs differ."""
+    """In words, which facts of two runs differ, but for those that may change or, by their dotted names, grow."""
     found_out = []
     for key in sorted({*before, *now} - set(may_change)):
-        a, b = before.get(key), now.get(key)
+        a, b, name = before.get(key), now.get(key), f"{prefix}{key}"
         if isinstance(a, dict) and isinstance(b, dict):
-            found_out += differences(a, b, may_change, f"{prefix}{key}.")
-        elif a != b:
-            found_out.append(f"{prefix}{key} was {a}, now {b}")
+            found_out += differences(a, b, may_change, may_grow, f"{name}.")
+        elif a != b and not (name in may_grow and a is not None and b is not None and b > a):
+            found_out.append(f"{name} was {a}, now {b}")
     return found_out
 
 
@@ -155,7 +169,7 @@ def alone(directory: Path) -> Iterator[None]:
 
 
 def restore(
-    checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+    checkpoint: Path, modules: Mapping[str, Stateful], optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, dict[str, Any]]:
     """Read a checkpoint into these modules and optimisers.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewstep.training.trainable import trainable
+
 
 @dataclass(frozen=True)
 class EmaConfig:
@@ -48,9 +50,16 @@ def power(sigma_rel: float) -> float:
 
 @torch.no_grad()
 def update(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average ← decay·average + (1 − decay)·current, for every parameter; buffers are copied."""
-    averaged: list[Tensor] = [p.data for p in average.parameters()]
-    latest: list[Tensor] = [p.data for p in current.parameters()]
-    torch._foreach_lerp_(averaged, latest, 1 - decay)
-    for mine, theirs in zip(average.buffers(), current.buffers(), strict=True):
-        mine.copy_(theirs)
+    """average ← decay·average + (1 − decay)·current, for every parameter that learns; buffers are copied.
+
+    Args:
+        average: a copy of `current`, of the same structure.
+        current: the network that is trained, which says what learns.
+        decay: at least 0 and below 1.
+    """
+    learned, averaged = trainable(current), dict(average.named_parameters())
+    mine: list[Tensor] = [averaged[name].data for name in learned]
+    latest: list[Tensor] = [parameter.data for parameter in learned.values()]
+    torch._foreach_lerp_(mine, latest, 1 - decay)
+    for kept, buffer in zip(average.buffers(), current.buffers(), strict=True):
+        kept.copy_(buffer)

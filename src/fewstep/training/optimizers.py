@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fewstep.training.trainable import trainable
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from Jordan's post
 
 
@@ -133,8 +135,8 @@ class OptimizerConfig:
 
 
 def build(module: nn.Module, config: OptimizerConfig, graphs: bool = False) -> list[torch.optim.Optimizer]:
-    """The optimisers for a module: each parameter is in exactly one."""
-    parameters = dict(module.named_parameters())
+    """The optimisers for a module: each parameter that learns is in exactly one."""
+    parameters = trainable(module)
     matrices = [p for name, p in parameters.items() if config.kind == "muon" and _is_hidden_matrix(name, p, module)]
     taken = {id(p) for p in matrices}
     rest = [p for p in parameters.values() if id(p) not in taken]

@@ -1,4 +1,4 @@
-"""What a training run tells: a progress bar or log lines, TensorBoard scalars and pictures, previews as files."""
+"""What a training run reports: a progress bar or log lines, TensorBoard scalars and pictures, previews as files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fewstep.objectives.objective import Loss
 from fewstep.training.charts import loss_chart
+from fewstep.training.steps import STUDENT
 
 log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Reports one run; on other than the main process it is silent.
+    """Reports one run; silent in all processes but the main one.
 
     Args:
         out: the run's directory.
@@ -39,14 +40,16 @@ class Reporter:
     def __init__(self, out: Path, total: int, images: int, first: int, active: bool) -> None:
         self._out, self._total, self._images, self._active = out, total, images, active
         self._last_step, self._last_time = first, time.perf_counter()
+        self._last: dict[str, Loss] = {}
+        self._norms: dict[str, Tensor] = {}
         self._unreported: list[Loss] = []
-        self._by_level = _told_before(out, first) if active else {}
+        self._by_level = _reported_before(out, first) if active else {}
         console = Console(stderr=True)
         self._lines = active and not console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not active or self._lines)
         self._task = self._progress.add_task("training", total=total, completed=first)
-        # what was told at `first` itself stays: it is not told again
+        # what was reported at `first` itself stays: it is not reported again
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=first + 1) if active else None
 
     def __enter__(self) -> Reporter:
@@ -64,34 +67,40 @@ class Reporter:
         """Leave time spent on previews out of the speed."""
         self._last_time += seconds
 
-    def saw(self, loss: Loss) -> None:
-        """Keep the loss of a step, until the next report."""
+    def record(self, losses: Mapping[str, Loss], norms: Mapping[str, Tensor]) -> None:
+        """Keep the losses of a step and its gradients' norms, by network, until the next report."""
         if self._active:
-            self._unreported = [*self._unreported, loss][-REPORTED:]
+            self._last |= losses
+            self._norms |= norms
+            if STUDENT in losses:
+                self._unreported = [*self._unreported, losses[STUDENT]][-REPORTED:]
 
-    def log(self, step: int, norm: Tensor, rate: float) -> None:
-        """Report the last step that was seen, and losses by noise level of all since the last report.
+    def log(self, step: int, rates: Mapping[str, float]) -> None:
+        """Report the last recorded losses, and the student's by noise level since the last report.
 
         Args:
             step: its number.
-            norm: of its gradient.
-            rate: of the optimiser.
+            rates: of learning, by network.
         """
         if self._writer is None:
             return
         now = time.perf_counter()
         speed = (step - self._last_step) * self._images / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        loss = self._unreported[-1]
-        scalars = {"loss": float(loss.per_sample.mean()), "gradient_norm": float(norm), "rate": rate}
-        scalars |= {name: float(value) for name, value in loss.scalars.items()} | {"images_per_second": speed}
-        self._by_level[step] = loss_by_level(self._unreported)
+        scalars = {"images_per_second": speed}
+        for network, loss in self._last.items():
+            scalars[_curve("loss", network)] = float(loss.per_sample.mean())
+            scalars |= {name: float(value) for name, value in loss.scalars.items()}
+        scalars |= {_curve("gradient_norm", network): float(norm) for network, norm in self._norms.items()}
+        scalars |= {_curve("rate", network): rate for network, rate in rates.items()}
+        if self._unreported:
+            self._by_level[step] = loss_by_level(self._unreported)
+            with (self._out / LOSSES).open("a", encoding="utf-8") as file:
+                file.write(_line(step, self._by_level[step]))
         self._unreported = []
-        with (self._out / LOSSES).open("a", encoding="utf-8") as file:
-            file.write(_line(step, self._by_level[step]))
-        for name, value in (scalars | self._by_level[step]).items():
+        for name, value in (scalars | self._by_level.get(step, {})).items():
             self._writer.add_scalar(name, value, step)
-        said = f"loss {scalars['loss']:.4f} · {speed:.0f} images/s"
+        said = f"loss {scalars['loss']:.4f} · {speed:.0f} images/s" if "loss" in scalars else f"{speed:.0f} images/s"
         left = (self._total - step) * self._images / max(speed, 1e-9)
         self._progress.update(self._task, completed=step, description=said)
         if self._lines:
@@ -99,10 +108,10 @@ class Reporter:
 
     def chart(self, step: int) -> None:
         """Draw the losses by noise level of the whole run, those not yet reported too."""
-        told = self._by_level | ({step: loss_by_level(self._unreported)} if self._unreported else {})
-        if told:
-            losses = [[row.get(name, math.nan) for name in BY_LEVEL] for row in told.values()]
-            self.picture("loss_by_level", loss_chart(LEVELS, list(told), losses), step)
+        rows = self._by_level | ({step: loss_by_level(self._unreported)} if self._unreported else {})
+        if rows:
+            losses = [[row.get(name, math.nan) for name in BY_LEVEL] for row in rows.values()]
+            self.picture("loss_by_level", loss_chart(LEVELS, list(rows), losses), step)
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Log a number that a callback gives."""
@@ -146,15 +155,20 @@ def loss_by_level(losses: Sequence[Loss]) -> dict[str, float]:
     return {name: mean if math.isfinite(mean) else math.inf for name, mean in means.items()}
 
 
-def _told_before(out: Path, first: int) -> dict[int, dict[str, float]]:
+def _reported_before(out: Path, first: int) -> dict[int, dict[str, float]]:
     """The losses by level of a run's reports up to `first`, by step; what came after it is taken back."""
     file = out / LOSSES
     whole = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
     rows = [json.loads(line) for line in whole]
-    told = {row.pop("step"): row for row in rows if row["step"] <= first}
+    kept = {row.pop("step"): row for row in rows if row["step"] <= first}
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(_line(step, row) for step, row in told.items()), encoding="utf-8")
-    return told
+    file.write_text("".join(_line(step, row) for step, row in kept.items()), encoding="utf-8")
+    return kept
+
+
+def _curve(name: str, network: str) -> str:
+    """The name of a curve: the student's is plain."""
+    return name if network == STUDENT else f"{name}/{network}"
 
 
 def _line(step: int, row: dict[str, float]) -> str:

@@ -16,7 +16,7 @@ from fewstep.models import writing
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import ModelSpec, SavedModel, read
 from fewstep.objectives.settings import ObjectiveSettings
-from fewstep.training.loop import accelerator
+from fewstep.training.strategy import accelerator
 
 
 def save_model(

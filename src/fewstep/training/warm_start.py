@@ -14,7 +14,8 @@ from fewstep.models.parts import to_plain
 from fewstep.models.saved import SavedModel, find
 from fewstep.networks.registry import build, describe, load_weights
 from fewstep.training.calling import AtPrecision
-from fewstep.training.loop import TrainingConfig, accelerator
+from fewstep.training.loop import TrainingConfig
+from fewstep.training.strategy import accelerator
 
 GUIDANCE = "embedding.guidance."
 """Prefix of the parameters that only a student with a guidance scale as input has."""
