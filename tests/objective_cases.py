@@ -18,8 +18,10 @@ from fewstep.objectives import (
     ConsistencyTraining,
     ContinuousConsistency,
     Diffusion,
+    DistributionMatching,
     EasyConsistency,
     FlowMapDistillation,
+    FlowMapDistributionMatching,
     FlowMatching,
     Loss,
     MeanFlow,
@@ -32,9 +34,12 @@ from fewstep.objectives.derivatives import Derivative
 from fewstep.objectives.distances import Squared
 from fewstep.objectives.times import Rng, TwoTimes
 from oracles import Gaussian
-from students import step_rng
+from students import WithError, step_rng
 
 START = Clock(0, 100)
+
+PURE = 1e4
+"""σ/α that hides the data."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class World:
 
     Args:
         teacher: for those that need one.
+        fake: a denoiser that learns, for those that train one beside the student.
         first: the consistency function that a second stage goes on from.
         low, high: the σ/α that it visits, both ends included.
         levels: of its grid, or how fine the gap between the two levels of a pair is.
@@ -65,6 +71,9 @@ class World:
     """
 
     teacher: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.SAME))
+    fake: Estimator = field(
+        default_factory=lambda: WithError(Gaussian(0.3, 0.5, targets=Targets.SAME), [0.1, -0.1, 0.2, 0.1])
+    )
     first: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.CLEAN))
     low: float = 0.01
     high: float = 20.0
@@ -100,7 +109,8 @@ class Case:
 
     Args:
         make: from what a test asks.
-        stationary: where the expected gradient at the exact solution vanishes: at any gap, or as it closes.
+        stationary: where the expected gradient at the exact solution vanishes: at any gap, or as it closes; `in
+            distribution` if what counts is the distribution of its samples, not each of them.
         paths: whether it is told the scale of x.
         target: whether its loss looks at the target network.
         calls: of the network in one loss.
@@ -142,6 +152,10 @@ def truncated(w: World) -> Objective:
     return TruncatedConsistency(w.first, 1.0, w.density, gap=w.gap, path=w.path, **w.distance)
 
 
+def matching(w: World, ratios: tuple[float, ...] = (PURE,), **settings: Any) -> Objective:
+    return DistributionMatching(w.teacher, w.fake, ratios, w.density, w.density, path=w.path, **settings)
+
+
 STEPS = Derivative("differences", 1e-4)
 FORWARD = Derivative()
 JVP: dict[str, Any] = {"paths": False, "flow_map": True}
@@ -168,6 +182,11 @@ TABLE = {
     "AYF, Eulerian": Case(lambda w: aligned(w), "always", calls=4, **JVP),
     "AYF, Lagrangian": Case(lambda w: aligned(w, end="lagrangian"), "always", calls=4, **JVP),
     "shortcut": Case(lambda w: Shortcut(w.times), "always", paths=False, calls=3, flow_map=True),
+    "DMD2": Case(lambda w: matching(w), "in distribution", target=False, calls=1),
+    "DMD2, two steps": Case(lambda w: matching(w, (PURE, 2.0)), "in distribution", calls=2),
+    "DMD2, own score": Case(
+        lambda w: FlowMapDistributionMatching(w.teacher, (PURE,), w.density, path=w.path), "always", target=False
+    ),
     "SoFlow": Case(
         lambda w: Shortcut.soflow(times=w.times, gap=lambda clock: 1 / w.levels, power=0.0 if w.plain else 1.0),
         paths=False,
@@ -184,5 +203,14 @@ def points(size: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(ORACLE.sample(np.random.default_rng(seed), (size, 2)))
 
 
+def losses_of(
+    objective: Objective, student: Any, batch: Batch, target: Any = None, rng: Rng | None = None
+) -> Mapping[str, Loss]:
+    """The losses of the first step, at which every network has one, by name."""
+    losses = objective(student, target or student, batch, START, rng or step_rng())
+    return {"student": losses} if isinstance(losses, Loss) else losses
+
+
 def loss_of(objective: Objective, student: Any, batch: Batch, target: Any = None, rng: Rng | None = None) -> Loss:
-    return objective(student, target or student, batch, START, rng or step_rng())
+    """The student's loss of the first step."""
+    return losses_of(objective, student, batch, target, rng)["student"]

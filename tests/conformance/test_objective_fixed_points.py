@@ -31,8 +31,11 @@ from objective_cases import ORACLE, PLAIN, TABLE, LogUniform, World, loss_of, po
 from oracles import Gaussian, Mixture
 from students import WithError, step_rng
 
+# matching distributions moves no sample to one place of its own: test_distribution_matching asks instead
+POINT_BY_POINT = [name for name, case in TABLE.items() if case.stationary != "in distribution"]
 
-@pytest.mark.parametrize("name", TABLE)
+
+@pytest.mark.parametrize("name", POINT_BY_POINT)
 def test_a_gradient_step_brings_the_student_nearer_to_the_exact_solution(name: str) -> None:
     objective = TABLE[name].make(World(teacher=replace(ORACLE, targets=Targets.SAME), levels=12))
     probe, at = points(512, seed=5), from_ratio(LogUniform(0.01, 20.0).sample(step_rng(9), 512))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,11 @@ from fewstep.objectives import (
     ConsistencyTraining,
     Loss,
 )
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Role
 from fewstep.objectives.times import LogNormal, TwoTimes
 from fewstep.training.calling import AtPrecision
-from objective_cases import ON_PATHS, ORACLE, PAIRS, START, TABLE, World, loss_of, points, trained
+from objective_cases import ON_PATHS, ORACLE, PAIRS, START, TABLE, World, loss_of, losses_of, points, trained
 from oracles import Gaussian
 from students import CPU, WithError, perceptron, step_rng, student_of
 from subjects import PATHS
@@ -33,7 +35,7 @@ from subjects import PATHS
 
 def test_every_objective_is_in_the_table() -> None:
     made = {type(case.make(World())).__name__ for case in TABLE.values()}
-    others = {"Batch", "LearnedGuidance", "Loss", "Objective", "mean_loss", "noised"}
+    others = {"Batch", "LearnedGuidance", "Loss", "Objective", "Step", "mean_loss", "noised"}
     known = set(fewstep.objectives.__all__) - others
     assert made == known, "register each objective in TABLE"
 
@@ -47,15 +49,17 @@ def test_a_loss_has_one_number_and_one_level_a_sample(name: str) -> None:
     objective = TABLE[name].make(World())
     for data in (_images(5).data, points(5).float()):
         exact = WithError(Gaussian(0.2, 0.6, targets=objective.targets), [0.1, 0.1, 0.1, 0.1])
-        loss = loss_of(objective, exact, Batch(data))
-        assert loss.per_sample.shape == loss.at.alpha.shape == loss.at.sigma.shape == (5,)
-        assert loss.per_sample.dtype == torch.float32
-        assert loss.at.sigma.dtype == torch.float64
-        assert not loss.per_sample.requires_grad
-        assert loss.value.shape == ()
-        torch.testing.assert_close(loss.value, loss.per_sample.mean())
-        assert bool((loss.per_sample > 0).all())
-        assert all(value.ndim == 0 and not value.requires_grad for value in loss.scalars.values())
+        losses = losses_of(objective, exact, Batch(data))
+        assert set(losses) == set(objective.steps)
+        for loss in losses.values():
+            assert loss.per_sample.shape == loss.at.alpha.shape == loss.at.sigma.shape == (5,)
+            assert loss.per_sample.dtype == torch.float32
+            assert loss.at.sigma.dtype == torch.float64
+            assert not loss.per_sample.requires_grad
+            assert loss.value.shape == ()
+            torch.testing.assert_close(loss.value, loss.per_sample.mean())
+            assert bool((loss.per_sample > 0).all())
+            assert all(value.ndim == 0 and not value.requires_grad for value in loss.scalars.values())
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -63,9 +67,9 @@ def test_loss_and_gradients_are_finite_at_both_ends(name: str) -> None:
     for path in PATHS.values() if TABLE[name].paths else [None]:
         objective = TABLE[name].make(World(low=0.002, high=80.0, levels=2, path=path))
         network = perceptron()
-        loss = loss_of(objective, student_of(network, objective.targets, epsilon=0.002), Batch(points(8).float()))
-        _assert_learns(loss, [network, *objective.modules.values()])
-        assert float(loss.at.ratio.max()) == pytest.approx(80.0)
+        losses = losses_of(objective, student_of(network, objective.targets, epsilon=0.002), Batch(points(8).float()))
+        _assert_learns(losses, [network, *objective.modules.values()])
+        assert float(losses["student"].at.ratio.max()) == pytest.approx(80.0)
 
 
 @pytest.mark.parametrize("path", [Linear(), Trig()], ids=["linear", "trig"])
@@ -81,15 +85,16 @@ def test_loss_and_gradients_are_finite_at_pure_noise(name: str, path: Path) -> N
     if isinstance(objective, ConsistencyDistillation):
         objective = replace(objective, weight=None)
     network = perceptron()
-    loss = loss_of(objective, student_of(network, objective.targets, epsilon=0.5), Batch(points(8).float()))
-    assert float(loss.at.alpha.min()) == 0.0
+    losses = losses_of(objective, student_of(network, objective.targets, epsilon=0.5), Batch(points(8).float()))
+    assert float(losses["student"].at.alpha.min()) == 0.0
     weightless = name in ("iCT", "ECT")  # a weight of 1/(t − r) is 0 there
-    _assert_learns(loss, [network, *objective.modules.values()], something=not weightless)
+    _assert_learns(losses, [network, *objective.modules.values()], something=not weightless)
 
 
-def _assert_learns(loss: Loss, modules: Sequence[torch.nn.Module], something: bool = True) -> None:
-    assert bool(torch.isfinite(loss.per_sample).all())
-    loss.value.backward()
+def _assert_learns(losses: Mapping[str, Loss], modules: Sequence[torch.nn.Module], something: bool = True) -> None:
+    for loss in losses.values():
+        assert bool(torch.isfinite(loss.per_sample).all())
+        loss.value.backward(retain_graph=True)
     gradients = [parameter.grad for module in modules for parameter in module.parameters()]
     assert all(gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients)
     if something:
@@ -173,7 +178,7 @@ def test_only_the_student_gets_a_gradient(name: str) -> None:
     torch.testing.assert_close(again, apart)
 
 
-@pytest.mark.parametrize("name", [name for name in PAIRS if TABLE[name].paths])
+@pytest.mark.parametrize("name", [n for n in PAIRS if TABLE[n].paths and TABLE[n].stationary != "in distribution"])
 def test_the_target_is_asked_for_clean_data_at_a_lower_level(name: str) -> None:
     objective = TABLE[name].make(World())
     calls: dict[str, tuple[Level, Level, bool]] = {}
@@ -217,6 +222,24 @@ def test_dropout_drops_the_same_in_both_branches_and_only_where_asked(name: str)
             assert all(torch.equal(keys, seen[0]) for keys in seen)
         else:
             assert all(keys is None for keys in seen)
+
+
+@pytest.mark.parametrize("name", [name for name, case in TABLE.items() if len(case.make(World()).steps) > 1])
+def test_each_network_has_its_loss_when_its_step_is_due_and_learns_from_it_alone(name: str) -> None:
+    objective = TABLE[name].make(World())
+    networks = {"student": perceptron(), **objective.modules}
+    target = perceptron(1)
+    for step in range(math.lcm(*(each.every for each in objective.steps.values()))):
+        clock = Clock(step, 100)
+        student, other = (student_of(raw, objective.targets) for raw in (networks["student"], target))
+        losses = objective(student, other, Batch(points(8).float()), clock, step_rng(step))
+        assert isinstance(losses, Mapping)
+        assert set(losses) == {who for who, each in objective.steps.items() if each.is_due(clock)}
+        for who, loss in losses.items():
+            parameters = [p for network in (*networks.values(), target) for p in network.parameters()]
+            gradients = torch.autograd.grad(loss.value, parameters, retain_graph=True, allow_unused=True)
+            moved = {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+            assert moved == {id(p) for p in networks[who].parameters()}
 
 
 def test_the_target_decay_says_whether_there_is_a_target_network() -> None:

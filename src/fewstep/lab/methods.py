@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ STARTS = {
     "mean_flow_distillation": "diffusion",
     "eulerian_flow_map": "diffusion",
     "lagrangian_flow_map": "diffusion",
+    "distribution_matching": "diffusion",
+    "flow_map_distribution_matching": "diffusion",
 }
 """What a method starts from, where it is not a fresh network."""
 
@@ -112,18 +115,25 @@ class Trained:
 
 
 def cost_of(settings: ObjectiveSettings, world: World, device: torch.device, samples: int = 64) -> float:
-    """Evaluations of one image in one step, the parent's included: counted in a step of untrained networks."""
-    counters = [CostCounter(world.network().to(device)) for _ in range(2)]
-    of_student, of_parent = counters
-    parent = Parameterised(of_parent, Edm(SIGMA_DATA), settings.needs or Targets.SAME)
-    objective = settings.build(TrainingSetup(world.density, 1, parent, world.network))
+    """Evaluations of one image in one step, those of the parent and of further networks included.
+
+    Counted with untrained networks, as the mean over so many steps that each network has had its own.
+    """
+    counters = [CostCounter(world.network().to(device)) for _ in range(3)]
+    of_student, of_parent, of_copy = counters
+    parent, parent_copy = (
+        Parameterised(counter, Edm(SIGMA_DATA), settings.needs or Targets.SAME) for counter in (of_parent, of_copy)
+    )
+    objective = settings.build(TrainingSetup(world.density, 1, parent, lambda: parent_copy))
     student = Parameterised(of_student, Edm(SIGMA_DATA), objective.targets)
     (batch,) = world.batches(0).stream(0, 1, samples, 0, 1)
     moved = Batch(batch.data.to(device), {name: values.to(device) for name, values in batch.cond.items()})
     for module in objective.modules.values():
         module.to(device)
-    objective(student, student, moved, Clock(0, 2), StepRng(0, 0, device))
-    return sum(counter.evaluations for counter in counters) / samples
+    period = math.lcm(*(step.every for step in objective.steps.values()))
+    for step in range(period):
+        objective(student, student, moved, Clock(step, max(2, period)), StepRng(0, 0, device))
+    return sum(counter.evaluations for counter in counters) / samples / period
 
 
 def costs(names: Collection[str], world: World, device: torch.device) -> dict[str, float]:
@@ -152,7 +162,7 @@ def train_method(method: Method, world: World, budget: int, cost: float, seed: i
     config = replace(config, optimizer=replace(config.optimizer, lr=config.optimizer.lr * method.rate))
     setup = TrainingSetup(world.density, config.steps(1))
     if start is not None:
-        setup = replace(setup, parent=start.estimator, copy_parent=partial(trainable_copy, start.network))
+        setup = replace(setup, parent=start.estimator, copy_parent=partial(trainable_copy, start.estimator))
     objective = method.settings.build(setup)
     with tempfile.TemporaryDirectory() as folder:
         average = train(network, Edm(SIGMA_DATA), objective, world.batches(seed), config, Path(folder))

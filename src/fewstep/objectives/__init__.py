@@ -4,8 +4,10 @@ from fewstep.objectives.consistency_distillation import ConsistencyDistillation
 from fewstep.objectives.consistency_training import ConsistencyTraining
 from fewstep.objectives.continuous_consistency import ContinuousConsistency
 from fewstep.objectives.diffusion import Diffusion
+from fewstep.objectives.distribution_matching import DistributionMatching
 from fewstep.objectives.easy_consistency import EasyConsistency
 from fewstep.objectives.flow_map_distillation import FlowMapDistillation
+from fewstep.objectives.flow_map_distribution_matching import FlowMapDistributionMatching
 from fewstep.objectives.flow_matching import FlowMatching
 from fewstep.objectives.guidance import LearnedGuidance
 from fewstep.objectives.mean_flow import MeanFlow
@@ -19,8 +21,10 @@ __all__ = [
     "ConsistencyTraining",
     "ContinuousConsistency",
     "Diffusion",
+    "DistributionMatching",
     "EasyConsistency",
     "FlowMapDistillation",
+    "FlowMapDistributionMatching",
     "FlowMatching",
     "LearnedGuidance",
     "Loss",

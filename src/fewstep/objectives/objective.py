@@ -109,13 +109,12 @@ class Objective(Protocol):
     ) -> Loss | Mapping[str, Loss]:
         """Return the loss of each of `steps` that is due, by name; a loss by itself is the student's.
 
-        A loss moves no other network than that whose step it is. Where the student has no step, call it without
-        gradients.
+        A loss moves no other network than that whose step it is.
 
         Args:
-            student: the network being trained.
-            target: the target network: the moving average if `target_decay` gives one, else the student. It is never
-                wrapped, so derivatives are taken of it; call it without gradients.
+            student: the network being trained, for losses that it learns from.
+            target: the target network: the moving average if `target_decay` gives one, else the student. All else is
+                asked of it, without gradients: derivatives, and samples where the student has no step.
             batch: data and conditions.
             clock: where training stands.
             rng: the step's random numbers, on the data's device.
@@ -128,7 +127,7 @@ def mean_loss(per_sample: Tensor, at: Level, **scalars: Tensor) -> Loss:
     return Loss(per_sample.mean(), per_sample.detach(), at, scalars)
 
 
-def network_of(estimator: Any) -> nn.Module:
+def inner_network(estimator: Any) -> nn.Module:
     """The network inside an estimator.
 
     Raises:

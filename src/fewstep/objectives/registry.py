@@ -17,8 +17,10 @@ from fewstep.objectives.continuous_consistency import ContinuousConsistency, Lea
 from fewstep.objectives.curricula import EctGap
 from fewstep.objectives.diffusion import Diffusion
 from fewstep.objectives.distances import inverse_gap
+from fewstep.objectives.distribution_matching import DistributionMatching
 from fewstep.objectives.easy_consistency import EasyConsistency
 from fewstep.objectives.flow_map_distillation import FlowMapDistillation
+from fewstep.objectives.flow_map_distribution_matching import FlowMapDistributionMatching
 from fewstep.objectives.flow_matching import FlowMatching
 from fewstep.objectives.mean_flow import MeanFlow
 from fewstep.objectives.objective import Objective
@@ -356,6 +358,88 @@ class FlowMapDistillationSettings(ObjectiveSettings):
         )
 
 
+@dataclass(frozen=True)
+class DistributionMatchingSettings(ObjectiveSettings):
+    """Distribution matching with a fake-score network (DMD2).
+
+    Args:
+        ratios: The noise levels σ/α that the student samples at, falling: one for each step.
+        every: Steps of the fake score for each of the student's.
+        fake_rate: Learning rate of the fake score, in units of the student's.
+        dropout: Whether to drop activations of the student; the rate is the network's.
+    """
+
+    ratios: tuple[float, ...] = (80.0, 3.0)
+    every: int = 5
+    fake_rate: float = 1.0
+    dropout: bool = False
+
+    kind = "distribution_matching"
+    targets = Targets.CLEAN
+
+    @property
+    def needs(self) -> Targets:
+        return Targets.SAME
+
+    @property
+    def learns_guidance(self) -> bool:
+        return True
+
+    @property
+    def lowest(self) -> float:
+        return self.ratios[-1]
+
+    def build(self, setup: TrainingSetup) -> Objective:
+        return DistributionMatching(
+            setup.teacher,
+            setup.parent_copy,
+            self.ratios,
+            every=self.every,
+            fake_rate=self.fake_rate,
+            guidance=setup.guidance,
+            sigma_data=setup.sigma_data,
+            path=setup.path,
+            dropout=self.dropout,
+        )
+
+
+@dataclass(frozen=True)
+class FlowMapDistributionMatchingSettings(ObjectiveSettings):
+    """Distribution matching by a flow map's own score.
+
+    Args:
+        ratios: The noise levels σ/α that the student samples at, falling: one for each step.
+        weight: Of what the student learns of its own score.
+        dropout: Whether to drop activations; the rate is the network's.
+    """
+
+    ratios: tuple[float, ...] = (80.0, 3.0)
+    weight: float = 1.0
+    dropout: bool = False
+
+    kind = "flow_map_distribution_matching"
+    targets = Targets.ANY
+
+    @property
+    def needs(self) -> Targets:
+        return Targets.SAME
+
+    @property
+    def learns_guidance(self) -> bool:
+        return True
+
+    def build(self, setup: TrainingSetup) -> Objective:
+        return FlowMapDistributionMatching(
+            setup.teacher,
+            self.ratios,
+            weight=self.weight,
+            guidance=setup.guidance,
+            sigma_data=setup.sigma_data,
+            path=setup.path,
+            dropout=self.dropout,
+        )
+
+
 OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "diffusion": DiffusionSettings(),
     "flow_matching": FlowMatchingSettings(),
@@ -372,6 +456,8 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "soflow": SoFlowSettings(),
     "eulerian_flow_map": FlowMapDistillationSettings("eulerian"),
     "lagrangian_flow_map": FlowMapDistillationSettings("lagrangian"),
+    "distribution_matching": DistributionMatchingSettings(),
+    "flow_map_distribution_matching": FlowMapDistributionMatchingSettings(),
 }
 """The objectives by name, each with the settings that it starts with."""
 

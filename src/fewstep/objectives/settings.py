@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import nn
-
 from fewstep.core.levels import Path
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.guidance import LearnedGuidance
@@ -24,7 +22,7 @@ class TrainingSetup:
         density: the noise levels σ/α that the data's denoiser is trained at.
         steps: optimiser steps of this training.
         parent: the frozen network that the student starts from; None for a student from scratch.
-        copy_parent: makes a copy of the parent's network that can be trained, for an objective that trains a second
+        copy_parent: makes a copy of the parent whose network can be trained, for an objective that trains a second
             network; None without a parent.
         guidance: what the student learns to be guided by; None for none.
         path: the scale on which x is shown; None for the objective's own.
@@ -34,7 +32,7 @@ class TrainingSetup:
     density: Density
     steps: int
     parent: Estimator | None = None
-    copy_parent: Callable[[], nn.Module] | None = None
+    copy_parent: Callable[[], Estimator] | None = None
     guidance: LearnedGuidance | None = None
     path: Path | None = None
     sigma_data: float = 0.5
@@ -49,6 +47,17 @@ class TrainingSetup:
         if self.parent is None:
             raise ValueError("this objective needs a teacher")
         return self.parent
+
+    @property
+    def parent_copy(self) -> Estimator:
+        """A copy of the parent, to be trained.
+
+        Raises:
+            ValueError: there is no parent.
+        """
+        if self.copy_parent is None:
+            raise ValueError("this objective needs a teacher")
+        return self.copy_parent()
 
     def warmup(self, share: float) -> int:
         """A share of the training, in steps."""

@@ -63,6 +63,25 @@ class LogitNormal:
 
 
 @dataclass(frozen=True)
+class UniformKarras:
+    """Every level of a Karras grid as likely: (σ/α)^{1/ρ} uniform (2206.00364 eq. 5, as DMD2 draws levels)."""
+
+    low: float = 0.002
+    high: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < float("inf"):
+            raise ValueError(f"need 0 < low < high < ∞, got {self.low} and {self.high}")
+        check_above_0(rho=self.rho)
+
+    def sample(self, rng: Rng, size: int) -> Array:
+        u = rng.uniform((size,))
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return (low + (high - low) * u) ** self.rho
+
+
+@dataclass(frozen=True)
 class UniformAngle:
     """TrigFlow's time θ = atan2(σ, σd·α) uniform over (low, high)."""
 

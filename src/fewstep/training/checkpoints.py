@@ -122,6 +122,10 @@ def resume(
         except CheckpointError as error:
             errors.append(error)
             continue
+        for name in may_grow:
+            before, now = _fact(_state(checkpoint)["facts"], name), _fact(facts, name)
+            if before != now:
+                log.info("%s is %s now, was %s: schedules are those of the longer run from here", name, now, before)
         for passed_over in errors:
             log.warning("%s; going back to %s", passed_over, checkpoint.name)
         log.info("resuming %s at step %d", directory.parent, step)
@@ -129,6 +133,14 @@ def resume(
     if errors:
         raise errors[0]
     return 0
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> Any:
+    """A fact by its dotted name; None if there is none."""
+    value: Any = facts
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def differences(

@@ -79,10 +79,8 @@ class Steps:
     def __post_init__(self) -> None:
         if STUDENT not in self.schedule:
             raise ValueError(f"an objective's steps must name the student, got {', '.join(self.schedule) or 'none'}")
-        if unknown := set(self.schedule) - set(self.learners):
-            raise ValueError(
-                f"steps of no network: {', '.join(sorted(unknown))}; networks: {', '.join(self.learners)}"
-            )
+        if unknown := sorted(set(self.schedule) - set(self.learners)):
+            raise ValueError(f"steps name {', '.join(unknown)}; the networks are {', '.join(self.learners)}")
 
     def due(self, clock: Clock) -> list[str]:
         """The steps to take at this step of the run."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fewstep.core.parameterisations import Parameterisation, Parameterised, Targets
+from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised, Targets
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import SavedModel, find
 from fewstep.networks.registry import build, describe, load_weights
+from fewstep.objectives.objective import inner_network
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.strategy import accelerator
@@ -109,6 +110,8 @@ def frozen(
     return Parameterised(AtPrecision(still, device, config.precision, config.graphs), parameterisation, targets)
 
 
-def trainable_copy(network: nn.Module) -> nn.Module:
-    """A copy of a frozen network that can be trained."""
-    return copy.deepcopy(network).requires_grad_(True).train()
+def trainable_copy(parent: Estimator) -> Estimator:
+    """A copy of a frozen estimator whose network can be trained."""
+    learning = copy.deepcopy(parent)
+    inner_network(learning).requires_grad_(True).train()
+    return learning
