@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fewstep.cli.output import say
 
-RECIPES: dict[str, tuple[str, str]] = {
-    "emoji": ("fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"),
-    "emoji-64": ("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
-    "images": ("fewstep.recipes.images:ImagesRecipe", "your own images, with captions, classes or neither"),
-    "digits": ("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
-    "toy": ("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
-    "recogniser": ("fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses"),
+OBJECTIVE = "--objective"
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A recipe of the command line.
+
+    Args:
+        target: what makes it with its defaults, as module:name.
+        help: what it trains.
+        is_two_stage: whether it trains a teacher and a student, whose objective can be chosen.
+    """
+
+    target: str
+    help: str
+    is_two_stage: bool = True
+
+    def default(self) -> Any:
+        """The recipe with its defaults."""
+        module, _, name = self.target.partition(":")
+        return getattr(import_module(module), name)()
+
+
+RECIPES: dict[str, RecipeEntry] = {
+    "emoji": RecipeEntry(
+        "fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"
+    ),
+    "emoji-64": RecipeEntry("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
+    "images": RecipeEntry(
+        "fewstep.recipes.images:ImagesRecipe", "your own images, with captions, classes or neither"
+    ),
+    "digits": RecipeEntry(
+        "fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"
+    ),
+    "toy": RecipeEntry("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
+    "recogniser": RecipeEntry(
+        "fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses", is_two_stage=False
+    ),
 }
 
 
@@ -32,28 +66,7 @@ def train(args: list[str]) -> int:
         import torch  # noqa: F401  only to say early what is missing
     except ImportError as error:
         raise ImportError("training needs PyTorch: pip install 'fewstep[train]'") from error
-    import tyro
-
-    from fewstep.cli.main import call
-
-    target, text = RECIPES[name]
-    module, _, attribute = target.partition(":")
-    default: Any = getattr(__import__(module, fromlist=[attribute]), attribute)()
-
-    def command(out: Path, recipe: Any) -> tuple[Path, Any]:
-        return out, recipe
-
-    # the recipe's type is known only now, and its settings become options without a prefix
-    kind: Any = type(default)
-    command.__annotations__ = {"out": Path, "recipe": Annotated[kind, tyro.conf.arg(name="")]}
-    command.__defaults__ = (default,)
-    command.__doc__ = f"""Train {text}.
-
-    Args:
-        out: A directory for this run alone; an unfinished run of the same settings in it goes on.
-        recipe: The recipe's settings.
-    """
-    out, recipe = call(command, f"train {name}", rest)
+    out, recipe = parse(name, rest)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
     out.mkdir(parents=True, exist_ok=True)
@@ -68,9 +81,74 @@ def train(args: list[str]) -> int:
     return 0
 
 
+def parse(name: str, args: Sequence[str]) -> tuple[Path, Any]:
+    """The directory and the recipe that the options of `fewstep train NAME` stand for.
+
+    The options depend on the recipe, and those under --objective on the objective that is chosen, so both are known
+    before the options are read.
+    """
+    import tyro
+
+    from fewstep.cli.main import call
+
+    entry = RECIPES[name]
+    default = entry.default()
+    if entry.is_two_stage:
+        default = _with_objective(default, args)
+
+    def command(out: Path, recipe: Any, objective: Any = None) -> tuple[Path, Any]:
+        return out, recipe
+
+    command.__annotations__ = {"out": Path, "recipe": Annotated[type(default), tyro.conf.arg(name="")]}
+    command.__annotations__["objective"] = _objective_option(entry)
+    command.__defaults__ = (default, None)
+    command.__doc__ = f"""Train {entry.help}.
+
+    Args:
+        out: A directory for this run alone; an unfinished run of the same settings in it goes on.
+        recipe: The recipe's settings.
+        objective: What the student learns, if not the recipe's own. The options under {OBJECTIVE}. are those of the
+            objective that is given here.
+    """
+    directory, recipe = call(command, f"train {name}", args)
+    return directory, recipe
+
+
+def _objective_option(entry: RecipeEntry) -> Any:
+    """The type of --objective; a recipe of one stage has none."""
+    import tyro
+
+    if not entry.is_two_stage:
+        return tyro.conf.Suppress[None]
+    from fewstep.objectives.registry import STUDENTS
+
+    return Literal[STUDENTS] | None
+
+
+def _with_objective(recipe: Any, args: Sequence[str]) -> Any:
+    """The recipe with the objective that the options name, if it is another than its own."""
+    from fewstep.objectives.registry import OBJECTIVES
+
+    name = _value_of(OBJECTIVE, args)
+    if name not in OBJECTIVES or name == recipe.stages.objective.kind:
+        return recipe
+    return replace(recipe, stages=replace(recipe.stages, objective=OBJECTIVES[name]))
+
+
+def _value_of(option: str, args: Sequence[str]) -> str:
+    """The last value that is given for an option, or ""."""
+    value = ""
+    for argument, following in zip(args, [*args[1:], ""], strict=True):
+        if argument == option:
+            value = following
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value
+
+
 def _help() -> str:
     width = max(len(name) for name in RECIPES)
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in RECIPES.items()]
+    lines = [f"  {name:<{width}}  {entry.help}" for name, entry in RECIPES.items()]
     return "\n".join(
         [
             "usage: fewstep train RECIPE --out DIR [SETTINGS]",

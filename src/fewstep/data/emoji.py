@@ -10,7 +10,7 @@ import os
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,26 @@ def clamp(image: Any) -> Any:
     return np.concatenate([image[:3].clip(0, alpha), alpha]).astype(np.float32)
 
 
+@lru_cache(maxsize=2)
+def _draw_all(
+    size: int, selection: Selection, font: str, emoji_test: str, annotations: str
+) -> tuple[list[Glyph], Any]:
+    """The glyphs that the font has and their pictures, uint8 [n, 2·size, 2·size, 4]: seconds of work."""
+    path = _existing(font, "fonts-noto-color-emoji", FONT_VARIABLE)
+    if not features.check("raqm"):  # without it sequences are drawn apart, and 140 emoji would be missing unsaid
+        raise DataError("Pillow draws emoji through Raqm, which needs FriBiDi: install Debian's 'libfribidi0'")
+    loaded = ImageFont.truetype(str(path), _FONT_SIZE)
+    glyphs, pictures = [], []
+    for glyph in read_glyphs(selection, emoji_test, annotations):
+        picture = draw(glyph.text, loaded, 2 * size)
+        if picture is not None:
+            glyphs.append(glyph)
+            pictures.append(picture)
+    # bytes, channels last, twice the size: what Pillow moves fastest
+    stacked = (np.stack(pictures).transpose(0, 2, 3, 1) * 255).round().astype(np.uint8)
+    return glyphs, np.ascontiguousarray(stacked)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How often, and how far, a training example departs from the plain glyph.
@@ -215,19 +235,7 @@ class Emoji:
 
     @cached_property
     def _drawn(self) -> tuple[list[Glyph], Any]:
-        path = _existing(self.font, "fonts-noto-color-emoji", FONT_VARIABLE)
-        if not features.check("raqm"):  # without it sequences are drawn apart, and 140 emoji would be missing unsaid
-            raise DataError("Pillow draws emoji through Raqm, which wants FriBiDi: install Debian's 'libfribidi0'")
-        font = ImageFont.truetype(str(path), _FONT_SIZE)
-        glyphs, pictures = [], []
-        for glyph in read_glyphs(self.selection, self.emoji_test, self.annotations):
-            picture = draw(glyph.text, font, 2 * self.size)
-            if picture is not None:
-                glyphs.append(glyph)
-                pictures.append(picture)
-        # bytes, channels last, twice the size: what Pillow moves fastest
-        stacked = (np.stack(pictures).transpose(0, 2, 3, 1) * 255).round().astype(np.uint8)
-        return glyphs, np.ascontiguousarray(stacked)
+        return _draw_all(self.size, self.selection, self.font, self.emoji_test, self.annotations)
 
     @property
     def glyphs(self) -> list[Glyph]:

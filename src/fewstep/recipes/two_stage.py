@@ -130,13 +130,16 @@ class TwoStage:
     start: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown names and for choices that cannot go together."""
+        """Raise ValueError for names that are not known."""
         check_choice("network", self.network, *NETWORKS)
         check_choice("teacher_objective", self.teacher_objective, *TEACHERS, NO_TEACHER)
         if self.path is not None:
             check_choice("path", self.path, *PATHS)
         if self.sampler is not None:
             check_choice("sampler", self.sampler, *SAMPLERS)
+
+    def check(self) -> None:
+        """Raise ValueError for choices that cannot go together."""
         self._check_parent()
         self._check_sampler()
         for stage, objective, training in self._trained():
@@ -185,7 +188,7 @@ class TwoStage:
 
 
 class Experiment(Protocol):
-    """What a recipe brings to the two stages."""
+    """What a recipe brings to the two stages: a frozen dataclass."""
 
     @property
     def stages(self) -> TwoStage:
@@ -264,8 +267,9 @@ def run(experiment: Experiment, out: Path) -> SavedModel:
 
 
 def check(experiment: Experiment) -> None:
-    """Raise, before any training, for what would otherwise be found out after hours; see `run`."""
+    """Raise before any training for what would otherwise be found out after hours; see `run`."""
     stages = experiment.stages
+    stages.check()
     if stages.has_teacher:
         network = build_network(experiment, is_student=False)
         if stages.start is not None:
