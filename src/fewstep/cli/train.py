@@ -43,9 +43,7 @@ RECIPES: dict[str, RecipeEntry] = {
     "images": RecipeEntry(
         "fewstep.recipes.images:ImagesRecipe", "your own images, with captions, classes or neither"
     ),
-    "digits": RecipeEntry(
-        "fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"
-    ),
+    "digits": RecipeEntry("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
     "toy": RecipeEntry("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
     "recogniser": RecipeEntry(
         "fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses", is_two_stage=False
@@ -119,7 +117,7 @@ def _objective_option(entry: RecipeEntry) -> Any:
     import tyro
 
     if not entry.is_two_stage:
-        return tyro.conf.Suppress[None]
+        return Annotated[None, tyro.conf.Suppress]
     from fewstep.objectives.registry import STUDENTS
 
     return Literal[STUDENTS] | None
