@@ -6,11 +6,13 @@ timesteps (2305.08891 table 2). Each is float64 NumPy; N = 1 is one jump from th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fewstep.core.arrays import Array
 from fewstep.core.checks import check_above_0
-from fewstep.core.levels import CLEAN, VP, Level, Path, from_ratio
+from fewstep.core.levels import VP, Level, Path, from_ratio
 
 MAX_STEPS = 10_000
 
@@ -24,7 +26,7 @@ def check_steps(steps: int, most: int = MAX_STEPS) -> None:
         raise ValueError(f"steps must be a whole number between 1 and {most}, got {steps}")
 
 
-def from_ratios(ratios: Array) -> Level:
+def from_ratios(ratios: Array | Sequence[float]) -> Level:
     """The grid through these σ/α, in falling order, with clean at its end; `inf` means pure noise."""
     values = np.asarray(ratios, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0 or np.any(np.isnan(values)):
@@ -86,4 +88,4 @@ def check_range(sigma_min: float, sigma_max: float) -> None:
 
 
 def _with_clean(levels: Level) -> Level:
-    return Level(np.append(levels.alpha, CLEAN.alpha), np.append(levels.sigma, CLEAN.sigma))
+    return Level(np.append(np.asarray(levels.alpha), 1.0), np.append(np.asarray(levels.sigma), 0.0))

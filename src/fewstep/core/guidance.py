@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewstep.core.arrays import Array, Condition, batch_of, like, namespace, per_sample
+from fewstep.core.arrays import ArrayLike, ArrayT, Condition, batch_of, like, namespace, per_sample
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.core.parameterisations import EstimatorWrapper
 
 
 @dataclass(frozen=True)
-class Guided:
+class Guided(EstimatorWrapper):
     """D = D_∅ + w·(D_c − D_∅): an estimator again.
 
     Computed as D_c + (w − 1)·(D_c − D_∅), so that w = 1, and levels outside the interval, give D_c to the bit.
@@ -23,21 +23,12 @@ class Guided:
         low, high: guide only where low < σ/α ≤ high; elsewhere D_c.
     """
 
-    estimator: Estimator
     null: Condition
-    weight: Array
+    weight: ArrayLike
     low: float = 0.0
     high: float = float("inf")
 
-    @property
-    def targets(self) -> Targets:
-        return self.estimator.targets
-
-    @property
-    def epsilon(self) -> float:
-        return self.estimator.epsilon
-
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         xp = namespace(x)
         size = x.shape[0]
         at, to = at.batch(size), to.batch(size)

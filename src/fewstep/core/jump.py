@@ -13,7 +13,7 @@ from typing import Literal
 
 from array_api_compat import device
 
-from fewstep.core.arrays import Array, Condition, divide, namespace, per_sample
+from fewstep.core.arrays import Array, ArrayT, Condition, divide, namespace, per_sample, reciprocal
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator
 
@@ -37,7 +37,7 @@ class Jump:
     estimate: Array
 
 
-def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
+def jump(x: ArrayT, at: Level, to: Level, estimate: ArrayT) -> ArrayT:
     """Move x from one level to another along a constant estimate D: α'·D + (σ'/σ)·(x − α·D).
 
     Args:
@@ -58,13 +58,13 @@ def jump(x: Array, at: Level, to: Level, estimate: Array) -> Array:
     return per_sample(shrink, x) * x + per_sample(to.alpha - at.alpha * shrink, x) * estimate
 
 
-def connecting_estimate(x: Array, at: Level, to: Level, x_to: Array) -> Array:
+def connecting_estimate(x: ArrayT, at: Level, to: Level, x_to: ArrayT) -> ArrayT:
     """The constant estimate whose jump brings x to x_to: (σ·x' − σ'·x)/(α'·σ − α·σ'); 0 where both levels are one.
 
     Along a trajectory it is the average of the denoiser over κ between both levels.
     """
     gap = to.alpha * at.sigma - at.alpha * to.sigma
-    inverse = divide(gap * 0 + 1, gap)
+    inverse = reciprocal(gap)
     return per_sample(at.sigma * inverse, x) * x_to - per_sample(to.sigma * inverse, x) * x
 
 
@@ -90,12 +90,12 @@ def _noise_ratio(at: Level, to: Level) -> Array:
     return xp.where(at.sigma == 0, xp.ones_like(at.sigma), divide(to.sigma, at.sigma))
 
 
-def implied_noise(x: Array, at: Level, estimate: Array) -> Array:
+def implied_noise(x: ArrayT, at: Level, estimate: ArrayT) -> ArrayT:
     """The noise [b, ...] that x holds if `estimate` is the data: (x − α·D)/σ; 0 where σ = 0."""
-    return per_sample(divide(at.sigma * 0 + 1, at.sigma), x) * (x - per_sample(at.alpha, x) * estimate)
+    return per_sample(reciprocal(at.sigma), x) * (x - per_sample(at.alpha, x) * estimate)
 
 
-def euler_step(estimator: Estimator, x: Array, at: Level, to: Level, cond: Condition) -> tuple[Array, Array]:
+def euler_step(estimator: Estimator, x: ArrayT, at: Level, to: Level, cond: Condition) -> tuple[ArrayT, ArrayT]:
     """One first-order step of the probability-flow ODE: a jump with the denoiser's estimate.
 
     Returns:
@@ -110,13 +110,13 @@ StepVariable = Literal["angle", "ratio"]
 
 def heun_step(
     estimator: Estimator,
-    x: Array,
+    x: ArrayT,
     at: Level,
     to: Level,
     cond: Condition,
     variable: StepVariable = "angle",
     sigma_data: float = 0.5,
-) -> tuple[Array, Array]:
+) -> tuple[ArrayT, ArrayT]:
     """One second-order step of the probability-flow ODE (Heun; EDM 2206.00364 alg. 1 without churn).
 
     Args:
@@ -154,7 +154,7 @@ def heun_step(
     k2 = slope(y + width * k1, end, estimator(guess, to, to, cond))
     stepped = chart.leave(y + width * 0.5 * (k1 + k2), to)
     if not looked_at or bool(xp.any(last)):
-        mask = per_sample(last, x) != 0
+        mask = per_sample(last, x) > 0
         stepped = namespace(x).where(mask, jump(x, at, to, first), stepped)
     return stepped, first
 
@@ -168,10 +168,10 @@ class _AngleChart:
     def time(self, level: Level) -> Array:
         return level.angle(self.sigma_data)
 
-    def enter(self, x: Array, at: Level) -> Array:
+    def enter(self, x: ArrayT, at: Level) -> ArrayT:
         return x * per_sample(self.sigma_data / at.magnitude(self.sigma_data), x)
 
-    def leave(self, y: Array, to: Level) -> Array:
+    def leave(self, y: ArrayT, to: Level) -> ArrayT:
         return y * per_sample(to.magnitude(self.sigma_data) / self.sigma_data, y)
 
 
@@ -181,23 +181,23 @@ class _RatioChart:
     def time(self, level: Level) -> Array:
         return level.ratio
 
-    def enter(self, x: Array, at: Level) -> Array:
-        return x * per_sample(divide(at.alpha * 0 + 1, at.alpha), x)
+    def enter(self, x: ArrayT, at: Level) -> ArrayT:
+        return x * per_sample(reciprocal(at.alpha), x)
 
-    def leave(self, y: Array, to: Level) -> Array:
+    def leave(self, y: ArrayT, to: Level) -> ArrayT:
         return y * per_sample(to.alpha, y)
 
 
-def _angle_slope(y: Array, time: Array, estimate: Array) -> Array:
+def _angle_slope(y: ArrayT, time: Array, estimate: ArrayT) -> ArrayT:
     """dy/dθ = (cos θ·y − D)/sin θ; 0 at θ = 0, where no step begins."""
     xp = namespace(time)
-    inverse = divide(time * 0 + 1, xp.sin(time))
+    inverse = reciprocal(xp.sin(time))
     return per_sample(inverse * xp.cos(time), y) * y - per_sample(inverse, y) * estimate
 
 
-def _ratio_slope(y: Array, time: Array, estimate: Array) -> Array:
+def _ratio_slope(y: ArrayT, time: Array, estimate: ArrayT) -> ArrayT:
     """dy/dσ = (y − D)/σ; 0 at σ = 0, where no step begins."""
-    return per_sample(divide(time * 0 + 1, time), y) * (y - estimate)
+    return per_sample(reciprocal(time), y) * (y - estimate)
 
 
 def consecutive(levels: Level, batch: int) -> Iterator[tuple[int, Level, Level]]:

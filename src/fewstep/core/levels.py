@@ -7,17 +7,17 @@ VP (2006.11239).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from array_api_compat import is_torch_array
 
-from fewstep.core.arrays import Array, divide, like, namespace, per_sample
+from fewstep.core.arrays import Array, ArrayLike, ArrayT, divide, is_tensor, like, namespace, per_sample
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Level:
     """A pair (α, σ), or many pairs: both arrays have one shape, [] or [b] for a batch, [n] for a grid.
 
@@ -29,21 +29,11 @@ class Level:
     alpha: Array
     sigma: Array
 
-    def __post_init__(self) -> None:
-        """Turn Python numbers into float64 arrays and give both parts one shape."""
-        are_arrays = isinstance(self.alpha, np.ndarray) and isinstance(self.sigma, np.ndarray)
-        if are_arrays and self.alpha.shape == self.sigma.shape:
-            return  # as every level on the way of an image is
-        xp = namespace(self.alpha, self.sigma)
-        reference = self.sigma if namespace(self.sigma) is xp and not _is_number(self.sigma) else self.alpha
-        alpha, sigma = (
-            np.asarray(v, dtype=np.float64) if _is_number(reference) else like(v, reference)
-            for v in (self.alpha, self.sigma)
-        )
-        if alpha.shape != sigma.shape:
-            alpha, sigma = xp.broadcast_arrays(alpha, sigma)
-        object.__setattr__(self, "alpha", alpha)
-        object.__setattr__(self, "sigma", sigma)
+    def __init__(self, alpha: ArrayLike, sigma: ArrayLike) -> None:
+        """Take arrays, or Python numbers, which become float64 arrays, and give both parts one shape."""
+        parts = _pair(alpha, sigma)
+        object.__setattr__(self, "alpha", parts[0])
+        object.__setattr__(self, "sigma", parts[1])
 
     @property
     def ratio(self) -> Array:
@@ -67,11 +57,11 @@ class Level:
         """√(α²σd² + σ²): the standard deviation of x for data of standard deviation σd."""
         return namespace(self.alpha).sqrt(self.alpha**2 * sigma_data**2 + self.sigma**2)
 
-    def scaled(self, factor: Array) -> Level:
+    def scaled(self, factor: ArrayLike) -> Level:
         """The same point of the trajectory for factor·x."""
         return Level(self.alpha * factor, self.sigma * factor)
 
-    def mix(self, data: Array, noise: Array) -> Array:
+    def mix(self, data: ArrayT, noise: ArrayT) -> ArrayT:
         """α·data + σ·noise, both [b, ...]."""
         return per_sample(self.alpha, data) * data + per_sample(self.sigma, noise) * noise
 
@@ -89,7 +79,7 @@ class Level:
 
     def with_kind_of(self, other: Level) -> Level:
         """The same numbers as tensors if `other` holds tensors; unchanged otherwise."""
-        return self.like(other.sigma) if is_torch_array(other.sigma) else self
+        return self.like(other.sigma) if is_tensor(other.sigma) else self
 
     def batch(self, size: int) -> Level:
         """One level for each of `size` samples: shape [b]."""
@@ -97,8 +87,20 @@ class Level:
         return Level(xp.broadcast_to(self.alpha, (size,)), xp.broadcast_to(self.sigma, (size,)))
 
 
-def _is_number(value: Array) -> bool:
-    return isinstance(value, (int, float))
+def _pair(alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
+    """Both as arrays of one kind and shape; tensors if one of them is a tensor."""
+    if isinstance(alpha, np.ndarray) and isinstance(sigma, np.ndarray) and alpha.shape == sigma.shape:
+        return alpha, sigma  # as every level on the way of an image is
+    xp = namespace(alpha, sigma)
+    reference = sigma if namespace(sigma) is xp and not isinstance(sigma, (int, float)) else alpha
+    parts: Sequence[Array]
+    if isinstance(reference, (int, float)):
+        parts = [np.asarray(part, dtype=np.float64) for part in (alpha, sigma)]
+    else:
+        parts = [like(part, reference) for part in (alpha, sigma)]
+    if parts[0].shape != parts[1].shape:
+        parts = xp.broadcast_arrays(*parts)
+    return parts[0], parts[1]
 
 
 CLEAN = Level(1.0, 0.0)
@@ -108,11 +110,10 @@ PURE_NOISE = Level(0.0, 1.0)
 """No data: where linear and trig paths begin."""
 
 
-def from_ratio(ratio: Array) -> Level:
+def from_ratio(ratio: ArrayLike) -> Level:
     """The VE level (1, ratio); ratio ≥ 0 and finite."""
-    xp = namespace(ratio)
-    ratio = np.asarray(ratio, dtype=np.float64) if _is_number(ratio) else ratio
-    return Level(xp.ones_like(ratio), ratio)
+    ratio = _as_array(ratio)
+    return Level(namespace(ratio).ones_like(ratio), ratio)
 
 
 class Path(Protocol):
@@ -128,7 +129,7 @@ class Path(Protocol):
     @property
     def noisiest(self) -> float: ...
 
-    def level(self, time: Array) -> Level: ...
+    def level(self, time: ArrayLike) -> Level: ...
 
     def time(self, level: Level) -> Array: ...
 
@@ -144,8 +145,8 @@ def place(level: Level, path: Path) -> Level:
     )
 
 
-def _as_time(time: Array) -> Array:
-    return np.asarray(time, dtype=np.float64) if _is_number(time) else time
+def _as_array(values: ArrayLike) -> Array:
+    return np.asarray(values, dtype=np.float64) if isinstance(values, (int, float)) else values
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ class VE:
     def noisiest(self) -> float:
         return self.sigma_max
 
-    def level(self, time: Array) -> Level:
-        return from_ratio(_as_time(time))
+    def level(self, time: ArrayLike) -> Level:
+        return from_ratio(_as_array(time))
 
     def time(self, level: Level) -> Array:
         xp = namespace(level.sigma)
@@ -178,8 +179,8 @@ class Linear:
     cleanest: float = 0.0
     noisiest: float = 1.0
 
-    def level(self, time: Array) -> Level:
-        time = _as_time(time)
+    def level(self, time: ArrayLike) -> Level:
+        time = _as_array(time)
         return Level(1.0 - time, time)
 
     def time(self, level: Level) -> Array:
@@ -194,8 +195,8 @@ class Trig:
     cleanest: float = 0.0
     noisiest: float = np.pi / 2
 
-    def level(self, time: Array) -> Level:
-        time = _as_time(time)
+    def level(self, time: ArrayLike) -> Level:
+        time = _as_array(time)
         xp = namespace(time)
         # cos(t) as sin(π/2 − t): 0 at the end of the path, where cos(π/2) is 6e-17, and smooth there
         alpha = xp.sin(xp.clip(self.noisiest - time, 0.0, np.pi / 2))
@@ -252,8 +253,8 @@ class VP:
     def noisiest(self) -> float:
         return float(len(self.betas) - 1)
 
-    def level(self, time: Array) -> Level:
-        time = _as_time(time)
+    def level(self, time: ArrayLike) -> Level:
+        time = _as_array(time)
         xp = namespace(time)
         table = like(self.log_ratio, time)
         time = xp.clip(xp.astype(time, table.dtype), 0.0, self.noisiest)

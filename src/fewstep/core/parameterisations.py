@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
 
-from fewstep.core.arrays import Array, Condition, batch_of, divide, namespace, per_sample
+from fewstep.core.arrays import Array, ArrayT, Condition, batch_of, divide, namespace, per_sample, reciprocal
 from fewstep.core.levels import VP, Level, Linear, place
 
 
 class Network(Protocol):
     """The raw network, which an engine runs: times are per sample, conditions are named arrays."""
 
-    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, time_at: ArrayT, time_to: ArrayT, cond: Condition) -> ArrayT:
         """Map x [b, c, ...] and times [b] to an output of x's shape."""
         ...
 
@@ -44,9 +44,28 @@ class Estimator(Protocol):
         """The σ/α at which the estimate is pinned to x/α; 0 where nothing is pinned."""
         ...
 
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         """Estimate the data, of x's shape [b, c, ...], from x at levels `at` [b] with the jump's end `to`."""
         ...
+
+
+@dataclass(frozen=True)
+class EstimatorWrapper:
+    """What guidance, constraints and fits are made of: an estimator around another one, of its targets and epsilon.
+
+    Args:
+        estimator: the one inside.
+    """
+
+    estimator: Estimator
+
+    @property
+    def targets(self) -> Targets:
+        return self.estimator.targets
+
+    @property
+    def epsilon(self) -> float:
+        return self.estimator.epsilon
 
 
 class UnsupportedTarget(ValueError):
@@ -69,15 +88,15 @@ class Parameterisation(Protocol):
     @property
     def epsilon(self) -> float: ...
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         """The rescaled x and the times [b] of both levels, as the network wants them."""
         ...
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         """The data estimate that this output stands for."""
         ...
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         """The output that stands for this data estimate: the inverse of `estimate` where σ > 0."""
         ...
 
@@ -94,7 +113,7 @@ class Parameterised:
     def epsilon(self) -> float:
         return self.parameterisation.epsilon
 
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         scaled, time_at, time_to = self.parameterisation.inputs(x, at, to)
         return self.parameterisation.estimate(x, self.network(scaled, time_at, time_to, cond), at)
 
@@ -129,7 +148,7 @@ class Edm:
         if not 0 <= self.epsilon < float("inf"):
             raise ValueError(f"epsilon must be at least 0 and finite, got {self.epsilon}")
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         scaled = x * per_sample(1 / at.magnitude(self.sigma_data), x)
         return scaled, batch_of(self._time(at), x), batch_of(self._time(to), x)
 
@@ -147,13 +166,13 @@ class Edm:
         skip = at.alpha * self.sigma_data**2 / (above**2 + at.alpha**2 * self.sigma_data**2)
         return skip, above * self.sigma_data / at.magnitude(self.sigma_data)
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         skip, out = self._coefficients(at)
         return per_sample(skip, x) * x + per_sample(out, x) * output
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         skip, out = self._coefficients(at)
-        return per_sample(divide(out * 0 + 1, out), x) * (data - per_sample(skip, x) * x)
+        return per_sample(reciprocal(out), x) * (data - per_sample(skip, x) * x)
 
 
 @dataclass(frozen=True)
@@ -166,18 +185,18 @@ class Epsilon:
     path: VP = field(default_factory=VP.scaled_linear)
     epsilon: float = 0.0
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         return _vp_inputs(self.path, x, at, to)
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         native, scale = _native(self.path, at)
         scaled = per_sample(scale, x) * x
         return (scaled - per_sample(native.sigma, x) * output) / per_sample(native.alpha, x)
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         native, scale = _native(self.path, at)
         residual = per_sample(scale, x) * x - per_sample(native.alpha, x) * data
-        return residual * per_sample(divide(native.sigma * 0 + 1, native.sigma), x)
+        return residual * per_sample(reciprocal(native.sigma), x)
 
 
 @dataclass(frozen=True)
@@ -187,17 +206,17 @@ class V:
     path: VP = field(default_factory=VP.scaled_linear)
     epsilon: float = 0.0
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         return _vp_inputs(self.path, x, at, to)
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         native, scale = _native(self.path, at)
         return per_sample(native.alpha * scale, x) * x - per_sample(native.sigma, x) * output
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         native, scale = _native(self.path, at)
         residual = per_sample(native.alpha * scale, x) * x - data
-        return residual * per_sample(divide(native.sigma * 0 + 1, native.sigma), x)
+        return residual * per_sample(reciprocal(native.sigma), x)
 
 
 @dataclass(frozen=True)
@@ -211,17 +230,17 @@ class Velocity:
     time_scale: float = 1.0
     epsilon: float = 0.0
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         linear = Linear()
         scaled = x * per_sample(1 / (at.alpha + at.sigma), x)
-        times = (batch_of(self.time_scale * linear.time(level), x) for level in (at, to))
-        return scaled, *times
+        time_at, time_to = (batch_of(self.time_scale * linear.time(level), x) for level in (at, to))
+        return scaled, time_at, time_to
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         total = at.alpha + at.sigma
         return x * per_sample(1 / total, x) - per_sample(at.sigma / total, x) * output
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         total = at.alpha + at.sigma
         residual = x * per_sample(1 / total, x) - data
         return residual * per_sample(divide(total, at.sigma), x)
@@ -251,14 +270,14 @@ class Clipped:
     def epsilon(self) -> float:
         return self.parameterisation.epsilon
 
-    def inputs(self, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         return self.parameterisation.inputs(x, at, to)
 
-    def estimate(self, x: Array, output: Array, at: Level) -> Array:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         estimate = self.parameterisation.estimate(x, output, at)
         return namespace(estimate).clip(estimate, -self.bound, self.bound)
 
-    def output(self, x: Array, data: Array, at: Level) -> Array:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         return self.parameterisation.output(x, data, at)
 
 
@@ -276,6 +295,6 @@ def _native(path: VP, level: Level) -> tuple[Level, Array]:
     return native, xp.where(beyond, matched, exact)
 
 
-def _vp_inputs(path: VP, x: Array, at: Level, to: Level) -> tuple[Array, Array, Array]:
+def _vp_inputs(path: VP, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
     _, scale = _native(path, at)
     return x * per_sample(scale, x), batch_of(path.time(at), x), batch_of(path.time(to), x)

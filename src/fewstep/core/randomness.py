@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import device
 
-from fewstep.core.arrays import Array, like, namespace
+from fewstep.core.arrays import Array, ArrayT, like, namespace
 
 MAX_SEED = 2**63 - 1
 
@@ -96,7 +96,7 @@ def derive(*parts: int | str) -> int:
 _MASK = 0xFFFFFFFF
 
 
-def _mix(h: Array) -> Array:
+def _mix(h: ArrayT) -> ArrayT:
     """A 32-bit finaliser (the two-multiply form of 'lowbias32') on int64 that stays below 2³²."""
     h = h ^ (h >> 16)
     h = (h * 0x21F0AAAD) & _MASK
@@ -126,7 +126,7 @@ def keep_mask(keys: Array, layer: int, shape: Sequence[int], rate: float) -> Arr
     return xp.reshape(bits >= int(rate * 2**32), (keys.shape[0], *shape))
 
 
-def shared_dropout(x: Array, keys: Array, layer: int, rate: float) -> Array:
+def shared_dropout(x: ArrayT, keys: Array, layer: int, rate: float) -> ArrayT:
     """Dropout whose mask is a function of (key, layer) alone; x [b, ...], the kept values scaled by 1/(1 − rate)."""
     if rate == 0.0:
         return x

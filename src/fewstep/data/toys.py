@@ -83,7 +83,7 @@ class Mixture:
         (σ²·mean + α·std²·x)/v with v = α²·std² + σ², weighted by its share w·N(x; α·mean, v).
         """
         x = np.asarray(x, dtype=np.float64)
-        alpha, sigma = (np.broadcast_to(part, len(x))[:, None] for part in (at.alpha, at.sigma))
+        alpha, sigma = (np.broadcast_to(np.asarray(part), len(x))[:, None] for part in (at.alpha, at.sigma))
         variance = (alpha * self.stds) ** 2 + sigma**2
         apart = ((x[:, None, :] - alpha[:, :, None] * self.means) ** 2).sum(axis=2)
         logit = np.log(self.weights) - 0.5 * (self.shape[0] * np.log(variance) + apart / variance)

@@ -9,32 +9,36 @@ only through the noise it is mixed with. On a Gaussian the loop has a closed for
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fewstep.core.arrays import Array, Condition, like, namespace
+from fewstep.core.arrays import Array, ArrayT, Condition, like, namespace
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.core.parameterisations import EstimatorWrapper
 
-Constraint = Callable[[Array, Level], Array]
-"""A data estimate [b, ...] at a level [b] to one that obeys the edit."""
+
+class Constraint(Protocol):
+    """What the data must be."""
+
+    def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
+        """A data estimate [b, ...] at a level [b] to one that obeys the edit."""
+        ...
 
 
 class Measurement(Protocol):
     """What is known of the data: an orthogonal projection P of them. A constraint, and more."""
 
-    def gap(self, estimate: Array) -> Array:
+    def gap(self, estimate: ArrayT) -> ArrayT:
         """P·(data − estimate) [b, ...]: 0 where the estimate has what is known."""
         ...
 
-    def __call__(self, estimate: Array, at: Level) -> Array:
+    def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
         """The estimate with what is known in its place: estimate + gap."""
         ...
 
 
 @dataclass(frozen=True)
-class Constrained:
+class Constrained(EstimatorWrapper):
     """An estimator whose estimates obey a constraint: an estimator again.
 
     Args:
@@ -42,18 +46,9 @@ class Constrained:
         constraint: applied to each of its estimates.
     """
 
-    estimator: Estimator
     constraint: Constraint
 
-    @property
-    def targets(self) -> Targets:
-        return self.estimator.targets
-
-    @property
-    def epsilon(self) -> float:
-        return self.estimator.epsilon
-
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         return self.constraint(self.estimator(x, at, to, cond), at)
 
 
@@ -71,16 +66,16 @@ class Known:
     data: Array
     free: Array
 
-    def gap(self, estimate: Array) -> Array:
+    def gap(self, estimate: ArrayT) -> ArrayT:
         """(known − estimate)·(1 − Ω) [b, ...]."""
         known, free = self._like(estimate)
         return (known - estimate) * (1 - free)
 
-    def __call__(self, estimate: Array, at: Level) -> Array:
+    def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
         known, free = self._like(estimate)
         return known * (1 - free) + estimate * free
 
-    def _like(self, estimate: Array) -> tuple[Array, Array]:
+    def _like(self, estimate: ArrayT) -> tuple[ArrayT, ArrayT]:
         """The data and Ω in the estimate's namespace and precision."""
         xp = namespace(estimate)
         data, free = (xp.astype(like(values, estimate), estimate.dtype) for values in (self.data, self.free))

@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fewstep.core.arrays import Array, Condition, batch_of, divide, namespace, per_sample
+from fewstep.core.arrays import Array, ArrayT, Condition, batch_of, divide, namespace, per_sample, reciprocal
 from fewstep.core.checks import check_at_least
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Targets, require_targets
+from fewstep.core.parameterisations import EstimatorWrapper, Targets, require_targets
 from fewstep.editing.constraints import Measurement
 
 PROBE = 0.2
@@ -37,7 +37,7 @@ SHORTER = 0.3
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(EstimatorWrapper):
     """A consistency function that looks for noise whose estimate agrees with what is known: an estimator again.
 
     Args:
@@ -51,7 +51,6 @@ class Fitted:
         ValueError: times is negative.
     """
 
-    estimator: Estimator
     known: Measurement
     times: int = 1
 
@@ -59,15 +58,7 @@ class Fitted:
         check_at_least(0, times=self.times)
         require_targets(self.estimator, Targets.CLEAN, "fitting")
 
-    @property
-    def targets(self) -> Targets:
-        return self.estimator.targets
-
-    @property
-    def epsilon(self) -> float:
-        return self.estimator.epsilon
-
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         """1 + 2·times evaluations."""
         xp = namespace(x)
         best = estimate = self.estimator(x, at, to, cond)
@@ -87,20 +78,20 @@ class Fitted:
             before, squared = squared, xp.where(kept, reached, squared)
         return best
 
-    def _slope(self, x: Array, at: Level, to: Level, cond: Condition, estimate: Array, gap: Array) -> Array:
+    def _slope(self, x: ArrayT, at: Level, to: Level, cond: Condition, estimate: ArrayT, gap: ArrayT) -> ArrayT:
         """Jᵀr."""
         size = namespace(x).sqrt(_squared(gap) / math.prod(x.shape[1:]))
         probe = divide(PROBE * batch_of(at.sigma, x), size)
         there = self.estimator(x + per_sample(probe, x) * gap, at, to, cond)
-        return per_sample(divide(size * 0 + 1, probe), x) * (there - estimate)
+        return per_sample(reciprocal(probe), x) * (there - estimate)
 
 
-def _where(which: Array, these: Array, those: Array) -> Array:
+def _where(which: Array, these: ArrayT, those: ArrayT) -> ArrayT:
     """Samples of `these` where `which` [b], else of `those`."""
     return namespace(these).where(which[(..., *[None] * (these.ndim - 1))], these, those)
 
 
-def _squared(values: Array) -> Array:
+def _squared(values: ArrayT) -> ArrayT:
     """‖·‖² of each sample [b]."""
     xp = namespace(values)
     return xp.sum(xp.reshape(values * values, (values.shape[0], -1)), axis=1)

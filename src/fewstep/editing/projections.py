@@ -14,17 +14,23 @@ oblique in the data, and the gradient Jᵀ·Pᵀ·r.) In the data each channel h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from array_api_compat import device
 
-from fewstep.core.arrays import Array, like, namespace
+from fewstep.core.arrays import Array, ArrayT, like, namespace
 from fewstep.core.levels import Level
 from fewstep.models.codecs import PixelCodec
 
-Projection = Callable[[Array], Array]
-"""P: data [b, ...] to data; linear, symmetric, P·P = P."""
+
+class Projection(Protocol):
+    """P: linear, symmetric, P·P = P."""
+
+    def __call__(self, values: ArrayT) -> ArrayT:
+        """Data [b, ...] to data."""
+        ...
+
 
 LUMA = (0.299, 0.587, 0.114)
 """A pixel's grey, of its red, green and blue (ITU-R BT.601): what Pillow's mode L is."""
@@ -42,12 +48,12 @@ class Projected:
     data: Array
     project: Projection
 
-    def gap(self, estimate: Array) -> Array:
+    def gap(self, estimate: ArrayT) -> ArrayT:
         """P·(data − estimate) [b, ...]."""
         known = namespace(estimate).astype(like(self.data, estimate), estimate.dtype)
         return self.project(known - estimate)
 
-    def __call__(self, estimate: Array, at: Level) -> Array:
+    def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
         return estimate + self.gap(estimate)
 
 
@@ -65,12 +71,12 @@ class Grey:
     codec: PixelCodec
     weights: tuple[float, ...] = LUMA
 
-    def __call__(self, values: Array) -> Array:
+    def __call__(self, values: ArrayT) -> ArrayT:
         xp, pixels = namespace(values), self.codec.unmask(values)
         colours = len(self.weights)
         slopes = [w / gain for w, gain in zip(self.weights, self.codec.gains(pixels.shape[1]), strict=False)]
         unit = [slope / math.hypot(*slopes) for slope in slopes]
-        along = xp.reshape(xp.asarray(unit, dtype=pixels.dtype, device=device(pixels)), (colours, 1, 1))
+        along: ArrayT = xp.reshape(xp.asarray(unit, dtype=pixels.dtype, device=device(pixels)), (colours, 1, 1))
         grey = along * xp.sum(along * pixels[:, :colours], axis=1, keepdims=True)
         return self.codec.mask(xp.concat([grey, pixels[:, colours:]], axis=1))
 
@@ -89,19 +95,19 @@ class BlockMeans:
     codec: PixelCodec
     factor: int
 
-    def __call__(self, values: Array) -> Array:
+    def __call__(self, values: ArrayT) -> ArrayT:
         pixels = self.codec.unmask(values)
         return self.codec.mask(enlarged(block_means(pixels, self.factor), self.factor))
 
 
-def block_means(pixels: Array, factor: int) -> Array:
+def block_means(pixels: ArrayT, factor: int) -> ArrayT:
     """The mean of each factor × factor block: [b, c, h, w] to [b, c, h/factor, w/factor]."""
     b, c, h, w = pixels.shape
     xp = namespace(pixels)
     return xp.mean(xp.reshape(pixels, (b, c, h // factor, factor, w // factor, factor)), axis=(3, 5))
 
 
-def enlarged(pixels: Array, factor: int) -> Array:
+def enlarged(pixels: ArrayT, factor: int) -> ArrayT:
     """Each pixel as a block: [b, c, h, w] to [b, c, h·factor, w·factor]."""
     b, c, h, w = pixels.shape
     xp = namespace(pixels)

@@ -55,4 +55,4 @@ class FixedSizes:
 def _filled(values: Array, size: int) -> Any:
     """The values, the last one repeated up to a size."""
     missing = size - values.shape[0]
-    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) if missing else values
+    return np.concatenate([values, np.repeat(np.asarray(values[-1:]), missing, axis=0)]) if missing else values

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.arrays import Array, Condition
+from fewstep.core.arrays import ArrayT, Condition
 from fewstep.core.guidance import Guided
 from fewstep.core.jump import Jump
 from fewstep.core.parameterisations import Estimator, Network
@@ -32,7 +32,7 @@ class CountingNetwork:
     samples: int = 0
     seconds: float = 0.0
 
-    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Array:
+    def __call__(self, x: ArrayT, time_at: ArrayT, time_to: ArrayT, cond: Condition) -> ArrayT:
         start = time.perf_counter()
         output = self.network(x, time_at, time_to, cond)
         self.seconds += time.perf_counter() - start

@@ -80,11 +80,11 @@ def sampled(
     ends = []
     for begin in range(0, samples, chunk):
         rows = slice(begin, begin + chunk)
-        here = {name: values[rows].to(device) for name, values in cond.items()}
+        here = {name: torch.as_tensor(values[rows], device=device) for name, values in cond.items()}
         x = fresh(0)[rows].to(device) * float(levels.sigma[0])
         extra = {"noise": partial(_rows, fresh, rows)} if SAMPLERS[way.sampler].gamma is not None else {}
         *_, last = SAMPLERS[way.sampler].run(trained.estimator, x, levels.like(x), here, **extra)
-        ends.append(last.x.cpu())
+        ends.append(torch.as_tensor(last.x).cpu())
     return fresh(0), torch.cat(ends)
 
 
@@ -202,7 +202,7 @@ def _measured(task: Task, name: str, way: Way, trained: Trained, say: Callable[[
         sampler=way.sampler,
         steps=way.steps,
         evaluations=way.evaluations,
-        levels=tuple(levels.ratio[:-1].tolist()),
+        levels=tuple(float(ratio) for ratio in levels.ratio[:-1]),
         seeds=(task.seed,),
         errors=(error,),
         samples=count,

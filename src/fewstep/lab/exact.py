@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.arrays import Array, Condition, per_sample
+from fewstep.core.arrays import Condition, per_sample
 from fewstep.core.jump import connecting_estimate, heun_step
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
@@ -34,20 +34,20 @@ class Exact:
     targets: Targets = Targets.ANY
     epsilon: float = 0.0
 
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: Any, at: Level, to: Level, cond: Condition) -> Any:
         """The average of the denoiser over κ from `at` to `to`: (σ_s·x_r − σ_r·x_s)/(α_r·σ_s − α_s·σ_r)."""
         x = np.asarray(x, dtype=np.float64)
-        apart = np.broadcast_to(to.alpha * at.sigma != at.alpha * to.sigma, len(x))
+        apart = np.broadcast_to(np.asarray(to.alpha * at.sigma != at.alpha * to.sigma), len(x))
         if self.targets is Targets.SAME or not apart.any():
             return self.mixture.denoise(x, at)
         average = connecting_estimate(x, at, to, self.flow(x, at, to))
         return np.where(apart[:, None], average, self.mixture.denoise(x, at))
 
-    def flow(self, x: Array, at: Level, to: Level) -> Array:
+    def flow(self, x: Any, at: Level, to: Level) -> Any:
         """Where the trajectory through x [b, d] at `at` is at `to`."""
         return self.trajectory(x, at, to)[-1]
 
-    def trajectory(self, x: Array, at: Level, to: Level) -> Any:
+    def trajectory(self, x: Any, at: Level, to: Level) -> Any:
         """The states [steps + 1, b, d] on the way, each on the trig path; the last on the scale of `to`."""
         x = np.asarray(x, dtype=np.float64)
         levels = self.between(at, to)

@@ -127,7 +127,7 @@ def _closed_form(model: LinearConsistency, known: Any, rows: Any, sigmas: Any) -
 def _drawn(model: LinearConsistency, known: Any, rows: Any, levels: Level, draws: int, fit: int) -> Any:
     """Draws of the loop [draws, n]."""
     noise = Noise(range(draws), known.shape)
-    x = noise(0).astype(np.float64) * levels.sigma[0]
+    x = np.asarray(noise(0), dtype=np.float64) * float(levels.sigma[0])
     fitted = Fitted(model, Projected(known[None], lambda values: values @ rows.T @ rows), fit)
     *_, last = consistency(Constrained(fitted, fitted.known), x, levels, {}, noise)
     return last.x

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class CostCounter:
     network: Network
     evaluations: int = 0
 
-    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+    def __call__(self, x: Any, time_at: Any, time_to: Any, cond: Condition) -> Any:
         output: Tensor = self.network(x, time_at, time_to, cond)
         derived = forward_ad.unpack_dual(output).tangent is not None  # type: ignore[no-untyped-call]
         self.evaluations += int(x.shape[0]) * (3 if output.requires_grad else 2 if derived else 1)

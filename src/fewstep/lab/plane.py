@@ -95,7 +95,7 @@ def trajectories(seed: int = 7, count: int = 16) -> Figure:
     axes[1].set_title("Euler with the denoiser\n3 evaluations")
     for ax, end in zip(axes, (curves[-1], straight[-1], one.x), strict=True):
         ax.set_xlabel(f"mean distance to the flow's end: {np.linalg.norm(end - curves[-1], axis=1).mean():.2f}")
-    jumped = np.stack([start, one.x])
+    jumped = np.stack([start, np.asarray(one.x)])
     axes[2].plot(jumped[..., 0], jumped[..., 1], "-", color=GREEN, lw=1.3)
     _ends(axes[2], jumped, GREEN)
     axes[2].set_title("The consistency function\n1 evaluation")
@@ -123,7 +123,7 @@ def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
     for (name, letter, path, levels), look in zip(drawn, looks, strict=True):
         ax = rooms[name]
         x = noise * float(levels.sigma[0])
-        states = np.stack([x, *(j.x for j in heun(denoiser, x, levels, {}))])
+        states = np.stack([x, *(np.asarray(j.x) for j in heun(denoiser, x, levels, {}))])
         times = np.array([float(path.time(levels[i])) for i in range(steps + 1)])
         if name == "VE":
             ax.set_xscale("log")
@@ -135,9 +135,9 @@ def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
         ax.invert_xaxis()
         ax.set_title(name)
         ax.set_xlabel(f"time {letter}:  noise → clean")
-        seen = levels.clock < 9.0
+        seen = np.asarray(levels.clock < 9.0)
         y = states[seen] / np.asarray(levels.sigma[seen])[:, None, None]
-        lines = common.plot(levels.clock[seen], y[..., 0], **look)
+        lines = common.plot(np.asarray(levels.clock)[seen], y[..., 0], **look)
         lines[0].set_label(name)
     rooms["VE"].set_ylabel("x, first coordinate")
     common.set_title("All three over one clock:  dy/dκ = D")
@@ -172,9 +172,11 @@ def estimates(seed: int = 7) -> Figure:
         left.plot(*states[place], "o", color=INK, ms=5, zorder=5)
         left.annotate(letter, states[place], xytext=(-7, 3), textcoords="offset points", ha="right", weight="bold")
     left.set_title("Three jumps from one state")
-    axis = int(np.argmax(np.ptp(kinds[0][2], axis=0)))
+    axis = int(np.argmax(np.ptp(np.asarray(kinds[0][2]), axis=0)))
     for name, colour, answers, _ in kinds:
-        right.plot(along.angle()[: len(answers)], answers[:, axis], color=colour, lw=2.4, label=name)
+        right.plot(
+            np.asarray(along.angle())[: len(answers)], np.asarray(answers)[:, axis], color=colour, lw=2.4, label=name
+        )
     for place, letter in ((here, "s"), (there, "r")):
         angle = float(levels[place].angle())
         right.axvline(angle, color=GREY, lw=1, ls=":")
@@ -209,7 +211,7 @@ class Rounded:
     targets: Targets = Targets.CLEAN
     epsilon: float = 0.0
 
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: Any, at: Level, to: Level, cond: Condition) -> Any:
         shifts = _noise(1, self.draws)
         around = x[None] + self.width * per_sample(at.sigma, x)[None] * shifts[:, None]
         many = around.reshape(-1, x.shape[-1])
@@ -233,14 +235,14 @@ def renoising(seed: int = 7, count: int = 300, between: float = 0.25) -> Figure:
     ]
     for ax, (points, colour, title) in zip(axes, shown, strict=True):
         _plane(ax, mixture)
-        ax.plot(*points.T, "o", color=colour, ms=3.2, alpha=0.75, mec="none")
+        ax.plot(*np.asarray(points).T, "o", color=colour, ms=3.2, alpha=0.75, mec="none")
         ax.set_title(title)
     for ax, points in ((axes[0], first.estimate), (axes[2], second.estimate)):
         ax.set_xlabel(f"{_off(points, mixture):.0%} of the points lie off the data")
     axes[1].set_xlabel("fresh noise: what was wrong is drawn anew")
     worst = np.argsort(-_distance(first.estimate, mixture))[:3]
     for points, ax in ((first.estimate, axes[0]), (first.x, axes[1]), (second.estimate, axes[2])):
-        ax.plot(*points[worst].T, "o", color="none", mec=ORANGE, mew=1.8, ms=9)
+        ax.plot(*np.asarray(points)[worst].T, "o", color="none", mec=ORANGE, mew=1.8, ms=9)
     return figure
 
 
@@ -253,7 +255,7 @@ class _Classed:
     targets: Targets = Targets.SAME
     epsilon: float = 0.0
 
-    def __call__(self, x: Array, at: Level, to: Level, cond: Condition) -> Array:
+    def __call__(self, x: Any, at: Level, to: Level, cond: Condition) -> Any:
         chosen = np.asarray(cond["label"])[:, None] == 1
         return np.where(chosen, self.part.denoise(x, at), self.whole.denoise(x, at))
 
@@ -270,11 +272,11 @@ def guidance(seed: int = 7, count: int = 240) -> Figure:
     for ax, weight in zip(axes, (1.0, 2.0, 5.0), strict=True):
         *_, last = heun(Guided(_Classed(whole, part), null, weight), start, grids.uniform(TRIG, 100), cond)
         _plane(ax, whole)
-        ax.plot(*last.x.T, "o", color=BLUE, ms=3.2, alpha=0.75, mec="none")
+        ax.plot(*np.asarray(last.x).T, "o", color=BLUE, ms=3.2, alpha=0.75, mec="none")
         for mean, std in zip(part.means, part.stds, strict=True):
             ax.add_patch(Circle(mean, 3 * std, fill=False, color=INK, lw=1.2))
         ax.set_title(f"w = {weight:g}")
-        ax.set_xlabel(f"spread of the points: {last.x.std(axis=0).mean():.2f}")
+        ax.set_xlabel(f"spread of the points: {np.asarray(last.x).std(axis=0).mean():.2f}")
     return figure
 
 
@@ -328,7 +330,7 @@ def _zoom(ax: Axes, points: Any, margin: float = 0.12) -> None:
 
 
 def _repeat(level: Level, times: int) -> Level:
-    return Level(np.tile(level.alpha, times), np.tile(level.sigma, times))
+    return Level(np.tile(np.asarray(level.alpha), times), np.tile(np.asarray(level.sigma), times))
 
 
 def _distance(points: Any, mixture: Mixture) -> Any:

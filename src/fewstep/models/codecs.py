@@ -13,17 +13,17 @@ from typing import Protocol, runtime_checkable
 
 from array_api_compat import device
 
-from fewstep.core.arrays import Array, namespace
+from fewstep.core.arrays import ArrayT, namespace
 
 
 class Codec(Protocol):
     """Pixels [b, c, h, w] in [0, 1] to data and back."""
 
-    def encode(self, pixels: Array) -> Array:
+    def encode(self, pixels: ArrayT) -> ArrayT:
         """Pixels [b, c, h, w] to data [b, ...]."""
         ...
 
-    def decode(self, data: Array) -> Array:
+    def decode(self, data: ArrayT) -> ArrayT:
         """Data [b, ...] to pixels [b, c, h, w]; they may lie outside [0, 1]."""
         ...
 
@@ -40,11 +40,11 @@ class Codec(Protocol):
 class PixelCodec(Codec, Protocol):
     """A codec whose data are the pixels, each channel scaled and shifted, in another order."""
 
-    def mask(self, pixels: Array) -> Array:
+    def mask(self, pixels: ArrayT) -> ArrayT:
         """Numbers of pixels [b, c, h, w] in the order of the data [b, ...], not scaled."""
         ...
 
-    def unmask(self, data: Array) -> Array:
+    def unmask(self, data: ArrayT) -> ArrayT:
         """Numbers in the order of the data [b, ...] as numbers of pixels [b, c, h, w]: the inverse of `mask`."""
         ...
 
@@ -57,16 +57,16 @@ class PixelCodec(Codec, Protocol):
 class Identity:
     """Data as it is: points in the plane."""
 
-    def encode(self, pixels: Array) -> Array:
+    def encode(self, pixels: ArrayT) -> ArrayT:
         return pixels
 
-    def decode(self, data: Array) -> Array:
+    def decode(self, data: ArrayT) -> ArrayT:
         return data
 
-    def mask(self, pixels: Array) -> Array:
+    def mask(self, pixels: ArrayT) -> ArrayT:
         return pixels
 
-    def unmask(self, data: Array) -> Array:
+    def unmask(self, data: ArrayT) -> ArrayT:
         return data
 
     def gains(self, channels: int) -> tuple[float, ...]:
@@ -108,18 +108,18 @@ class SpaceToDepth:
             raise ValueError(f"height and width must be multiples of {self.patch}, got {height} and {width}")
         return (channels * self.patch**2, height // self.patch, width // self.patch)
 
-    def encode(self, pixels: Array) -> Array:
+    def encode(self, pixels: ArrayT) -> ArrayT:
         self.shape(pixels.shape[1:])
         shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
         return self.mask((pixels - shift) * (self.sigma_data / scale))
 
-    def mask(self, pixels: Array) -> Array:
+    def mask(self, pixels: ArrayT) -> ArrayT:
         xp, p = namespace(pixels), self.patch
         b, c, h, w = pixels.shape
         cells = xp.reshape(pixels, (b, c, h // p, p, w // p, p))
         return xp.reshape(xp.permute_dims(cells, (0, 1, 3, 5, 2, 4)), (b, c * p * p, h // p, w // p))
 
-    def unmask(self, data: Array) -> Array:
+    def unmask(self, data: ArrayT) -> ArrayT:
         xp, p = namespace(data), self.patch
         b, c, h, w = data.shape
         cells = xp.permute_dims(xp.reshape(data, (b, c // p**2, p, p, h, w)), (0, 1, 4, 2, 5, 3))
@@ -129,12 +129,12 @@ class SpaceToDepth:
         std = self.std * channels if len(self.std) == 1 else self.std
         return tuple(self.sigma_data / value for value in std)
 
-    def decode(self, data: Array) -> Array:
+    def decode(self, data: ArrayT) -> ArrayT:
         pixels = self.unmask(data)
         shift, scale = self._per_channel(self.mean, pixels), self._per_channel(self.std, pixels)
         return pixels * (scale / self.sigma_data) + shift
 
-    def _per_channel(self, values: Sequence[float], pixels: Array) -> Array:
+    def _per_channel(self, values: Sequence[float], pixels: ArrayT) -> ArrayT:
         xp = namespace(pixels)
-        array = xp.asarray(list(values), dtype=pixels.dtype, device=device(pixels))
+        array: ArrayT = xp.asarray(list(values), dtype=pixels.dtype, device=device(pixels))
         return xp.reshape(xp.broadcast_to(array, (pixels.shape[1],)), (-1, 1, 1))

@@ -4,13 +4,12 @@ text also stays as tokens to attend to."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from fewstep.core.arrays import Condition
 
 
 def zero(module: nn.Module) -> nn.Module:
@@ -64,7 +63,7 @@ class Embedding(nn.Module):
         self,
         time_at: Float[Tensor, "b"],
         time_to: Float[Tensor, "b"],
-        cond: Condition,
+        cond: Mapping[str, Tensor],
         summary: Float[Tensor, "b t"] | None,
     ) -> Float[Tensor, "b w"]:
         at = self.waves(time_at)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.core.arrays import Condition
 from fewstep.core.randomness import shared_dropout
 from fewstep.networks.conditioning import Embedding, zero
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
@@ -77,7 +77,11 @@ class MLP(nn.Module):
         self.head = zero(nn.Linear(config.width, config.dims))
 
     def forward(
-        self, x: Float[Tensor, "b d"], time_at: Float[Tensor, "b"], time_to: Float[Tensor, "b"], cond: Condition
+        self,
+        x: Float[Tensor, "b d"],
+        time_at: Float[Tensor, "b"],
+        time_to: Float[Tensor, "b"],
+        cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b d"]:
         """Run the raw network.
 

@@ -6,6 +6,7 @@ input, a zero-initialised output. Everything is differentiable in forward mode a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.core.arrays import Condition
 from fewstep.core.randomness import shared_dropout
 from fewstep.networks.conditioning import Embedding, TextEncoder, attend, zero
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
@@ -148,7 +148,7 @@ class UNet(nn.Module):
         x: Float[Tensor, "b c h w"],
         time_at: Float[Tensor, "b"],
         time_to: Float[Tensor, "b"],
-        cond: Condition,
+        cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b c h w"]:
         """Run the raw network.
 
@@ -176,7 +176,7 @@ class UNet(nn.Module):
         out: Tensor = self.head(F.silu(self.norm(h)))
         return out
 
-    def _read_text(self, x: Tensor, cond: Condition) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _read_text(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         if self.text is None:
             return None, None, None
         text, mask = cond.get("text"), cond.get("text_mask")
@@ -186,7 +186,7 @@ class UNet(nn.Module):
         tokens, bias, summary = self.text(text.to(x.dtype), mask.to(x.dtype))
         return tokens, bias, summary
 
-    def _with_control(self, x: Tensor, cond: Condition) -> Tensor:
+    def _with_control(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         if not self.config.control:
             return x
         control, present = cond.get("control"), cond.get("control_mask")

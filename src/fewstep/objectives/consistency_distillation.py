@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fewstep.core.arrays import like
+from fewstep.core.arrays import Array, batch_of, like
 from fewstep.core.checks import check_above_0, check_at_least, check_choice, check_decay
 from fewstep.core.grids import check_range, karras
 from fewstep.core.jump import StepVariable, euler_step, heun_step
@@ -56,7 +56,7 @@ class ConsistencyDistillation(Objective):
     levels: int = 18
     solver: Literal["heun", "euler"] = "heun"
     distance: Distance = field(default_factory=PseudoHuber)
-    weight: Callable[[Tensor, Tensor], Tensor] | None = inverse_gap
+    weight: Callable[[Array, Array], Array] | None = inverse_gap
     guidance: LearnedGuidance | None = None
     decay: float | None = None
     jitter: bool = True
@@ -82,7 +82,7 @@ class ConsistencyDistillation(Objective):
 
     def ratios(self, epsilon: float) -> Tensor:
         """The grid's σ/α, rising: clean (or the boundary ε), then sigma_min … sigma_max."""
-        grid = torch.from_numpy(karras(self.levels, self.sigma_min, self.sigma_max, self.rho).ratio.copy()).flip(0)
+        grid = torch.tensor(karras(self.levels, self.sigma_min, self.sigma_max, self.rho).ratio).flip(0)
         return grid if epsilon == 0 else torch.cat([grid.new_tensor([epsilon]), grid[grid > epsilon * 1.0001]])
 
     def pairs(self, grid: Tensor, rng: Rng, size: int) -> tuple[Tensor, Tensor]:
@@ -115,5 +115,5 @@ class ConsistencyDistillation(Objective):
         estimate = student(x_t, t, CLEAN.like(t.sigma).batch(size), student_cond)
         per_sample = self.distance(estimate, answer)
         if self.weight is not None:
-            per_sample = per_sample * self.weight(t.ratio, r.ratio).to(per_sample.dtype)
+            per_sample = per_sample * batch_of(self.weight(t.ratio, r.ratio), per_sample)
         return mean_loss(per_sample, t)

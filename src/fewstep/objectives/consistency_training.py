@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from fewstep.core.arrays import like
+from fewstep.core.arrays import batch_of, like
 from fewstep.core.checks import check_above_0
 from fewstep.core.grids import check_range, karras
 from fewstep.core.levels import CLEAN, Path, from_ratio
@@ -68,7 +69,8 @@ class ConsistencyTraining(Objective):
 
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size = batch.data.shape[0]
-        grid = karras(self.levels(clock), self.sigma_min, self.sigma_max, self.rho).ratio[:-1][::-1].copy()
+        rising = karras(self.levels(clock), self.sigma_min, self.sigma_max, self.rho)[:-1][::-1]
+        grid = np.array(rising.ratio)
         interval = choose(self.weights(grid), rng.uniform((size,)))
         ratios = like(grid, batch.data)
         x_t, t, noise = noised(batch.data, ratios[interval + 1], rng, self.path)
@@ -80,5 +82,5 @@ class ConsistencyTraining(Objective):
         estimate = student(x_t, t, clean, cond)
         per_sample = self.distance(estimate, answer)
         if self.gap_weight:
-            per_sample = per_sample * inverse_gap(t.ratio, r.ratio).to(per_sample.dtype)
+            per_sample = per_sample * batch_of(inverse_gap(t.ratio, r.ratio), per_sample)
         return mean_loss(per_sample, t)

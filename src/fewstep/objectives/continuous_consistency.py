@@ -89,7 +89,7 @@ class ContinuousConsistency(Objective):
     def __call__(self, student: Estimator, target: Estimator, batch: Batch, clock: Clock, rng: Rng) -> Loss:
         size, path = batch.data.shape[0], Trig(self.sigma_data)
         x, at, _ = noised(batch.data, self.density.sample(rng, size), rng, path)
-        t, clean = path.time(at), CLEAN.like(at.sigma).batch(size)
+        t, clean = torch.as_tensor(path.time(at)), CLEAN.like(at.sigma).batch(size)
         cond = drawn(self.guidance, batch.cond, rng, size)
         sin, cos = (per_sample(values, x) for values in (t.sin(), at.alpha))
         with torch.no_grad():

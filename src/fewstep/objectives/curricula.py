@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fewstep.core.arrays import Array, namespace
+from fewstep.core.arrays import ArrayT, namespace
 from fewstep.core.checks import check_at_least
 
 FINEST_GAP = 1e-6
@@ -93,7 +93,7 @@ class EctGap:
         """1/q^a."""
         return float(self.q ** -(self.stage(clock) + 1))
 
-    def lower(self, t: Array, clock: Clock) -> Array:
+    def lower(self, t: ArrayT, clock: Clock) -> ArrayT:
         """r for ratios t of any shape: 0 ≤ r < t."""
         sigmoid = 0.5 * (1 - namespace(t).tanh(0.5 * self.b * t))
         return t * namespace(t).clip(1 - (1 + self.k * sigmoid) * self.shrink(clock), 0.0, 1.0)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
-
+from fewstep.core.arrays import Array, batch_of
 from fewstep.core.checks import check_above_0
 from fewstep.core.levels import Level, Path
 from fewstep.core.parameterisations import Estimator, Targets
@@ -46,10 +45,9 @@ class Diffusion(Objective):
         cond = with_dropout(batch.cond, rng, x.shape[0]) if self.dropout else batch.cond
         estimate = student(x, at, at, cond)
         distance = Squared()(estimate, batch.data) / math.prod(batch.data.shape[1:])
-        return mean_loss(distance * edm_weight(at, self.sigma_data).to(distance.dtype), at)
+        return mean_loss(distance * batch_of(edm_weight(at, self.sigma_data), distance), at)
 
 
-def edm_weight(at: Level, sigma_data: float) -> torch.Tensor:
+def edm_weight(at: Level, sigma_data: float) -> Array:
     """1/c_out² = (α²σd² + σ²)/(σ·σd)² [b] (2206.00364 table 1)."""
-    weight: torch.Tensor = (at.magnitude(sigma_data) / (at.sigma * sigma_data)) ** 2
-    return weight
+    return (at.magnitude(sigma_data) / (at.sigma * sigma_data)) ** 2

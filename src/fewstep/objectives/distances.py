@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from fewstep.core.arrays import Array, namespace
+from fewstep.core.arrays import ArrayT, namespace
 
 
 class Distance(Protocol):
     """From two batches [b, ...] to numbers [b], in float32 or better."""
 
-    def __call__(self, a: Array, b: Array) -> Array: ...
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT: ...
 
 
-def _single(values: Array) -> Array:
+def _single(values: ArrayT) -> ArrayT:
     """Half precision to float32, which the squares and their sum need; others unchanged."""
     xp = namespace(values)
     return xp.astype(values, xp.float32) if xp.finfo(values.dtype).bits < 32 else values
 
 
-def _sum_of_squares(a: Array, b: Array) -> Array:
+def _sum_of_squares(a: ArrayT, b: ArrayT) -> ArrayT:
     xp = namespace(a)
     difference = _single(a) - _single(b)
     return xp.sum(xp.reshape(difference * difference, (a.shape[0], -1)), axis=1)
@@ -36,7 +36,7 @@ def _sum_of_squares(a: Array, b: Array) -> Array:
 class Squared:
     """‖a − b‖²."""
 
-    def __call__(self, a: Array, b: Array) -> Array:
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
         return _sum_of_squares(a, b)
 
 
@@ -50,7 +50,7 @@ class Norm:
 
     floor: float = 1e-12
 
-    def __call__(self, a: Array, b: Array) -> Array:
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
         return namespace(a).sqrt(_sum_of_squares(a, b) + self.floor) - math.sqrt(self.floor)
 
 
@@ -68,7 +68,7 @@ class PseudoHuber:
         if self.c is not None and self.c <= 0:
             raise ValueError(f"c must be above 0, got {self.c}: the norm itself is `Norm`")
 
-    def __call__(self, a: Array, b: Array) -> Array:
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
         c = 0.00054 * math.sqrt(math.prod(a.shape[1:])) if self.c is None else self.c
         return namespace(a).sqrt(_sum_of_squares(a, b) + c * c) - c
 
@@ -82,15 +82,14 @@ class Perceptual:
         pixels: the weight of ‖a − b‖².
     """
 
-    features: Callable[[Array], Array]
+    features: Callable[[Any], Any]
     pixels: float = 0.0
 
-    def __call__(self, a: Array, b: Array) -> Array:
-        distance = _sum_of_squares(self.features(a), self.features(b))
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
+        distance: ArrayT = _sum_of_squares(self.features(a), self.features(b))
         return distance + self.pixels * _sum_of_squares(a, b) if self.pixels else distance
 
 
-def inverse_gap(t: Array, r: Array) -> Array:
+def inverse_gap(t: ArrayT, r: ArrayT) -> ArrayT:
     """1/(t − r), the weight of the distance between answers from levels σ/α t > r (iCT, 2310.14189 §3.1)."""
-    weight: Array = 1 / (t - r)
-    return weight
+    return 1 / (t - r)

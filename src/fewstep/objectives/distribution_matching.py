@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.arrays import Condition, divide, per_sample
+from fewstep.core.arrays import batch_of, namespace, per_sample, reciprocal
 from fewstep.core.checks import check_at_least
 from fewstep.core.levels import CLEAN, Level, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
@@ -98,7 +98,7 @@ class DistributionMatching(Objective):
         sample = student(x, at, clean, own)
         return {"student": self._matching(sample, cond, rng), "fake": self._denoising(sample.detach(), cond, rng)}
 
-    def _matching(self, sample: Tensor, cond: Condition, rng: Rng) -> Loss:
+    def _matching(self, sample: Tensor, cond: Mapping[str, Tensor], rng: Rng) -> Loss:
         """The student's: a loss whose gradient in its samples is that of the divergence."""
         with torch.no_grad():
             x_s, s, _ = noised(sample, self.density.sample(rng, len(sample)), rng, self.path)
@@ -106,7 +106,7 @@ class DistributionMatching(Objective):
             step = towards(sample, real, self.fake(x_s, s, s, cond))
         return mean_loss(moving(sample, step), s, score_gap=step.square().mean().sqrt())
 
-    def _denoising(self, sample: Tensor, cond: Condition, rng: Rng) -> Loss:
+    def _denoising(self, sample: Tensor, cond: Mapping[str, Tensor], rng: Rng) -> Loss:
         """The fake score's: diffusion on the student's samples."""
         x_s, s, _ = noised(sample, self.fake_density.sample(rng, len(sample)), rng, self.path)
         return mean_loss(denoising(self.fake(x_s, s, s, cond), sample, s, self.sigma_data), s)
@@ -121,7 +121,12 @@ def check_falling(ratios: tuple[float, ...]) -> None:
 
 @torch.no_grad()
 def simulated(
-    target: Estimator, ratios: tuple[float, ...], like: Tensor, path: Path | None, cond: Condition, rng: Rng
+    target: Estimator,
+    ratios: tuple[float, ...],
+    like: Tensor,
+    path: Path | None,
+    cond: Mapping[str, Tensor],
+    rng: Rng,
 ) -> tuple[Tensor, Level]:
     """Where the student stands before one of its jumps, each as likely, when it samples by itself.
 
@@ -145,15 +150,15 @@ def simulated(
         fresh = level.mix(target(x, at, clean, cond), rng.normal(like.shape).to(like.dtype))
         go_on = chosen >= index
         x = torch.where(per_sample(go_on, like) != 0, fresh, x)
-        at = Level(torch.where(go_on, level.alpha, at.alpha), torch.where(go_on, level.sigma, at.sigma))
+        xp = namespace(go_on)
+        at = Level(xp.where(go_on, level.alpha, at.alpha), xp.where(go_on, level.sigma, at.sigma))
     return x, at
 
 
 def towards(sample: Tensor, real: Tensor, fake: Tensor) -> Tensor:
     """The gradient of the divergence in each sample, normalised: (D_fake − D_real)/mean |x − D_real|."""
     scale = (sample - real).abs().flatten(1).mean(dim=1)
-    gradient: Tensor = (fake - real) * per_sample(divide(torch.ones_like(scale), scale), sample)
-    return gradient
+    return (fake - real) * per_sample(reciprocal(scale), sample)
 
 
 def moving(sample: Tensor, gradient: Tensor) -> Tensor:
@@ -164,4 +169,4 @@ def moving(sample: Tensor, gradient: Tensor) -> Tensor:
 def denoising(estimate: Tensor, data: Tensor, at: Level, sigma_data: float) -> Tensor:
     """The weighted squared error of a denoiser [b]."""
     squared = (estimate - data).square().flatten(1).mean(dim=1)
-    return squared * edm_weight(at, sigma_data).to(squared.dtype)
+    return squared * batch_of(edm_weight(at, sigma_data), squared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewstep.core.arrays import Condition, divide, per_sample
+from fewstep.core.arrays import Condition, per_sample, reciprocal
 from fewstep.core.levels import Linear
 from fewstep.core.parameterisations import Estimator
 from fewstep.objectives.derivatives import Derivative, Direction
@@ -15,8 +15,7 @@ LINEAR = Linear()
 
 def velocity(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
     """(x − D)/t: at r = t the velocity of the flow, else its average from t to r; 0 where t = 0."""
-    u: Tensor = per_sample(divide(t * 0 + 1, t), x) * (x - estimate)
-    return u
+    return per_sample(reciprocal(t), x) * (x - estimate)
 
 
 def velocity_along(
@@ -38,5 +37,4 @@ def normalised(tangent: Tensor, floor: float | None) -> Tensor:
     if floor is None:
         return tangent
     norm = tangent.flatten(1).square().mean(dim=1).sqrt()
-    unit: Tensor = tangent * per_sample(1 / (norm + floor), tangent)
-    return unit
+    return tangent * per_sample(1 / (norm + floor), tangent)

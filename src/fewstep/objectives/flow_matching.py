@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from fewstep.core.arrays import batch_of
 from fewstep.core.levels import Linear
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock
@@ -36,5 +37,4 @@ class FlowMatching(Objective):
         cond = with_dropout(batch.cond, rng, x.shape[0]) if self.dropout else batch.cond
         estimate = student(x, at, at, cond)
         distance = Squared()(estimate, batch.data) / math.prod(batch.data.shape[1:])
-        t = at.sigma
-        return mean_loss(distance * (1 / t**2).to(distance.dtype), at)
+        return mean_loss(distance * batch_of(1 / at.sigma**2, distance), at)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fewstep.core.arrays import Condition, like
+from fewstep.core.arrays import ArrayT, Condition, like
 from fewstep.core.checks import check_share
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
-from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.core.parameterisations import Estimator, EstimatorWrapper
 from fewstep.objectives.times import Rng
 
 
@@ -37,7 +38,7 @@ class LearnedGuidance:
             raise ValueError("guidance needs `null`, the condition of the unguided estimate")
         check_share("unconditional", self.unconditional)
 
-    def draw(self, cond: Condition, rng: Rng, size: int) -> Condition:
+    def draw(self, cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
         """The student's condition, with its `guidance` [size].
 
         Raises:
@@ -53,44 +54,34 @@ class LearnedGuidance:
         mixed = {name: torch.where(_column(kept, values), values, none[name]) for name, values in cond.items()}
         return {**mixed, "guidance": torch.where(kept, scale, torch.ones_like(scale))}
 
-    def without(self, cond: Condition) -> Condition:
+    def without(self, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The null condition for each sample, whatever null does not name kept; at scale 1 where a scale is named."""
         null = {name: like(values, cond[name]).expand_as(cond[name]) for name, values in self.null.items()}
         scale = {"guidance": torch.ones_like(cond["guidance"])} if "guidance" in cond else {}
         return {**cond, **null, **scale}
 
 
-def drawn(guidance: LearnedGuidance | None, cond: Condition, rng: Rng, size: int) -> Condition:
+def drawn(guidance: LearnedGuidance | None, cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
     """The student's condition: `cond`, and the guidance drawn for it if there is any."""
     return cond if guidance is None else guidance.draw(cond, rng, size)
 
 
-def taught(guidance: LearnedGuidance | None, teacher: Estimator, cond: Condition) -> Estimator:
+def taught(guidance: LearnedGuidance | None, teacher: Estimator, cond: Mapping[str, Tensor]) -> Estimator:
     """The teacher as it guides a student of this condition, called with the same condition."""
     return teacher if guidance is None else _Guiding(teacher, guidance.null, cond["guidance"])
 
 
 @dataclass(frozen=True)
-class _Guiding:
+class _Guiding(EstimatorWrapper):
     """A guided teacher that itself has no scale as input."""
 
-    teacher: Estimator
     null: Condition
     scale: Tensor
 
-    @property
-    def targets(self) -> Targets:
-        return self.teacher.targets
-
-    @property
-    def epsilon(self) -> float:
-        return self.teacher.epsilon
-
-    def __call__(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+    def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
         own = {name: values for name, values in cond.items() if name != "guidance"}
         null = {name: like(values, x) for name, values in self.null.items()}
-        estimate: Tensor = Guided(self.teacher, null, self.scale)(x, at, to, own)
-        return estimate
+        return Guided(self.estimator, null, self.scale)(x, at, to, own)
 
 
 def _column(values: Tensor, reference: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ r = t this is flow matching.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from fewstep.core.arrays import Condition, per_sample
+from fewstep.core.arrays import per_sample
 from fewstep.core.checks import check_above_0, check_at_least
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
@@ -83,7 +84,9 @@ class MeanFlow(Objective):
         squared = Squared()(velocity(x, t, student(x, at, to, cond)), goal)
         return mean_loss(adaptive(squared, self.power, self.floor), at, tangent=rate.square().mean().sqrt())
 
-    def _velocity(self, target: Estimator, x: Tensor, t: Tensor, at: Level, v: Tensor, cond: Condition) -> Tensor:
+    def _velocity(
+        self, target: Estimator, x: Tensor, t: Tensor, at: Level, v: Tensor, cond: Mapping[str, Tensor]
+    ) -> Tensor:
         """The drawn velocity v or the teacher's, under guidance."""
         if self.teacher is not None:
             return velocity(x, t, taught(self.guidance, self.teacher, cond)(x, at, at, cond))

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.arrays import Condition, divide
+from fewstep.core.arrays import divide, namespace
 from fewstep.core.checks import check_above_0, check_at_least
 from fewstep.core.levels import VE, Level, Path, from_ratio, place
 from fewstep.core.parameterisations import Estimator, Targets
@@ -31,7 +31,7 @@ class Batch:
     """Training data of one step: `data` [b, ...] and the conditions of each sample."""
 
     data: Tensor
-    cond: Condition = field(default_factory=dict)
+    cond: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,13 @@ def on_path(level: Level, path: Path | None) -> Level:
     """
     if path is None or isinstance(path, VE):
         return level
+    xp = namespace(level.sigma)
     placed, low, high = place(level, path), path.level(path.cleanest), path.level(path.noisiest)
     beyond = level.sigma * float(high.alpha) > float(high.sigma) * level.alpha
     below = level.sigma * float(low.alpha) < float(low.sigma) * level.alpha
     return Level(
-        torch.where(beyond, placed.sigma * divide(level.alpha, level.sigma), placed.alpha),
-        torch.where(below, placed.alpha * divide(level.sigma, level.alpha), placed.sigma),
+        xp.where(beyond, placed.sigma * divide(level.alpha, level.sigma), placed.alpha),
+        xp.where(below, placed.alpha * divide(level.sigma, level.alpha), placed.sigma),
     )
 
 
@@ -178,7 +179,7 @@ def check_jumps(name: str, estimator: Estimator | None, needed: Targets) -> None
         raise ValueError(f"{name} must be {kind} or a flow map, got {got}")
 
 
-def with_dropout(cond: Condition, rng: Rng, size: int) -> Condition:
+def with_dropout(cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
     """The condition with one dropout key a sample: every call with it drops the same activations."""
     keys = (rng.uniform((size,)) * 2**24).to(torch.int64)
     return {**cond, "dropout": keys}

@@ -9,26 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from fewstep.core.arrays import Array, like, namespace
+from fewstep.core.arrays import Array, ArrayT, like, namespace
 from fewstep.core.checks import check_above_0, check_at_least, check_share
 
 
 class Rng(Protocol):
-    """A source of random numbers in one namespace; float64 where not said otherwise."""
+    """A source of random numbers in one namespace, which is then that of all that is drawn with it; float64 where not
+    said otherwise."""
 
-    def normal(self, shape: Sequence[int]) -> Array: ...
+    def normal(self, shape: Sequence[int]) -> Any: ...
 
-    def uniform(self, shape: Sequence[int]) -> Array: ...
+    def uniform(self, shape: Sequence[int]) -> Any: ...
 
 
 class Density(Protocol):
     """A distribution of noise levels."""
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         """Draw `size` ratios σ/α, each finite and above 0."""
         ...
 
@@ -43,7 +44,7 @@ class LogNormal:
     def __post_init__(self) -> None:
         check_at_least(0.0, std=self.std)
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         normal = rng.normal((size,))
         return namespace(normal).exp(self.mean + self.std * normal)
 
@@ -58,7 +59,7 @@ class LogitNormal:
     def __post_init__(self) -> None:
         check_at_least(0.0, std=self.std)
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         return LogNormal(self.mean, self.std).sample(rng, size)
 
 
@@ -75,7 +76,7 @@ class UniformKarras:
             raise ValueError(f"need 0 < low < high < ∞, got {self.low} and {self.high}")
         check_above_0(rho=self.rho)
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         u = rng.uniform((size,))
         low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
         return (low + (high - low) * u) ** self.rho
@@ -94,7 +95,7 @@ class UniformAngle:
         if not 0 <= self.low < self.high <= math.pi / 2:
             raise ValueError(f"need 0 <= low < high <= π/2, got {self.low} and {self.high}")
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         u = rng.uniform((size,))
         theta = self.low + (self.high - self.low) * (u * (1 - 2e-6) + 1e-6)
         return self.sigma_data * namespace(u).tan(theta)
@@ -120,7 +121,7 @@ class LogStudentT:
             raise ValueError(f"need 0 < low < high < ∞, got {self.low} and {self.high}")
         check_above_0(scale=self.scale, freedom=self.freedom)
 
-    def sample(self, rng: Rng, size: int) -> Array:
+    def sample(self, rng: Rng, size: int) -> Any:
         edges = np.linspace(math.log(self.low), math.log(self.high), 4097)
         middle = ((edges[1:] + edges[:-1]) / 2 - self.loc) / self.scale
         weights = (1 + middle**2 / self.freedom) ** (-(self.freedom + 1) / 2)
@@ -132,7 +133,7 @@ class LogStudentT:
 class Pairs(Protocol):
     """A distribution of pairs of times t ≥ r on the linear path, for flow maps."""
 
-    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+    def sample(self, rng: Rng, size: int) -> tuple[Any, Any]:
         """Draw t and r [size], float64, 0 < r ≤ t ≤ 1 or r = 0; where r = t the pair stands for the denoiser."""
         ...
 
@@ -152,7 +153,7 @@ class TwoTimes:
     def __post_init__(self) -> None:
         check_share("apart", self.apart)
 
-    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+    def sample(self, rng: Rng, size: int) -> tuple[Any, Any]:
         one, other = (_linear_time(self.density.sample(rng, size)) for _ in range(2))
         xp = namespace(one)
         t, r = xp.maximum(one, other), xp.minimum(one, other)
@@ -178,10 +179,10 @@ class Halves:
         if self.finest < 2 or self.finest & (self.finest - 1):
             raise ValueError(f"finest must be a power of 2 above 1, got {self.finest}")
 
-    def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
+    def sample(self, rng: Rng, size: int) -> tuple[Any, Any]:
         length, place, share = (rng.uniform((size,)) for _ in range(3))
         xp = namespace(length)
-        parts = 2.0 ** xp.floor(xp.astype(length, xp.float64) * math.log2(self.finest))
+        parts: Array = 2.0 ** xp.floor(xp.astype(length, xp.float64) * math.log2(self.finest))
         apart = share < self.apart
         parts = xp.where(apart, parts, xp.full_like(parts, self.finest))
         t = 1.0 - xp.floor(xp.astype(place, xp.float64) * parts) / parts
@@ -193,7 +194,7 @@ def _linear_time(ratio: Array) -> Array:
     return ratio / (1 + ratio)
 
 
-def choose(weights: Array, u: Array) -> Array:
+def choose(weights: Array, u: ArrayT) -> ArrayT:
     """Pick indices by their weights: the inverse of the cumulative sum at u ∈ [0, 1), int64 of u's shape.
 
     Raises:

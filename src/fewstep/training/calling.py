@@ -3,13 +3,12 @@ for Python to launch its kernels one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.arrays import Condition
 from fewstep.core.parameterisations import Network
 
 Precision = Literal["bf16", "float32"]
@@ -26,7 +25,7 @@ class AtPrecision:
         self.network = Graphed(network) if graphs and device.type == "cuda" else network
         self._device, self._half = device.type, precision == "bf16"
 
-    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+    def __call__(self, x: Any, time_at: Any, time_to: Any, cond: Mapping[str, Any]) -> Any:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
             output: Tensor = self.network(x, time_at, time_to, cond)
         if isinstance(self.network, Graphed) and output.dtype == x.dtype:
@@ -45,7 +44,7 @@ class Graphed:
         self.network = network
         self._recorded: dict[Any, Any] = {}
 
-    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Condition) -> Tensor:
+    def __call__(self, x: Tensor, time_at: Tensor, time_to: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         names = tuple(sorted(cond))
         inputs = (x, time_at, time_to, *(cond[name] for name in names))
         half = torch.is_autocast_enabled(x.device.type)

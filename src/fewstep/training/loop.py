@@ -219,7 +219,7 @@ class _Run:
 
     def _divergence(self, step: int, name: str, loss: Loss, norm: float) -> str:
         bad = ~torch.isfinite(loss.per_sample)
-        ratios = loss.at.ratio[bad if bool(bad.any()) else slice(None)].tolist()
+        ratios = torch.as_tensor(loss.at.ratio)[bad if bool(bad.any()) else slice(None)].tolist()
         last = checkpoints.found(self.out / "checkpoints")
         whose = "" if name == STUDENT else f" of '{name}'"
         return (

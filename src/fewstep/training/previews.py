@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from PIL import Image
 
-from fewstep.core.arrays import Condition
+from fewstep.core.arrays import Array, Condition
 from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
 from fewstep.core.levels import Level
@@ -65,12 +65,13 @@ class PreviewSamples:
         """The estimator at the scale: by two evaluations, unless the scale is one of its inputs."""
         if self.guidance is None or self.conditioning.guidance is not None:
             return estimator
-        null = {name: values.to(device) for name, values in null_condition(self.conditioning).items()}
-        return Guided(estimator, null, self.guidance)
+        null = null_condition(self.conditioning)
+        on_device = {name: torch.as_tensor(values, device=device) for name, values in null.items()}
+        return Guided(estimator, on_device, self.guidance)
 
-    def images(self, x: torch.Tensor) -> list[Image.Image]:
+    def images(self, x: Array) -> list[Image.Image]:
         """Data [b, ...] as opaque images."""
-        pixels = self.conditioning.codec.decode(x).float().cpu().numpy()
+        pixels = torch.as_tensor(self.conditioning.codec.decode(x)).float().cpu().numpy()
         return [to_image(each, self.pixel_format, "white").convert("RGB") for each in pixels]
 
 

@@ -144,7 +144,7 @@ BY_LEVEL = [f"loss_by_level/{low:g}-{high:g}" for low, high in pairwise(LEVELS)]
 def loss_by_level(losses: Sequence[Loss]) -> dict[str, float]:
     """The mean loss of the samples between each two of `LEVELS`, by a name that says which; none without samples, inf
     for one that is not finite."""
-    ratio = torch.cat([loss.at.ratio for loss in losses]).cpu()
+    ratio = torch.cat([torch.as_tensor(loss.at.ratio) for loss in losses]).cpu()
     value = torch.cat([loss.per_sample for loss in losses]).double().cpu()
     place = torch.bucketize(ratio, torch.tensor(LEVELS[1:-1], dtype=ratio.dtype), right=True)
     means = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewstep.core.arrays import Array
 from fewstep.core.levels import Level
 from fewstep.objectives.curricula import Clock, cosine_decay, linear_warmup
 from fewstep.objectives.objective import Loss, Step
@@ -151,8 +152,8 @@ def merged(parts: Sequence[Mapping[str, Loss]]) -> dict[str, Loss]:
 
 
 def _merged(losses: Sequence[Loss]) -> Loss:
-    def joined(each: Callable[[Loss], Tensor]) -> Tensor:
-        return torch.cat([each(loss) for loss in losses])
+    def joined(each: Callable[[Loss], Array]) -> Tensor:
+        return torch.cat([torch.as_tensor(each(loss)) for loss in losses])
 
     value = torch.stack([loss.value.detach() for loss in losses]).mean()
     at = Level(joined(lambda loss: loss.at.alpha), joined(lambda loss: loss.at.sigma))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -50,14 +51,15 @@ class DistanceToTeacher:
         """Root mean square distances in units of the data, by name, and a picture of the samples."""
         device, student = state.device, state.average
         cond, noise = self.samples.cond(device), self.samples.noise(device)
-        x = noise(0) * SIGMA_MAX
+        x = torch.as_tensor(noise(0) * SIGMA_MAX)
         if self._end is None:
             self._end = self._end_of_teacher(x)
         sampler = SAMPLERS["flow_map" if student.targets is Targets.ANY else "consistency"]
         ends, distances = {}, {}
         for steps in self.steps:
             *_, last = sampler.run(student, x, self.grid(steps), cond, noise=noise, gamma=0.0)
-            ends[steps], distances[steps] = last.x, float((last.x - self._end).square().mean().sqrt())
+            ends[steps] = torch.as_tensor(last.x)
+            distances[steps] = float((ends[steps] - self._end).square().mean().sqrt())
         picture = _scatter(self._end, ends, distances) if self.samples.is_points else self._rows(ends, distances)
         named = {f"distance_to_teacher/{steps}": distance for steps, distance in distances.items()}
         return {**named, "student_beside_teacher": picture}
@@ -66,8 +68,7 @@ class DistanceToTeacher:
         samples = replace(self.samples, conditioning=replace(self.samples.conditioning, guidance=None))
         teacher = samples.guided(self.teacher, x.device)
         *_, last = SAMPLERS["heun"].run(teacher, x, karras(self.teacher_steps), samples.cond(x.device))
-        end: Tensor = last.x
-        return end
+        return torch.as_tensor(last.x)
 
     def _rows(self, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
         """Some of the samples: the teacher's, and under them the student's."""
