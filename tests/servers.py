@@ -19,8 +19,11 @@ import uvicorn
 
 import fewstep
 from fewstep.generation import Model
-from fewstep.serving.app import guarded
-from fewstep.serving.engine.service import Service
+from fewstep.serving.app import build_desk, guarded
+from fewstep.serving.engine.desk import Desk
+from fewstep.serving.engine.metrics import Metrics
+from fewstep.serving.engine.tracing import Traces
+from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.settings import ServeSettings
 from tiny_models import TinyModels, onnx
 
@@ -31,11 +34,24 @@ class Running:
 
     Args:
         url: where, without /v1.
-        service: its parts.
+        desk: that draws.
     """
 
     url: str
-    service: Service
+    desk: Desk
+
+    @property
+    def runtime(self) -> Any:
+        """What runs its jobs; tests look into it."""
+        return self.desk.host.runtime
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.desk.accounting.metrics
+
+    @property
+    def decoder(self) -> ImageDecoder:
+        return self.desk.loader.decoder
 
 
 class Gate:
@@ -67,18 +83,20 @@ def running(
     model = model or onnx(tiny.student)
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)
-    service = Service(chosen, model)
-    server = uvicorn.Server(uvicorn.Config(guarded(service), "127.0.0.1", 0, log_config=None, ws="websockets-sansio"))
+    desk = build_desk(chosen, model, Traces())
+    server = uvicorn.Server(
+        uvicorn.Config(guarded(desk, chosen), "127.0.0.1", 0, log_config=None, ws="websockets-sansio")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    while service.state != "ready":
+    while desk.host.state != "ready":
         time.sleep(0.005)
     try:
-        yield Running(f"http://127.0.0.1:{port}", service)
+        yield Running(f"http://127.0.0.1:{port}", desk)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -137,7 +137,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "serve on a port that is none": ("serve --model {model} --port 70000", "--port: "),
     "serve with an unknown setting": ("serve --colour blue", "--colour"),
     "serve with no file": ("serve --file no.toml", "no.toml"),
-    "serve with words for keys": ("serve --model {model} --keys-file notes.txt", "line 1 is no hashed key"),
+    "serve with words for keys": ("serve --model {model} --keys-file notes.txt", "line 1 is not a hashed key"),
     "serve with a file that is not TOML": ("serve --file notes.txt", "'notes.txt' is not valid TOML"),
     "serve no model": ("serve --model nothing --port 0", "no model 'nothing'"),
     "mcp of no model": ("mcp --model nothing", "no model 'nothing'"),

@@ -22,9 +22,12 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from fewstep.generation import Model, Request
-from fewstep.serving.app import build_app
-from fewstep.serving.engine.jobs import Busy
-from fewstep.serving.engine.service import Service
+from fewstep.serving.app import build_app, build_desk
+from fewstep.serving.engine.accounting import Caller
+from fewstep.serving.engine.desk import Answer, Desk, Drawing, Output
+from fewstep.serving.engine.encoding import Encoding
+from fewstep.serving.engine.errors import Busy
+from fewstep.serving.engine.sources import SourceImages
 from fewstep.serving.http.security import new_key
 from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
@@ -249,7 +252,7 @@ def test_health_and_readiness_are_told(serve: Callable[..., Running]) -> None:
     server = serve()
     assert (call(server.url, "/healthz").status, call(server.url, "/healthz").body) == (200, {"status": "ok"})
     assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (200, {"status": "ready"})
-    server.service.stop()
+    server.desk.host.stop(1.0)
     assert (call(server.url, "/readyz").status, call(server.url, "/readyz").body) == (503, {"status": "closed"})
     assert call(server.url, "/healthz").status == 200
 
@@ -269,9 +272,10 @@ def test_what_happens_is_counted(serve: Callable[..., Running]) -> None:
         assert grown[f"fewstep_stage_seconds_bucket +Inf {stage}"] == 2
     assert grown["fewstep_images_total"] == 4
     assert grown["fewstep_network_evaluations_total"] == 3 * 2 + 1
-    assert grown["fewstep_errors_total 400"] == grown["fewstep_errors_total 404"] == 1
-    assert grown[f"fewstep_request_seconds_count {route} 200"] == 2
-    assert grown[f"fewstep_request_seconds_count {route} 400"] == 1
+    assert grown["fewstep_http_errors_total 400"] == grown["fewstep_http_errors_total 404"] == 1
+    assert grown[f"fewstep_http_request_seconds_count {route} 200"] == 2
+    assert grown[f"fewstep_http_request_seconds_count {route} 400"] == 1
+    assert grown["fewstep_request_seconds_count ok http"] == 2
     assert after["fewstep_running_requests"] == after["fewstep_waiting_requests"] == 0
     assert after["fewstep_superseded_total"] == after["fewstep_cancelled_total"] == 0
     assert json.dumps(after).count("nobody") == 0
@@ -300,15 +304,15 @@ class Held:
         return self.network(*args)
 
 
+BRIEF = ServeSettings(max_waiting=0, jobs=1, shutdown_timeout=0.2)
+
+
 @pytest.fixture
-def held(tiny: TinyModels) -> Iterator[tuple[Service, Held]]:
-    """A service whose network is held in the warm-up."""
+def held(tiny: TinyModels) -> Iterator[tuple[Desk, Held]]:
+    """A desk whose network is held in the warm-up."""
     model = onnx(tiny.student)
     network = Held(model.network)
-    yield (
-        Service(ServeSettings(max_waiting=0, jobs=1, shutdown_timeout=0.2), Model(model.saved, network, "onnx")),
-        network,
-    )
+    yield build_desk(BRIEF, Model(model.saved, network, "onnx")), network
     network.open.set()
 
 
@@ -320,8 +324,8 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sent
 
 
-def lived(service: Service, doing: Callable[[], Awaitable[None]]) -> None:
-    app = build_app(service)
+def lived(desk: Desk, doing: Callable[[], Awaitable[None]]) -> None:
+    app = build_app(desk, BRIEF)
 
     async def life() -> None:
         async with app.router.lifespan_context(app):
@@ -330,39 +334,49 @@ def lived(service: Service, doing: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(life())
 
 
-def test_a_full_queue_does_not_end_a_server_that_warms_up(held: tuple[Service, Held], signals: list[int]) -> None:
-    service, network = held
+async def accepted(desk: Desk, client: str) -> Drawing[int]:
+    """A request whose answer is its number of images."""
+
+    def count(answer: Answer) -> int:
+        return len(answer.images)
+
+    request = Request("cat", seed=1)
+    output = Output(Encoding())
+    return await desk.draw(lambda images, model: request, SourceImages(), Caller("http", client), output, count)
+
+
+def test_a_full_queue_does_not_end_a_server_that_warms_up(held: tuple[Desk, Held], signals: list[int]) -> None:
+    desk, network = held
 
     async def crowd() -> None:
         await asyncio.to_thread(network.entered.wait, 30)
-        asked = Request("cat", seed=1)
-        early = await service.submit(asked, lambda drawn: len(drawn.images), "early")
+        early = await accepted(desk, "early")
         with pytest.raises(Busy):
-            await service.submit(asked, lambda drawn: len(drawn.images), "late")
-        assert service.state == "starting"
+            await accepted(desk, "late")
+        assert desk.host.state == "starting"
         network.open.set()
-        assert await asyncio.wrap_future(early.future) == 1
-        await asyncio.to_thread(until, lambda: service.state == "ready")
+        assert await early.answer() == 1
+        await asyncio.to_thread(until, lambda: desk.host.state == "ready")
 
-    lived(service, crowd)
+    lived(desk, crowd)
     assert signals == []
 
 
-def test_a_server_that_warms_up_stops_when_told(held: tuple[Service, Held], signals: list[int]) -> None:
-    service, network = held
+def test_a_server_that_warms_up_stops_when_told(held: tuple[Desk, Held], signals: list[int]) -> None:
+    desk, network = held
 
     async def stopping() -> None:
         await asyncio.to_thread(network.entered.wait, 30)
 
     begun = time.monotonic()
-    lived(service, stopping)
+    lived(desk, stopping)
     assert time.monotonic() - begun < 10  # the network hangs longer
-    assert (service.state, signals) == ("closed", [])
+    assert (desk.host.state, signals) == ("closed", [])
 
 
-def test_a_server_that_cannot_draw_ends(held: tuple[Service, Held], signals: list[int]) -> None:
-    service, network = held
+def test_a_server_that_cannot_draw_ends(held: tuple[Desk, Held], signals: list[int]) -> None:
+    desk, network = held
     network.error = MemoryError()
     network.open.set()
-    lived(service, lambda: asyncio.to_thread(until, lambda: signals))
+    lived(desk, lambda: asyncio.to_thread(until, lambda: signals))
     assert signals == [signal.SIGTERM]

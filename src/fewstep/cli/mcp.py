@@ -18,12 +18,12 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, or another that is installed.
-        threads: Of one network call; one a core if left out.
+        threads: Threads of one network call; one per core if left out.
     """
     try:
         from pydantic import ValidationError
 
-        from fewstep.serving.engine.service import Service
+        from fewstep.serving.app import build_desk
         from fewstep.serving.mcp.server import mcp_server
         from fewstep.serving.settings import ServeSettings, wrong_setting
     except ImportError as error:
@@ -34,11 +34,11 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
     try:
         settings = ServeSettings(model=model, jobs=8)
     except ValidationError as error:
-        raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment holds here too)") from None
-    service = Service(settings, load(model, engine, threads=threads))
+        raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment apply here too)") from None
+    desk = build_desk(settings, load(model, engine, threads=threads))
     signal.signal(signal.SIGINT, _stop)
-    mcp_server(service).run("stdio")
-    service.runtime.close(0)
+    mcp_server(desk).run("stdio")
+    desk.close(0)
     return 0
 
 

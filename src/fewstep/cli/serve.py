@@ -26,7 +26,7 @@ def serve(arguments: Sequence[str]) -> int:
     Settings come from flags, from FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order.
     """
     try:
-        from fewstep.serving.engine.service import Service
+        from fewstep.serving.app import build_desk
         from fewstep.serving.engine.tracing import Traces
         from fewstep.serving.server import Server
     except ImportError as error:
@@ -51,7 +51,7 @@ def serve(arguments: Sequence[str]) -> int:
         gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
         print(_hello(url, model), flush=True)
 
-    server = Server(Service(settings, model, traces=Traces.from_environment(), announce=ready))
+    server = Server(build_desk(settings, model, Traces.from_environment()), settings, ready)
     sys.stdout.flush()  # into a pipe too, now
     server.run(sockets=[listening])
     return 0

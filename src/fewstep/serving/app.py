@@ -1,12 +1,14 @@
-"""The server, put together: one service behind OpenAI's Images API, health and metrics, guarded."""
+"""The server, put together: one desk behind OpenAI's Images API, the live wire, MCP and the studio."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,40 +19,95 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import fewstep
-from fewstep.generation import RequestError
-from fewstep.serving.engine.jobs import ShuttingDown
-from fewstep.serving.engine.metrics import CONTENT_TYPE
-from fewstep.serving.engine.service import Service
-from fewstep.serving.http.bodies import from_validation
-from fewstep.serving.http.errors import ApiError
+from fewstep.generation import Model
+from fewstep.measure.judges import Recogniser
+from fewstep.serving.engine.accounting import Accounting
+from fewstep.serving.engine.desk import Desk
+from fewstep.serving.engine.errors import ShuttingDown
+from fewstep.serving.engine.host import ModelHost
+from fewstep.serving.engine.jobs import Recognition
+from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.local_runtime import LocalRuntime
+from fewstep.serving.engine.memory_store import MemoryStore
+from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
+from fewstep.serving.engine.sources import ImageLoader
+from fewstep.serving.engine.tracing import Traces
+from fewstep.serving.engine.uploads import ImageDecoder
+from fewstep.serving.engine.validation import invalid
+from fewstep.serving.http.context import RequestContext
+from fewstep.serving.http.errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
-from fewstep.serving.http.requests import RequestContext
-from fewstep.serving.http.security import ApiKeyAuth, HostGuard
+from fewstep.serving.http.security import ApiKeyAuth, HostGuard, UrlSigner, read_keys
 from fewstep.serving.mcp.server import mcp_server
+from fewstep.serving.settings import ServeSettings
 from fewstep.serving.studio.pages import pages_router
 
 log = logging.getLogger(__name__)
 
+_TEACHER_JOBS = 2
+"""Images that a teacher draws at a time: it is there to be compared with, not to serve."""
 
-def build_app(service: Service) -> FastAPI:
-    """The application of one service, unguarded: for `guarded`."""
+
+def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = None) -> Desk:
+    """The desk of a loaded model, in this process."""
+    metrics = Metrics()
+    file = model.saved.recogniser
+    recognise = partial(_recognised, Recogniser(file)) if file.is_file() else None
+    runtime = LocalRuntime(
+        model, settings.jobs, settings.max_waiting, settings.max_batch, settings.network_cpus, metrics, recognise
+    )
+    metrics.watch(lambda: runtime.waiting, lambda: runtime.running)
+    host = ModelHost(
+        runtime,
+        lambda teacher: LocalRuntime(teacher, _TEACHER_JOBS, settings.max_waiting, settings.max_batch),
+        settings.aliases,
+        settings.max_batch,
+        settings.threads,
+    )
+    store = MemoryStore(settings.keep_images, settings.keep_bytes, settings.keep_seconds)
+    decoder = ImageDecoder(settings.max_pixels, settings.max_held_pixels)
+    loader = ImageLoader(store, decoder, settings.fetch_images, settings.max_body_bytes)
+    limits = Limits(settings.max_images, settings.max_steps, settings.max_pixels, settings.max_prompt)
+    return Desk(host, store, loader, limits, Accounting(metrics, traces or Traces(), settings.log_prompts))
+
+
+def _recognised(judge: Recogniser, pixels: Any) -> Sequence[Recognition]:
+    verdict = judge(pixels)
+    return [
+        Recognition(name, round(float(confidence), 4))
+        for name, confidence in zip(verdict.names, verdict.confidence, strict=True)
+    ]
+
+
+def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application without its guards.
+
+    Args:
+        desk: draws.
+        settings: of the server.
+        announce: called when it is ready to draw.
+    """
+
+    def warm_up() -> None:
+        desk.host.warm_up()
+        announce()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(asyncio.to_thread(service.warm_up))
+        warming = asyncio.create_task(asyncio.to_thread(warm_up))
         warming.add_done_callback(_stop_if_failed)
         async with mcp.session_manager.run():
             yield
-        await asyncio.to_thread(service.close)
+        await asyncio.to_thread(desk.close, settings.shutdown_timeout)
         await asyncio.gather(warming, return_exceptions=True)
 
-    mcp = mcp_server(service)
+    mcp = mcp_server(desk)
     mcp_app = mcp.streamable_http_app(
         streamable_http_path="/mcp",
         stateless_http=True,
-        max_request_body_size=service.settings.max_body_bytes,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `HostGuard` has looked
+        max_request_body_size=settings.max_body_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # `HostGuard` does it
     )
     app = FastAPI(
         title="fewstep",
@@ -60,56 +117,58 @@ def build_app(service: Service) -> FastAPI:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestContext` makes the spans
     )
-    app.include_router(images_router(service))
-    app.include_router(live_router(service))
+    app.include_router(images_router(desk, UrlSigner(), settings.public_url))
+    app.include_router(live_router(desk))
     app.include_router(pages_router())
+    _add_health(app, desk)
+    app.router.routes.extend(mcp_app.routes)
+    _add_error_handlers(app)
+    return app
 
+
+def _add_health(app: FastAPI, desk: Desk) -> None:
     @app.get("/healthz")
     async def health() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: {"description": "Not yet, or no more."}})
+    @app.get("/readyz", responses={503: {"description": "Not yet, or not any more."}})
     async def ready() -> Response:
-        """Whether it can draw: 503 until the model is warm, and when it can no more."""
-        state = service.state
+        """Whether it can draw: 503 until the model is warm, and once it can draw no more."""
+        state = desk.host.state
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters and latency histograms, for Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(desk.accounting.metrics.text(), media_type=CONTENT_TYPE)
 
-    app.router.routes.extend(mcp_app.routes)
 
-    @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> Response:
-        return JSONResponse(error.body, error.status, error.headers)
+def _add_error_handlers(app: FastAPI) -> None:
+    async def refused(request: Request, error: Exception) -> Response:
+        answer = as_api_error(error)
+        return JSONResponse(answer.body, answer.status, answer.headers)
 
-    @app.exception_handler(RequestError)
-    async def wrong(request: Request, error: RequestError) -> Response:
-        return JSONResponse(ApiError(400, str(error), error.field).body, 400)
+    for kind in (ApiError, *DrawError):
+        app.add_exception_handler(kind, refused)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        refused = from_validation(error.errors())
-        return JSONResponse(refused.body, refused.status)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        return await refused(request, invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         said = str(error.detail)
         if error.status_code == 404:
-            said = f"there is nothing at {request.url.path[:200]}: /openapi.json says what there is"
+            said = f"there is nothing at {request.url.path[:200]}: /openapi.json lists what there is"
         if error.status_code == 405:
-            said = f"{request.method} is none of the methods here: {(error.headers or {}).get('Allow', '')}"
+            said = f"{request.method} is not allowed here, only {(error.headers or {}).get('Allow', '')}"
         return JSONResponse(ApiError(error.status_code, said).body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
         log.exception("request %s failed", request.state.id)
-        return JSONResponse(ApiError(500, "something went wrong here; the log has more").body, 500)
-
-    return app
+        return await refused(request, error)
 
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:
@@ -120,17 +179,22 @@ def _stop_if_failed(warming: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def guarded(service: Service) -> ASGIApp:
-    """The application as the world may see it."""
-    settings = service.settings
+def guarded(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> ASGIApp:
+    """The application as the world may see it.
+
+    Raises:
+        ValueError: the keys file holds no keys.
+    """
     own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
     names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
-    app: ASGIApp = ApiKeyAuth(build_app(service), service.keys, settings.max_body_bytes)
+    keys = () if settings.keys_file is None else read_keys(settings.keys_file)
+    app: ASGIApp = ApiKeyAuth(build_app(desk, settings, announce), keys, settings.max_body_bytes)
     if settings.origins:  # outside the keys, so that a page can read why it was refused
         app = CORSMiddleware(
             app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED
         )
-    return RequestContext(HostGuard(app, names, settings.origins), service.metrics, service.traces)
+    accounting = desk.accounting
+    return RequestContext(HostGuard(app, names, settings.origins), accounting.metrics, accounting.traces)
 
 
 _EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")

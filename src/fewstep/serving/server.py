@@ -1,4 +1,4 @@
-"""The process that serves: uvicorn, whose requests end by name when the server is told to stop."""
+"""The process that serves: uvicorn, whose requests are ended and answered when the server is told to stop."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from fewstep.serving.app import guarded
-from fewstep.serving.engine.service import Service
+from fewstep.serving.engine.desk import Desk
+from fewstep.serving.settings import ServeSettings
 
 _GRACE = 5
-"""Seconds between the end of the patience, when what still runs is told so, and the cut of its connection."""
+"""Seconds from the shutdown time-out, when what still runs is answered with an error, to the cut of connections."""
 
 
 class Server(uvicorn.Server):
-    """A server of one service: `run(sockets=[…])` serves until Ctrl-C or SIGTERM.
+    """A server of one desk: `run(sockets=[…])` serves until Ctrl-C or SIGTERM.
 
     Args:
-        service: what it serves.
+        desk: draws.
+        settings: of the server.
+        announce: called when it is ready to draw.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
-            guarded(service),
+            guarded(desk, settings, announce),
             log_config=None,
             access_log=False,
             ws="websockets-sansio",
-            ws_max_size=service.settings.max_body_bytes,
-            ws_per_message_deflate=False,  # a sketch's 4 kB travel faster than they are packed
+            ws_max_size=settings.max_body_bytes,
+            ws_per_message_deflate=False,  # a sketch's 4 kB travel faster than they are compressed
             server_header=False,
-            timeout_graceful_shutdown=round(service.settings.shutdown_timeout) + _GRACE,
+            timeout_graceful_shutdown=round(settings.shutdown_timeout) + _GRACE,
         )
         super().__init__(config)
-        self._service = service
+        self._desk, self._timeout = desk, settings.shutdown_timeout
         self._hurries = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ctrl-C stops; once more ends the patience, so that everybody is still told; a third time cuts all."""
+        """Ctrl-C stops; a second one ends the time-out, still answering everybody; a third one cuts connections."""
         if sig == signal.SIGINT and self.should_exit and not self._hurries:
             self._hurries = True
             threading.Thread(target=self._hurry, daemon=True).start()
@@ -48,11 +52,11 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     def _hurry(self) -> None:
-        self._service.runtime.close(0)
+        self._desk.host.stop(0)
         time.sleep(_GRACE)
         self.force_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what is new and let the rest end, for the settings' patience."""
-        threading.Thread(target=self._service.stop, daemon=True).start()
+        """Refuse new requests and let the others end, for the settings' time-out."""
+        threading.Thread(target=self._desk.host.stop, args=(self._timeout,), daemon=True).start()
         await super().shutdown(sockets)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewstep.generation import Model, Request, RequestError
+from fewstep.generation import Model, Request
 from fewstep.serving.engine.batching import Closed
-from fewstep.serving.engine.jobs import Busy, Cancelled, Drawn, Job, Seen, ShuttingDown, Superseded
+from fewstep.serving.engine.errors import Busy, Cancelled, ShuttingDown, Superseded
+from fewstep.serving.engine.jobs import Job, JobResult, Recognition
+from fewstep.serving.engine.local_runtime import LocalRuntime
 from fewstep.serving.engine.metrics import Metrics
-from fewstep.serving.engine.runtime import Runtime
 from servers import until
 from tiny_models import TinyModels, onnx
 
@@ -44,11 +45,11 @@ def gated(tiny: TinyModels) -> tuple[Model, Gated]:
 
 
 @pytest.fixture
-def runtimes() -> Iterator[Callable[..., Runtime]]:
-    made: list[Runtime] = []
+def runtimes() -> Iterator[Callable[..., LocalRuntime]]:
+    made: list[LocalRuntime] = []
 
-    def make(model: Model, **options: Any) -> Runtime:
-        made.append(Runtime(model, **options))
+    def make(model: Model, **options: Any) -> LocalRuntime:
+        made.append(LocalRuntime(model, **options))
         return made[-1]
 
     yield make
@@ -56,15 +57,20 @@ def runtimes() -> Iterator[Callable[..., Runtime]]:
         runtime.close(0)
 
 
-def images(drawn: Drawn) -> list[Any]:
+def images(drawn: JobResult) -> list[Any]:
     return [np.asarray(image) for image in drawn.images]
 
 
-def ask(runtime: Runtime, prompt: str = "red apple", steps: int = 1, seed: int = 1, **options: Any) -> Job[Any]:
-    return runtime.submit(Request(prompt, seed=seed, steps=steps), options.pop("finish", images), **options)
+def ask(runtime: LocalRuntime, prompt: str = "red apple", steps: int = 1, seed: int = 1, **options: Any) -> Job[Any]:
+    plan = runtime.model.plan_pictures(Request(prompt, seed=seed, steps=steps))
+    job = Job(plan, options.pop("finish", images), **options)
+    runtime.submit(job)
+    return job
 
 
-def test_an_image_is_the_same_alone_and_in_any_company(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_an_image_is_the_same_alone_and_in_any_company(
+    tiny: TinyModels, runtimes: Callable[..., LocalRuntime]
+) -> None:
     model = onnx(tiny.student)
     runtime = runtimes(model, threads=16)
     asked = [(seed, steps) for seed in range(8) for steps in (1, 2, 4)]
@@ -74,7 +80,7 @@ def test_an_image_is_the_same_alone_and_in_any_company(tiny: TinyModels, runtime
         assert np.abs(job.future.result(30)[0].astype(int) - alone).max() <= 1
 
 
-def test_companions_share_network_calls(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
+def test_companions_share_network_calls(gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]) -> None:
     model, network = gated
     runtime = runtimes(model, threads=8)
     jobs = [ask(runtime)]
@@ -87,7 +93,7 @@ def test_companions_share_network_calls(gated: tuple[Model, Gated], runtimes: Ca
 
 
 def test_the_latest_of_a_session_wins_and_is_always_drawn(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
@@ -103,13 +109,15 @@ def test_the_latest_of_a_session_wins_and_is_always_drawn(
     assert network.calls == 2  # the one that ran already, and the last
 
 
-def test_sessions_do_not_stop_each_other(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_sessions_do_not_stop_each_other(tiny: TinyModels, runtimes: Callable[..., LocalRuntime]) -> None:
     runtime = runtimes(onnx(tiny.student))
     jobs = [ask(runtime, seed=i, session=f"session {i}") for i in range(20)]
     assert all(len(job.future.result(30)) == 1 for job in jobs)
 
 
-def test_a_running_job_stops_at_its_next_jump(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
+def test_a_running_job_stops_at_its_next_jump(
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
+) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
     job = ask(runtime, steps=8)
@@ -123,10 +131,10 @@ def test_a_running_job_stops_at_its_next_jump(gated: tuple[Model, Gated], runtim
 
 
 def test_a_job_that_is_stopped_while_it_waits_frees_its_place_and_never_runs(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
-    runtime = runtimes(model, threads=1, waiting=1)
+    runtime = runtimes(model, threads=1, max_waiting=1)
     running = ask(runtime)
     network.entered.acquire(timeout=20)
     waiting = ask(runtime)
@@ -142,12 +150,12 @@ def test_a_job_that_is_stopped_while_it_waits_frees_its_place_and_never_runs(
     assert network.calls == 2
 
 
-def test_clients_take_turns(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
+def test_clients_take_turns(gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
     order: list[str] = []
 
-    def noted(name: str) -> Callable[[Drawn], None]:
+    def noted(name: str) -> Callable[[JobResult], None]:
         return lambda drawn: order.append(name)
 
     ask(runtime, finish=noted("first"))
@@ -160,10 +168,10 @@ def test_clients_take_turns(gated: tuple[Model, Gated], runtimes: Callable[..., 
 
 
 def test_a_crowd_of_one_client_does_not_shut_others_out(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
-    runtime = runtimes(model, threads=1, waiting=2)
+    runtime = runtimes(model, threads=1, max_waiting=2)
     ask(runtime, client="greedy")
     network.entered.acquire(timeout=20)
     jobs = [ask(runtime, client=client) for client in ("greedy", "greedy", "modest", "shy")]
@@ -174,21 +182,14 @@ def test_a_crowd_of_one_client_does_not_shut_others_out(
     wait([job.future for job in jobs], 30)
 
 
-def test_every_jump_but_the_last_is_seen(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_every_jump_but_the_last_is_seen(tiny: TinyModels, runtimes: Callable[..., LocalRuntime]) -> None:
     runtime = runtimes(onnx(tiny.student))
     jumps: list[int] = []
-    ask(runtime, steps=4, seen=lambda progress: jumps.append(progress.jump.index)).future.result(30)
+    ask(runtime, steps=4, on_step=lambda progress: jumps.append(progress.jump.index)).future.result(30)
     assert jumps == [0, 1, 2]
 
 
-def test_a_wrong_request_is_refused_before_it_is_queued(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
-    runtime = runtimes(onnx(tiny.student))
-    with pytest.raises(RequestError):
-        runtime.submit(Request("x", guidance=9.0), images)
-    assert runtime.waiting == 0
-
-
-def test_an_error_in_the_answer_is_the_jobs_alone(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_an_error_in_the_answer_is_the_jobs_alone(tiny: TinyModels, runtimes: Callable[..., LocalRuntime]) -> None:
     runtime = runtimes(onnx(tiny.student), threads=1)
     job = ask(runtime, finish=lambda drawn: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -196,7 +197,7 @@ def test_an_error_in_the_answer_is_the_jobs_alone(tiny: TinyModels, runtimes: Ca
     assert len(ask(runtime).future.result(30)) == 1
 
 
-def test_timings_tell_waiting_from_work(gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]) -> None:
+def test_timings_tell_waiting_from_work(gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
     first = ask(runtime)
@@ -210,7 +211,7 @@ def test_timings_tell_waiting_from_work(gated: tuple[Model, Gated], runtimes: Ca
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
@@ -229,7 +230,7 @@ def test_closing_ends_what_runs_and_refuses_what_comes(
 
 
 def test_closing_without_patience_stops_everything(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
@@ -243,11 +244,11 @@ def test_closing_without_patience_stops_everything(
 
 
 def test_the_latest_of_a_session_goes_by_arrival_and_is_remembered(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     metrics = Metrics()
-    runtime = runtimes(model, threads=1, watcher=metrics)
+    runtime = runtimes(model, threads=1, observer=metrics)
     later = ask(runtime, session="canvas", arrived=2.0)
     network.entered.acquire(timeout=20)
     for arrived in (0.5, 1.0):
@@ -262,24 +263,26 @@ def test_the_latest_of_a_session_goes_by_arrival_and_is_remembered(
 
 
 def test_a_bounded_number_of_sessions_is_remembered(
-    tiny: TinyModels, runtimes: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
+    tiny: TinyModels, runtimes: Callable[..., LocalRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fewstep.serving.engine.runtime._SESSIONS", 2)
+    monkeypatch.setattr("fewstep.serving.engine.local_runtime._MAX_SESSIONS", 2)
     runtime = runtimes(onnx(tiny.student))
     for name in ("a", "b", "a", "c"):
         ask(runtime, session=name).future.result(30)
     assert list(runtime._arrivals) == ["a", "c"]
 
 
-def test_nothing_is_made_of_images_that_nobody_waits_for(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_nothing_is_made_of_images_that_nobody_waits_for(
+    tiny: TinyModels, runtimes: Callable[..., LocalRuntime]
+) -> None:
     looking, go_on, kept = threading.Event(), threading.Event(), []
 
-    def look(pixels: Any) -> list[Seen]:
+    def look(pixels: Any) -> list[Recognition]:
         looking.set()
         assert go_on.wait(20)
-        return [Seen()] * len(pixels)
+        return [Recognition()] * len(pixels)
 
-    runtime = runtimes(onnx(tiny.student), look=look)
+    runtime = runtimes(onnx(tiny.student), recognise=look)
     job = ask(runtime, finish=kept.append)
     assert looking.wait(20)
     runtime.stop(job, Cancelled("gone"))
@@ -289,10 +292,12 @@ def test_nothing_is_made_of_images_that_nobody_waits_for(tiny: TinyModels, runti
     assert kept == []
 
 
-def test_an_answer_asks_whether_it_is_still_waited_for(tiny: TinyModels, runtimes: Callable[..., Runtime]) -> None:
+def test_an_answer_asks_whether_it_is_still_waited_for(
+    tiny: TinyModels, runtimes: Callable[..., LocalRuntime]
+) -> None:
     encoding, go_on, kept = threading.Event(), threading.Event(), []
 
-    def finish(drawn: Drawn) -> None:
+    def finish(drawn: JobResult) -> None:
         encoding.set()
         assert go_on.wait(20)
         drawn.check()
@@ -309,11 +314,11 @@ def test_an_answer_asks_whether_it_is_still_waited_for(tiny: TinyModels, runtime
 
 
 def test_warming_up_needs_no_place_and_jobs_wait_for_its_end_uncounted(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     metrics = Metrics()
-    runtime = runtimes(model, threads=1, waiting=0, watcher=metrics)
+    runtime = runtimes(model, threads=1, max_waiting=0, observer=metrics)
     warming = threading.Thread(target=runtime.warm_up, args=([Request("cat"), Request("cat", images=2)],))
     warming.start()
     network.entered.acquire(timeout=20)
@@ -332,7 +337,7 @@ def test_warming_up_needs_no_place_and_jobs_wait_for_its_end_uncounted(
 
 
 def test_closing_while_it_warms_up_waits_no_longer_than_its_patience(
-    gated: tuple[Model, Gated], runtimes: Callable[..., Runtime]
+    gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]
 ) -> None:
     model, network = gated
     runtime = runtimes(model, threads=1)
@@ -359,7 +364,7 @@ def test_closing_while_it_warms_up_waits_no_longer_than_its_patience(
 
 
 def test_a_network_whose_thread_has_ended_closes_the_runtime(
-    tiny: TinyModels, runtimes: Callable[..., Runtime]
+    tiny: TinyModels, runtimes: Callable[..., LocalRuntime]
 ) -> None:
     runtime = runtimes(onnx(tiny.student), threads=1, cpus=[999])
     for _ in range(2):

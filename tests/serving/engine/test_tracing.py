@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from fewstep.serving.engine.metrics import Metrics
 from fewstep.serving.engine.tracing import Traces
-from fewstep.serving.http.requests import RequestContext
+from fewstep.serving.http.context import RequestContext
 from servers import call, draw, environment, process
 from tiny_models import TinyModels
 
@@ -109,12 +109,15 @@ def test_a_request_is_a_span_of_its_callers_trace_with_a_span_for_each_stage(
         "http.response.status_code": 200,
         "fewstep.request_id": "mine",
     }
-    stages = {span.name: span for span in mine if span is not request}
+    (drawing,) = [span for span in mine if span.parent_span_id == request.span_id]
+    assert (drawing.name, attributes(drawing)["fewstep.request_id"]) == ("generate_content tiny", "mine")
+    assert drawing.end_time_unix_nano <= request.end_time_unix_nano
+    stages = {span.name: span for span in mine if span not in (request, drawing)}
     assert set(stages) >= STAGES
-    assert len(stages) == len(mine) - 1
+    assert len(stages) == len(mine) - 2
     for stage in stages.values():
-        assert stage.parent_span_id == request.span_id
-        assert stage.start_time_unix_nano <= stage.end_time_unix_nano <= request.end_time_unix_nano
+        assert stage.parent_span_id == drawing.span_id
+        assert stage.start_time_unix_nano <= stage.end_time_unix_nano <= drawing.end_time_unix_nano
     (refused,) = [span for span in collector.spans if attributes(span).get("http.response.status_code") == 400]
     assert refused.trace_id.hex() != TRACE
     assert not refused.parent_span_id
@@ -162,7 +165,7 @@ def test_a_service_may_have_another_name(tiny: TinyModels, tmp_path: Path, colle
 def test_nothing_is_loaded_where_no_spans_are_wanted(variables: dict[str, str]) -> None:
     code = (
         "import sys; from fewstep.serving.engine.tracing import Traces; traces = Traces.from_environment()\n"
-        "with traces.request('GET', {}) as span: assert span is None and traces.here() is None\n"
+        "with traces.received('GET', {}) as span: assert span is None and traces.begin('draw', {}) is None\n"
         "traces.stages(None, {'queue': 1.0}); traces.close()\n"
         "sys.exit('opentelemetry.sdk' in sys.modules)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -16,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.generation import Edit, Request
 from fewstep.pictures import read_record
-from fewstep.serving.http import drawing, uploads
+from fewstep.serving.engine.encoding import Encoding
+from fewstep.serving.engine.uploads import ImageDecoder
 from servers import Answer, Gate, Running, call, connect, draw, receive, send, until
 
 GENERATIONS = "/v1/images/generations"
@@ -47,7 +46,7 @@ def asks(server: Running, **fields: Any) -> socket.socket:
 
 
 def cancelled(server: Running) -> float:
-    lines = server.service.metrics.text().decode().splitlines()
+    lines = server.metrics.text().decode().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("fewstep_cancelled_total"))
 
 
@@ -56,7 +55,7 @@ def test_a_client_that_goes_away_while_it_waits_frees_its_place(
     serve: Callable[..., Running], gate: Gate, stream: bool
 ) -> None:
     server = serve(through=gate, jobs=1, max_waiting=1)
-    runtime = server.service.runtime
+    runtime = server.runtime
     gate.open.clear()
     calls = gate.calls
     running = asks(server)
@@ -81,7 +80,7 @@ def test_a_client_that_goes_away_stops_its_job_at_the_next_jump(
     serve: Callable[..., Running], gate: Gate, stream: bool
 ) -> None:
     server = serve(through=gate, jobs=1)
-    runtime = server.service.runtime
+    runtime = server.runtime
     gate.open.clear()
     calls = gate.calls
     client = asks(server, steps=8, stream=stream)
@@ -109,7 +108,7 @@ def test_a_client_that_goes_away_after_a_part_of_its_stream_stops_its_job(
 
     calls = [1000]
     server = serve(through=shut_from_the_third_call, jobs=1)
-    runtime = server.service.runtime
+    runtime = server.runtime
     calls[0] = gate.calls
     client = asks(server, steps=8, stream=True, partial_images=3)
     assert gate.entered.acquire(timeout=30)
@@ -147,7 +146,7 @@ def test_a_slow_reader_holds_up_nobody(server: Running) -> None:
 
 def test_a_storm_of_a_session_ends_with_its_last_image(serve: Callable[..., Running]) -> None:
     server, updates, clients = serve(), 1000, 12
-    runtime, seen, ends = server.service.runtime, threading.Semaphore(0), {}
+    runtime, seen, ends = server.runtime, threading.Semaphore(0), {}
     submit = runtime.submit
 
     def noted(*args: Any, **options: Any) -> Any:
@@ -206,7 +205,7 @@ def test_an_image_is_the_same_alone_and_in_company(serve: Callable[..., Running]
     gate.open.clear()
     with ThreadPoolExecutor(17) as pool:
         answers = [pool.submit(draw, server.url, **fields) for fields in (mine, *company)]
-        until(lambda: server.service.runtime.running == 17)
+        until(lambda: server.runtime.running == 17)
         gate.open.set()
         together, *others = [answer.result(60) for answer in answers]
     assert np.abs(pixels(together) - alone).max() <= 1
@@ -224,16 +223,16 @@ def test_the_later_of_a_session_wins_though_its_picture_is_read_first(
     serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve()
-    reading, go_on, read = threading.Event(), threading.Event(), uploads.Pictures.open
+    reading, go_on, read = threading.Event(), threading.Event(), ImageDecoder.open
 
-    def slow(pictures: uploads.Pictures, source: bytes | str, param: str) -> Image.Image:
-        opened = read(pictures, source, param)
+    def slow(decoder: ImageDecoder, source: bytes | str, field: str) -> Image.Image:
+        opened = read(decoder, source, field)
         if opened.width == 64:
             reading.set()
             assert go_on.wait(30)
         return opened
 
-    monkeypatch.setattr(uploads.Pictures, "open", slow)
+    monkeypatch.setattr(ImageDecoder, "open", slow)
 
     def edit(side: int) -> Answer:
         images = [{"image_url": data_url(Image.new("RGB", (side, side), "red"))}]
@@ -253,53 +252,43 @@ def test_images_of_a_superseded_request_are_not_kept(
     serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve()
-    encoding, go_on, encoded = threading.Event(), threading.Event(), drawing.encoded
+    encoding, go_on, encoded = threading.Event(), threading.Event(), Encoding.encoded
 
     def slow(*args: Any) -> bytes:
         encoding.set()
         assert go_on.wait(30)
         return encoded(*args)
 
-    monkeypatch.setattr(drawing, "encoded", slow)
+    monkeypatch.setattr(Encoding, "encoded", slow)
     with ThreadPoolExecutor(2) as pool:
         earlier = pool.submit(draw, server.url, session="canvas", n=3)
         assert encoding.wait(30)
         later = pool.submit(draw, server.url, session="canvas")
-        until(lambda: any(job.reason for job in server.service.runtime._running))
+        until(lambda: any(job.reason for job in server.runtime._running))
         go_on.set()
         assert (earlier.result(60).status, later.result(60).status) == (499, 200)
-    assert len(server.service.store) == 1
+    assert len(server.desk.store) == 1
 
 
-def test_who_goes_away_while_a_picture_becomes_data_leaves_no_job(
+def test_who_goes_away_while_a_picture_is_decoded_leaves_no_job(
     serve: Callable[..., Running], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(through=gate)
-    service = server.service
-    planning, go_on, plan = threading.Event(), threading.Event(), service.model.plan_pictures
+    decoding, go_on, decode = threading.Event(), threading.Event(), server.decoder.open
+    calls = gate.calls
 
-    def slow(request: Any) -> Any:
-        planning.set()
+    def slow(source: bytes | str, field: str) -> Image.Image:
+        decoding.set()
         assert go_on.wait(30)
-        return plan(request)
+        return decode(source, field)
 
-    monkeypatch.setattr(service.model, "plan_pictures", slow)
-    gate.open.clear()
-
-    async def conversation() -> None:
-        request = Request("cat", edit=Edit(Image.new("RGB", (32, 32), "red")))
-        asking = asyncio.ensure_future(service.submit(request, lambda drawn: drawn, "me"))
-        await asyncio.to_thread(planning.wait, 30)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        go_on.set()
-        await asyncio.to_thread(until, stopped)
-
-    def stopped() -> bool:
-        """Taken from the queue, or to end at its next jump."""
-        return cancelled(server) == 1 or any(job.reason for job in service.runtime._running)
-
-    asyncio.run(conversation())
-    gate.open.set()
-    until(lambda: cancelled(server) == 1)
+    monkeypatch.setattr(server.decoder, "open", slow)
+    images = [{"image_url": data_url(Image.new("RGB", (32, 32), "red"))}]
+    connection = connect(server.url)
+    send(connection, "/v1/images/edits", {"images": images, "prompt": "cat"})
+    assert decoding.wait(30)
+    connection.close()
+    until(lambda: 'outcome="cancelled",surface="http"} 1.0' in server.metrics.text().decode())
+    go_on.set()
+    until(lambda: server.decoder.held == 0)
+    assert (server.runtime.running, server.runtime.waiting, gate.calls) == (0, 0, calls)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from fewstep.serving.http import uploads
-from fewstep.serving.http.errors import ApiError
-from fewstep.serving.http.fetching import REDIRECTS, fetch, is_public
+from fewstep.serving.engine import sources
+from fewstep.serving.engine.errors import InputError
+from fewstep.serving.engine.fetching import REDIRECTS, fetch, is_public
 from picture_cases import encoded, gradient
 from servers import Running, call
 
@@ -125,10 +125,10 @@ def get(url: str, most: int = 1000) -> bytes:
 
 
 def refused(url: str, code: str, **options: Any) -> str:
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(InputError) as error:
         fetch(url, "image", 1000, **options)
-    assert (error.value.status, error.value.param, error.value.code) == (400, "image", code)
-    return error.value.message
+    assert (error.value.field, error.value.code) == ("image", code)
+    return str(error.value)
 
 
 def test_bytes_come_as_they_are_and_redirects_are_followed(site: tuple[str, list[str]]) -> None:
@@ -170,7 +170,7 @@ def test_a_trouble_is_named(site: tuple[str, list[str]], path: str, code: str, s
 
 def test_what_is_too_large_is_refused(site: tuple[str, list[str]]) -> None:
     assert len(get(f"{site[0]}/bytes", 200)) == 200
-    with pytest.raises(ApiError, match="at most 199 bytes") as error:
+    with pytest.raises(InputError, match="at most 199 bytes") as error:
         get(f"{site[0]}/bytes", 199)
     assert error.value.code == "too_large"
 
@@ -280,14 +280,14 @@ class Drip:
     ids=["in its headers", "in a body without an end", "in a body"],
 )
 def test_a_site_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, scheme: str, start: bytes) -> None:
-    monkeypatch.setattr("fewstep.serving.http.fetching.SECONDS", 0.5)
+    monkeypatch.setattr("fewstep.serving.engine.fetching.SECONDS", 0.5)
     with contextlib.closing(Drip(start)) as site:
         said = refused(f"{scheme}://127.0.0.1:{site.port}/", "invalid_url", may=only_127_0_0_1)
     assert said == "image took more than 0.5 seconds to fetch"
 
 
 def test_slow_sites_do_not_hold_up_other_work(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "fetch", partial(fetch, may=only_127_0_0_1))
+    monkeypatch.setattr(sources, "fetch", partial(fetch, may=only_127_0_0_1))
     server = serve(fetch_images=True)
     with contextlib.closing(Drip(b"HTTP/1.1 200 OK\r\n")) as site:
         slow = {"images": [{"image_url": f"http://127.0.0.1:{site.port}/"}], "prompt": "cat"}

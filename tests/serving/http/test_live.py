@@ -193,9 +193,7 @@ def test_the_latest_frame_counts_and_each_is_answered_once(serve: Callable[..., 
         assert gate.entered.acquire(timeout=30)
         ask(wire, 2)
         ask(wire, 3, seed=33)
-        until(
-            lambda: any(job.plan.sampling.seeds == (33,) for job in list(server.service.runtime._sessions.values()))
-        )
+        until(lambda: any(job.plan.sampling.seeds == (33,) for job in list(server.runtime._sessions.values())))
         gate.open.set()
         heads = {head["seq"]: head for head, _ in (answer(wire) for _ in range(3))}
     assert heads[3].get("error") is None
@@ -209,7 +207,7 @@ def test_two_connections_do_not_disturb_each_other(serve: Callable[..., Running]
     with live(server) as one, live(server) as other:
         ask(one, 1)
         ask(other, 1)
-        until(lambda: server.service.runtime.running + server.service.runtime.waiting == 2)
+        until(lambda: server.runtime.running + server.runtime.waiting == 2)
         gate.open.set()
         assert "error" not in answer(one)[0]
         assert "error" not in answer(other)[0]
@@ -224,7 +222,7 @@ def test_who_goes_away_leaves_no_work(serve: Callable[..., Running]) -> None:
         assert gate.entered.acquire(timeout=30)
     calls = gate.calls
     threading.Timer(0.5, gate.open.set).start()
-    until(lambda: not server.service.runtime.running)
+    until(lambda: not server.runtime.running)
     assert gate.calls <= calls + 1
 
 
@@ -238,7 +236,7 @@ def test_who_goes_away_from_a_post_leaves_no_work(serve: Callable[..., Running])
     calls = gate.calls
     connection.close()
     threading.Timer(0.5, gate.open.set).start()
-    until(lambda: not server.service.runtime.running)
+    until(lambda: not server.runtime.running)
     assert gate.calls <= calls + 1
 
 
@@ -246,7 +244,7 @@ def test_a_file_of_few_bytes_and_many_pixels_does_not_hold_the_others_up(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loops: list[bool] = []
-    opened = server.service.pictures.open
+    opened = server.decoder.open
 
     def watched(*args: Any) -> Any:
         try:
@@ -256,7 +254,7 @@ def test_a_file_of_few_bytes_and_many_pixels_does_not_hold_the_others_up(
             loops.append(False)
         return opened(*args)
 
-    monkeypatch.setattr(server.service.pictures, "open", watched)
+    monkeypatch.setattr(server.decoder, "open", watched)
     file = io.BytesIO()
     Image.new("L", (2048, 2048)).save(file, "WEBP", lossless=True)
     assert len(file.getvalue()) < 1000
@@ -278,7 +276,7 @@ def test_pixels_without_a_file_count_as_those_of_files(serve: Callable[..., Runn
             data = sketch(side)
             wire.send(packed({"seq": side, **SMALLEST, "parts": [part("control", data, side)]}, [data]))
             assert answer(wire)[0].get("status") == code
-    until(lambda: server.service.pictures.held == 0)
+    until(lambda: server.decoder.held == 0)
 
 
 def test_a_full_server_refuses_before_it_opens_a_picture(
@@ -291,8 +289,8 @@ def test_a_full_server_refuses_before_it_opens_a_picture(
         ask(one, 1)
         assert gate.entered.acquire(timeout=30)
         ask(two, 1)
-        until(lambda: server.service.runtime.waiting == 1)
-        monkeypatch.setattr(server.service.pictures, "raw", None)
+        until(lambda: server.runtime.waiting == 1)
+        monkeypatch.setattr(server.decoder, "from_pixels", None)
         ask(three, 1, ("control", sketch()))
         head, _ = answer(three)
         assert (head["status"], head["seq"]) == (429, 1)

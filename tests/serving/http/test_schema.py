@@ -29,7 +29,7 @@ OPERATIONS = (
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
-    "GET /v1/images/files/{handle}",
+    "GET /v1/images/files/{id}",
     "GET /v1/live",
     "GET /v1/models",
     "GET /v1/models/{name}",

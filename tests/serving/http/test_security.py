@@ -102,7 +102,7 @@ def test_listening_on_this_machine_needs_none(host: str) -> None:
 def test_a_keys_file_with_a_plain_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(new_key()[0], encoding="utf-8")
-    with pytest.raises(ValueError, match="line 1 is no hashed key"):
+    with pytest.raises(ValueError, match="line 1 is not a hashed key"):
         read_keys(file)
     file.write_text("# none\n", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no key"):

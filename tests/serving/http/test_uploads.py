@@ -20,8 +20,8 @@ import fewstep
 from fewstep import pictures
 from fewstep.generation import Model
 from fewstep.measure.judges import Recogniser
-from fewstep.serving.http.errors import ApiError
-from fewstep.serving.http.uploads import Pictures
+from fewstep.serving.engine.errors import Busy, InputError
+from fewstep.serving.engine.uploads import ImageDecoder
 from servers import Answer, Gate, Running, call, draw, running, until
 from tiny_models import TinyModels
 
@@ -174,7 +174,6 @@ def test_what_is_out_of_range_is_told_with_the_range_that_holds(
         ({"images": []}, "images", "at least 1"),
         ({"images": [{"image_url": "a", "file_id": "b"}]}, "images", "either image_url or file_id"),
         ({"images": [{}]}, "images", "either image_url or file_id"),
-        ({"images": [{"file_id": "nobody"}]}, "images", "no image by that file_id"),
         ({"images": [{"image_url": data_url(b"words")}]}, "images", "images is no image"),
         ({"images": [{"image_url": data_url(png(), "data:text/plain;base64")}]}, "images", "of an image, got 'text/plain'"),
         ({"images": [{"image_url": data_url(png(), "data:image/png")}]}, "images", "in base64"),
@@ -189,6 +188,16 @@ def test_a_wrong_picture_is_told_by_the_field_it_came_in(
     server: Running, fields: dict[str, Any], param: str, said: str
 ) -> None:
     assert said in refused(edit(server, **fields), param)
+
+
+def test_an_id_that_nothing_has_is_not_found(server: Running) -> None:
+    answer = edit(server, images=[{"file_id": "nobody"}])
+    assert (answer.status, answer.body["error"]["param"], answer.body["error"]["code"]) == (
+        404,
+        "images",
+        "not_found",
+    )
+    assert "there is no image 'nobody'" in answer.body["error"]["message"]
 
 
 def test_json_is_json_however_it_is_spelt(server: Running) -> None:
@@ -325,29 +334,28 @@ def test_what_is_not_there_is_told_with_what_is(server: Running, path: str, stat
 
 
 def test_pictures_are_counted_until_they_go() -> None:
-    pictures = Pictures(most_each=300, most=500)
+    pictures = ImageDecoder(max_pixels=300, max_held_pixels=500)
     first = pictures.open(png(), "image")
     second = pictures.open(data_url(png()), "image")
     assert pictures.held == 480
-    with pytest.raises(ApiError) as full:
+    with pytest.raises(Busy) as full:
         pictures.open(png(), "image")
-    assert (full.value.status, full.value.code) == (429, "queue_full")
-    assert int(full.value.headers["retry-after-ms"]) > 0
+    assert full.value.retry_after > 0
     gone = weakref.ref(first)
     del first
     assert gone() is None
     assert pictures.held == 240
     assert pictures.open(png(), "image").size == second.size
-    with pytest.raises(ApiError, match="no image"):
+    with pytest.raises(InputError, match="no image"):
         pictures.open(png()[:150], "image")
     del second
     assert pictures.held == 0
 
 
 def test_one_picture_alone_is_taken_in_any_case() -> None:
-    pictures = Pictures(most_each=300, most=100)
+    pictures = ImageDecoder(max_pixels=300, max_held_pixels=100)
     assert pictures.open(png(), "image").size == (20, 12)
-    with pytest.raises(ApiError, match="at most 300 pixels, got 40x12"):
+    with pytest.raises(InputError, match="at most 300 pixels, got 40x12"):
         pictures.open(png((40, 12)), "image")
 
 
@@ -356,7 +364,7 @@ def test_edits_that_wait_hold_what_their_masks_keep_and_no_more(tiny: TinyModels
     with running(tiny, through=gate, jobs=1, max_held_pixels=800) as server:
         gate.open.clear()
         mask = {"image_url": data_url(png())}
-        runtime, jobs = server.service.runtime, []
+        runtime, jobs = server.runtime, []
         for fields, held in (({}, 0), ({}, 0), ({"mask": mask}, 240), ({"mask": mask}, 480)):
             jobs.append(_later(server, fields))
             until(lambda: runtime.waiting + runtime.running == len(jobs), 5)
@@ -376,7 +384,7 @@ def test_a_full_queue_is_told_before_a_picture_is_decoded(tiny: TinyModels, monk
         gate.open.clear()
         thread, answers = _later(server, {})
         assert gate.entered.acquire(timeout=20)
-        monkeypatch.setattr(server.service.pictures, "open", lambda *args: pytest.fail("it was decoded"))
+        monkeypatch.setattr(server.decoder, "open", lambda *args: pytest.fail("it was decoded"))
         assert edit(server).status == 429
         gate.open.set()
         thread.join()
@@ -384,7 +392,7 @@ def test_a_full_queue_is_told_before_a_picture_is_decoded(tiny: TinyModels, monk
 
 
 def _holds(server: Running, pixels: int) -> bool:
-    return server.service.pictures.held == pixels
+    return server.decoder.held == pixels
 
 
 def _later(server: Running, fields: dict[str, Any]) -> Any:

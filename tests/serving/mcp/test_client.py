@@ -21,7 +21,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from PIL import Image
 
-from fewstep.serving.engine.jobs import Seen
+from fewstep.serving.engine.jobs import Recognition
 from fewstep.serving.http.security import hashed, new_key
 from servers import Running, call, draw, environment
 from tiny_models import SIDE, TinyModels, onnx
@@ -152,7 +152,7 @@ def test_between_two_images_lies_another(server: Running) -> None:
 
 def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None:
     server = serve()
-    runtime = server.service.runtime
+    runtime = server.runtime
     network = runtime._batcher._network
     begun, go_on = threading.Event(), threading.Event()
 
@@ -171,7 +171,7 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
             while not any(job.reason for job in runtime._running):
                 await asyncio.sleep(0.01)
             go_on.set()
-            while b"fewstep_cancelled_total 1.0" not in server.service.metrics.text():
+            while b"fewstep_cancelled_total 1.0" not in server.metrics.text():
                 await asyncio.sleep(0.01)
 
     talk(server.url, "2026-07-28", drawing)
@@ -189,7 +189,7 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
         ("draw_image", {"prompt": "x", "steps": True}, "steps: must be a whole number, got true"),
         ("draw_image", {}, "prompt: Field required"),
         ("draw_image", {"prompt": "x" * 5000}, "prompt must have at most 4000 characters"),
-        ("change_image", {"image_id": "nobody"}, "draw it again with draw_image"),
+        ("change_image", {"image_id": "nobody"}, "draw it again"),
         ("change_image", {"prompt": "x"}, "give either image_id"),
         ("change_image", {"prompt": "x", "region": [0, 0, 1]}, "region: List should have at least 4 items"),
         ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
@@ -252,7 +252,7 @@ def test_size_may_be_auto(server: Running) -> None:
 
 def test_the_recognisers_word_is_told(serve: Callable[..., Running]) -> None:
     server = serve()
-    server.service.runtime._look = lambda pixels: [Seen("banana", 0.75)] * len(pixels)
+    server.runtime._recognise = lambda pixels: [Recognition("banana", 0.75)] * len(pixels)
     result = talk(server.url, ERAS[0], lambda client: client.call_tool("draw_image", {"prompt": "red apple"}))
     told = result.structured_content
     assert (told["recognised_as"], told["confidence"]) == ("banana", 0.75)
@@ -277,7 +277,7 @@ def test_an_image_of_another_format_is_read_as_png(server: Running, era: str) ->
 @pytest.mark.parametrize("era", ERAS)
 def test_reading_an_image_that_is_gone_says_so(server: Running, caplog: pytest.LogCaptureFixture, era: str) -> None:
     async def reading(client: Client) -> None:
-        with pytest.raises(MCPError, match="there is no image 'nobody', or no more"):
+        with pytest.raises(MCPError, match="there is no image 'nobody', or not any more"):
             await client.read_resource("fewstep://images/nobody")
 
     talk(server.url, era, reading)
@@ -288,13 +288,13 @@ def test_clients_take_turns_here_too(serve: Callable[..., Running], tmp_path: Pa
     (first, kept), (second, also_kept) = new_key(), new_key()
     (tmp_path / "keys").write_text(f"{kept}\n{also_kept}\n", encoding="utf-8")
     server, seen = serve(keys_file=tmp_path / "keys"), []
-    submit = server.service.runtime.submit
+    submit = server.runtime.submit
 
-    def noted(request: Any, finish: Any, client: str, *more: Any) -> Any:
-        seen.append(client)
-        return submit(request, finish, client, *more)
+    def noted(job: Any) -> None:
+        seen.append(job.client)
+        submit(job)
 
-    server.service.runtime.submit = noted  # type: ignore[method-assign]
+    server.runtime.submit = noted
     init = {"name": "draw_image", "arguments": {"prompt": "cat"}}
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": init}
     for key in (first, second):

@@ -272,7 +272,7 @@ class Seat:
     """One job's `Network` in a batcher, which knows how long the job waited.
 
     Args:
-        batcher: that runs it.
+        batcher: runs its network calls.
     """
 
     def __init__(self, batcher: Batcher) -> None:

@@ -23,13 +23,18 @@ class Metrics:
         counter = partial(Counter, namespace="fewstep", registry=self._registry)
         gauge = partial(Gauge, namespace="fewstep", registry=self._registry)
         self._stages = histogram("stage_seconds", "Time of one request's stage", ["stage"], buckets=_SECONDS)
-        self._requests = histogram("request_seconds", "Time of one request", ["route", "status"], buckets=_SECONDS)
+        self._requests = histogram(
+            "request_seconds", "Time of one request for images", ["surface", "outcome"], buckets=_SECONDS
+        )
+        self._http = histogram(
+            "http_request_seconds", "Time of one HTTP request", ["route", "status"], buckets=_SECONDS
+        )
         self._batches = histogram("batch_samples", "Samples in one network call", buckets=_SIZES)
         self._images = counter("images", "Images drawn")
-        self._evaluations = counter("network_evaluations", "Samples that the network was asked for")
+        self._evaluations = counter("network_evaluations", "Samples that the network evaluated")
         self._superseded = counter("superseded", "Requests that a newer one of their session replaced")
         self._cancelled = counter("cancelled", "Requests whose client went away")
-        self._errors = counter("errors", "Answers that were errors", ["status"])
+        self._http_errors = counter("http_errors", "HTTP answers that were errors", ["status"])
         self._waiting = gauge("waiting_requests", "Requests in the queue")
         self._running = gauge("running_requests", "Requests that are being drawn")
 
@@ -60,11 +65,15 @@ class Metrics:
         """A client went away."""
         self._cancelled.inc()
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is its pattern, never what a client wrote."""
-        self._requests.labels(route, str(status)).observe(seconds)
+    def request(self, surface: str, outcome: str, seconds: float) -> None:
+        """A request for images ended, on whatever surface."""
+        self._requests.labels(surface, outcome).observe(seconds)
+
+    def http_request(self, route: str, status: int, seconds: float) -> None:
+        """An HTTP request was answered; `route` is its pattern, never what a client wrote."""
+        self._http.labels(route, str(status)).observe(seconds)
         if status >= 400:
-            self._errors.labels(str(status)).inc()
+            self._http_errors.labels(str(status)).inc()
 
     def text(self) -> bytes:
         """All of it, in Prometheus's format."""

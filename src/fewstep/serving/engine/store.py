@@ -1,76 +1,35 @@
-"""Images that clients may come back for, by ids that nobody can guess, until they expire. In memory only."""
+"""What the desk needs of whatever keeps its images: `MemoryStore` does so in this process."""
 
 from __future__ import annotations
 
-import secrets
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredImage:
     """One image.
 
     Args:
-        data: a file of `mime`, its record in it.
-        mime: such as image/png.
-        until: when it goes, by the store's clock.
+        data: a file with the image's record in it.
+        mime: its media type, such as image/png.
+        owner: who may use it: the client's API key, hashed; empty where the server has no keys.
+        session: the session that it was drawn in, or None.
     """
 
     data: bytes
     mime: str
-    until: float
+    owner: str = ""
+    session: str | None = None
 
 
-class Store:
-    """The latest images, for some time.
+class Store(Protocol):
+    """Keeps images by the ids of their records, for a limited time. All methods may be called from any thread."""
 
-    Args:
-        most: images; the oldest go first.
-        most_bytes: of all of them; the oldest go first, the newest is always kept.
-        seconds: that each is kept.
-        clock: gives the time in seconds.
-    """
+    def put(self, id: str, image: StoredImage) -> None:
+        """Keep an image."""
+        ...
 
-    def __init__(
-        self, most: int, most_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most, self._most_bytes, self._seconds, self._clock = most, most_bytes, seconds, clock
-        self._bytes = 0
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        with self._lock:
-            self._expire()
-            return len(self._kept)
-
-    def put(self, data: bytes, mime: str) -> str:
-        """Keep an image's file: its id."""
-        handle = secrets.token_urlsafe(18)
-        with self._lock:
-            self._expire()
-            self._kept[handle] = Kept(data, mime, self._clock() + self._seconds)
-            self._bytes += len(data)
-            while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
-                self._drop()
-        return handle
-
-    def get(self, handle: str) -> Kept | None:
-        """The image of an id; None if there is none, or no more."""
-        with self._lock:
-            self._expire()
-            return self._kept.get(handle)
-
-    def _expire(self) -> None:
-        now = self._clock()
-        while self._kept and next(iter(self._kept.values())).until <= now:
-            self._drop()
-
-    def _drop(self) -> None:
-        """Forget the oldest."""
-        _, oldest = self._kept.popitem(last=False)
-        self._bytes -= len(oldest.data)
+    def get(self, id: str) -> StoredImage | None:
+        """The image with this id; None if there is none, or not any more."""
+        ...

@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for each request, one for each of its stages; sent by OTLP if the environment asks for it.
+"""OpenTelemetry: a span for each request for images and one for each of its stages, sent by OTLP.
 
-OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and their kin are read by OpenTelemetry's SDK, as everywhere. Without
-an endpoint nothing is loaded and nothing is recorded.
+OpenTelemetry's SDK reads OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and the other standard variables. Without an
+endpoint nothing is loaded and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -57,58 +56,39 @@ class Traces:
         return cls(provider.get_tracer("fewstep"), provider)
 
     @contextmanager
-    def request(self, method: str, headers: Mapping[str, str]) -> Iterator[Span | None]:
-        """A span around a request; the caller's `traceparent` is its parent."""
+    def received(self, name: str, carrier: Mapping[str, str]) -> Iterator[Span | None]:
+        """A span around what a client sent; its parent is the `traceparent` in the carrier, if there is one."""
         if self._tracer is None:
             yield None
             return
         from opentelemetry import propagate
         from opentelemetry.trace import SpanKind
 
-        parent = propagate.extract(headers)
-        with self._tracer.start_as_current_span(method, parent, SpanKind.SERVER) as span:
+        parent = propagate.extract(carrier)
+        with self._tracer.start_as_current_span(name, parent, SpanKind.SERVER) as span:
             yield span
 
-    def here(self) -> Context | None:
-        """What `stages` of the running request hang on."""
-        if self._tracer is None:
-            return None
-        from opentelemetry import context
+    def begin(self, name: str, attributes: Mapping[str, Any]) -> Span | None:
+        """A span below the current one, which the caller ends."""
+        return None if self._tracer is None else self._tracer.start_span(name, attributes=dict(attributes))
 
-        return context.get_current()
-
-    def stages(self, parent: Context | None, timings: Mapping[str, float]) -> None:
+    def stages(self, parent: Span | None, timings: Mapping[str, float]) -> None:
         """A span for each stage that just ended, milliseconds by name.
 
-        A stage's time is the sum over all jumps, so the spans lie end to end in the order of the mapping.
+        A stage's time is the sum over all steps, so the spans lie end to end in the order of the mapping.
         """
-        if self._tracer is None:
+        if self._tracer is None or parent is None:
             return
+        from opentelemetry.trace import set_span_in_context
+
+        context = set_span_in_context(parent)
         start = time.time_ns() - int(1e6 * sum(timings.values()))
         for name, milliseconds in timings.items():
             end = start + int(1e6 * milliseconds)
-            self._tracer.start_span(name, parent, start_time=start).end(end)
+            self._tracer.start_span(name, context, start_time=start).end(end)
             start = end
 
     def close(self) -> None:
         """Send what is left."""
         if self._provider is not None:
             self._provider.shutdown()
-
-
-def answered(span: Span, method: str, route: str | None, status: int) -> None:
-    """Tell a request's span what came of it, by OpenTelemetry's names; an answer of 500 and above is an error.
-
-    Paths are no part of it: they hold the ids of images.
-    """
-    from opentelemetry.trace import StatusCode
-
-    span.set_attribute("http.request.method", method)
-    if route is not None:
-        span.update_name(f"{method} {route}")
-        span.set_attribute("http.route", route)
-    if status:
-        span.set_attribute("http.response.status_code", status)
-    if status >= 500:
-        span.set_attribute("error.type", str(status))
-        span.set_status(StatusCode.ERROR)

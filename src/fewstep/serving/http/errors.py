@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewstep.serving.engine.jobs import ShuttingDown, Stopped, Superseded
+from fewstep.generation import RequestError
+from fewstep.serving.engine.errors import Busy, InputError, NotFound, ShuttingDown, Stopped, Superseded
+
+DrawError = (RequestError, Busy, Stopped)
+"""What the desk refuses a request with."""
 
 
 class ApiError(Exception):
     """An answer that is an error.
 
     Args:
-        status: of HTTP.
+        status: the HTTP status.
         message: what was wrong, and what would be right.
         param: the field that was wrong.
-        code: for programs.
+        code: a short name of the mistake, for programs.
         headers: of the answer.
     """
 
@@ -26,7 +30,7 @@ class ApiError(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        message = message.encode("utf-8", "backslashreplace").decode()  # what it quotes may be no text
+        message = message.encode("utf-8", "backslashreplace").decode()  # what it quotes may not be text
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = headers or {}
@@ -38,19 +42,32 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
-def busy(message: str, retry_after: float) -> ApiError:
-    """Too much is going on: come back after `retry_after` seconds."""
-    wait = {"retry-after-ms": str(int(1000 * retry_after)), "retry-after": str(-int(-retry_after // 1))}
-    return ApiError(429, message, None, "queue_full", wait)
+def as_api_error(error: Exception) -> ApiError:
+    """An error of the desk with its HTTP status; anything else is a mistake of the server's own."""
+    match error:
+        case ApiError():
+            return error
+        case NotFound():
+            return ApiError(404, str(error), error.field or None, error.code)
+        case InputError():
+            return ApiError(400, str(error), error.field or None, error.code)
+        case RequestError():
+            return ApiError(400, str(error), error.field or None)
+        case Busy():
+            return ApiError(429, str(error), None, "queue_full", _retry_after(error.retry_after))
+        case ShuttingDown():
+            return ApiError(503, str(error), None, "closing", _NO_RETRY)
+        case Stopped():
+            code = "superseded" if isinstance(error, Superseded) else "cancelled"
+            return ApiError(499, str(error), None, code, _NO_RETRY)
+        case _:
+            return ApiError(500, "something went wrong here; the log has more")
 
 
-def stopped(error: Stopped) -> ApiError:
-    """A job ended before its answer: because the server closes, or because nobody waits for it any more."""
-    never = {"x-should-retry": "false"}
-    if isinstance(error, ShuttingDown):
-        return ApiError(503, str(error), None, "closing", never)
-    code = "superseded" if isinstance(error, Superseded) else "cancelled"
-    return ApiError(499, str(error), None, code, never)
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"retry-after-ms": str(int(1000 * seconds)), "retry-after": str(-int(-seconds // 1))}
 
 
+_NO_RETRY = {"x-should-retry": "false"}
+"""OpenAI's clients repeat answers of 500 and above by themselves, unless told otherwise."""
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 499: "request_cancelled"}

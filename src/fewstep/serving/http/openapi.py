@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from fewstep.serving.http.drawing import MIME
+from fewstep.serving.engine.encoding import MIME
 from fewstep.serving.http.schemas import EditBody, EditFields, ErrorBody, Generation
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from fewstep.serving.engine.encoding import Format
+
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
@@ -16,7 +18,6 @@ def _no_bool(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
-Format = Literal["png", "jpeg", "webp"]
 EditName = Literal["colorize", "super-resolve", "denoise"]
 Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 

@@ -15,32 +15,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fewstep.serving.http.errors import ApiError
 
 OPEN = ("/healthz", "/readyz", "/v1/images/files/", "/studio/")
-"""What needs no key: for whoever watches over the server, images, whose ids nobody can guess, for pages, and the
-studio's own files, which ask for one themselves."""
+"""Paths that need no key: health checks, images whose address is signed, and the studio's files, which ask for a key
+themselves."""
 
 PROTOCOL = "fewstep.live"
 """The WebSocket's subprotocol."""
 
 KEY_PROTOCOL = "fewstep.key."
-"""What a page's API key follows among the subprotocols: a browser lets it set no header of a WebSocket."""
+"""The prefix of a page's API key among the subprotocols: browsers let pages set no header of a WebSocket."""
 
 
 def hashed(key: str) -> str:
-    """What is kept of an API key. Keys are long and random, so a fast hash is enough."""
+    """The hash that is kept of an API key. Keys are long and random, so a fast hash is enough."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def new_key() -> tuple[str, str]:
-    """A fresh API key and what to keep of it."""
+    """A fresh API key and its hash."""
     key = f"fs-{secrets.token_urlsafe(32)}"
     return key, hashed(key)
 
 
 def read_keys(file: Path) -> tuple[str, ...]:
-    """The hashes in a keys file: one a line, a name may follow; # begins a comment.
+    """The hashes in a keys file: one per line, optionally followed by a name; # begins a comment.
 
     Raises:
-        ValueError: a line is no hash, or there is none.
+        ValueError: a line is not a hash, or there is none.
     """
     keys = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -48,7 +48,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
         if not words:
             continue
         if len(words[0]) != 64 or set(words[0]) - set("0123456789abcdef"):
-            raise ValueError(f"'{file}' line {number} is no hashed key: make one with 'fewstep serve-key'")
+            raise ValueError(f"'{file}' line {number} is not a hashed key: make one with 'fewstep serve-key'")
         keys.append(words[0])
     if not keys:
         raise ValueError(f"'{file}' holds no key: make one with 'fewstep serve-key'")
@@ -56,15 +56,15 @@ def read_keys(file: Path) -> tuple[str, ...]:
 
 
 class HostGuard:
-    """Lets requests pass that call this server by a name of its own, and no page from elsewhere that is not named.
+    """Refuses requests with an unknown Host, and those of web pages with an unknown Origin.
 
-    A page in a browser can send requests to this machine: its Origin must be named, and the Host must be one
-    of the server's own, or a name that was made to point here (DNS rebinding) could speak for us.
+    A page in a browser can send requests to this machine, so its Origin must be allowed; and the Host must be one of
+    the server's own names, or a name that was made to point here (DNS rebinding) would be taken for one of them.
 
     Args:
-        app: what is guarded.
-        hosts: the server's names, without ports; none lets every name pass.
-        origins: of pages that may call, such as https://example.org.
+        app: the application behind it.
+        hosts: the server's names, without ports; none allows every name.
+        origins: origins of pages that may call, such as https://example.org.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class HostGuard:
         try:
             host = urlsplit(f"//{named}").hostname or ""
         except ValueError:
-            raise ApiError(400, f"Host is no name: '{named}'", "host", "wrong_host") from None
+            raise ApiError(400, f"Host is not a name: '{named}'", "host", "wrong_host") from None
         if self._hosts and host not in self._hosts:
             raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
         origin = headers.get("origin")
@@ -93,12 +93,15 @@ class HostGuard:
 
 
 class ApiKeyAuth:
-    """Lets requests pass that have an API key and a body that is not too large; `state.client` says whose they are.
+    """Refuses requests without an API key or with too large a body, and says whose the others are.
+
+    `state.client` is whose turn in the queue a request takes: that of its key, or of its address where there are no
+    keys. `state.owner` is whose images it may use: those of its key; empty where there are no keys.
 
     Args:
-        app: what is guarded.
-        keys: hashes of API keys; none lets everybody in, and clients are told apart by their addresses.
-        max_body_bytes: of a body.
+        app: the application behind it.
+        keys: hashes of API keys; none lets everybody in.
+        max_body_bytes: the largest body, in bytes.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], max_body_bytes: int) -> None:
@@ -109,26 +112,57 @@ class ApiKeyAuth:
             await self._app(scope, receive, send)
             return
         try:
-            scope.setdefault("state", {})["client"] = self._check(scope, _headers(scope))
+            owner = self._check(scope, _headers(scope))
+            address = str((scope.get("client") or ("",))[0])
+            scope.setdefault("state", {}).update(client=owner or address, owner=owner)
         except ApiError as error:
             await _refuse(scope, receive, send, error)
             return
         await self._app(scope, _Limited(receive, self._most), send)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> str:
+        """The owner: the beginning of the key's hash; empty for requests that need no key."""
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
-        if not self._keys or scope["path"] == "/" or scope["path"].startswith(OPEN):
-            return str((scope.get("client") or ("",))[0])
-        kind, _, key = headers.get("authorization", "").partition(" ")
-        given = hashed(key.strip()) if kind.lower() == "bearer" else ""
-        for protocol in scope.get("subprotocols", ()):
-            if not given and protocol.startswith(KEY_PROTOCOL):
-                given = hashed(protocol.removeprefix(KEY_PROTOCOL))
-        if not sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
-            raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
-        return given[:16]
+        if not self._keys:
+            return ""
+        given = hashed(_given_key(scope, headers))
+        if sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
+            return given[:16]
+        if scope["path"] == "/" or scope["path"].startswith(OPEN):
+            return ""
+        raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
+
+
+def _given_key(scope: Scope, headers: dict[str, str]) -> str:
+    """The key in a request's Authorization, or among a WebSocket's subprotocols; empty if there is none."""
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return key.strip()
+    protocols = (name for name in scope.get("subprotocols", ()) if name.startswith(KEY_PROTOCOL))
+    return next(protocols, "").removeprefix(KEY_PROTOCOL)
+
+
+class UrlSigner:
+    """Signs the addresses of images, so that whoever was given one can load it without an API key.
+
+    An image's id alone is no secret: it is in the record of the image and of whatever was made from it.
+    """
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def url(self, base_url: str, id: str) -> str:
+        """The address of an image."""
+        return f"{base_url}/v1/images/files/{id}?signature={self._signature(id)}"
+
+    def is_valid(self, id: str, signature: str) -> bool:
+        """Whether an address was signed here."""
+        return hmac.compare_digest(self._signature(id).encode(), signature.encode())
+
+    def _signature(self, id: str) -> str:
+        return hmac.new(self._secret, id.encode(), "sha256").hexdigest()[:32]
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -136,7 +170,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 class _Limited:
-    """A request's body, cut off with an error beyond `most` bytes."""
+    """A request's body, refused beyond `most` bytes."""
 
     def __init__(self, receive: Receive, most: int) -> None:
         self._receive, self._left, self._most = receive, most, most

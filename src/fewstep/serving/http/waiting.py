@@ -1,38 +1,38 @@
-"""Waiting for a job on behalf of a client who may go away."""
+"""Waiting on behalf of a client that may go away."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-from fewstep.serving.engine.jobs import Cancelled, Job, ShuttingDown, Stopped
-from fewstep.serving.engine.runtime import Runtime
-from fewstep.serving.http.errors import stopped
+from fewstep.serving.engine.errors import Cancelled, ShuttingDown
 
 T = TypeVar("T")
 
 
-async def result_of(runtime: Runtime, request: Request, job: Job[T]) -> T:
-    """The job's answer; a client that goes away stops it.
+async def until_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, which is cancelled when the client goes away.
 
     Raises:
-        ApiError: it was stopped.
+        Cancelled: the client went away.
+        ShuttingDown: the server ended the request.
     """
-    result: asyncio.Future[T] = asyncio.ensure_future(asyncio.wrap_future(job.future))
-    gone: asyncio.Future[None] = asyncio.ensure_future(_disconnected(request))
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not result.done():
-            runtime.stop(job, Cancelled("the client went away"))
-        return await result
-    except Stopped as error:
-        raise stopped(error) from None
-    except asyncio.CancelledError:  # the server's patience has ended
-        closing = ShuttingDown("the server is closing")
-        runtime.stop(job, closing)
-        raise stopped(closing) from None
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+        if task.cancelled():
+            raise Cancelled("the client went away")
+        return task.result()
+    except asyncio.CancelledError:  # the shutdown time-out has passed
+        task.cancel()
+        raise ShuttingDown("the server is closing") from None
     finally:
         gone.cancel()
 

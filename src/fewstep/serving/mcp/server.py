@@ -1,7 +1,8 @@
 """Drawing as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
 
 A tool answers with the image itself (small: at most `INLINE` pixels a side), a structured result that says what made
-it, and a link to the image at full size. What the asking model can mend comes back as an error result that says how.
+it, and a link to the image at full size. Mistakes that the calling model can mend come back as error results that
+say how.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import logging
 import math
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -23,30 +23,27 @@ from pydantic import BaseModel, Field, ValidationError
 
 import fewstep
 from fewstep.editing.fields import LEFT
-from fewstep.generation import Edit, GeneratedImage, Request, RequestError
-from fewstep.generation.request import Interpolation
-from fewstep.generation.running import Progress
-from fewstep.serving.engine.jobs import Busy, Cancelled, Drawn, Stopped
-from fewstep.serving.engine.service import Service
-from fewstep.serving.engine.store import Kept
-from fewstep.serving.http import uploads
-from fewstep.serving.http.bodies import from_validation
-from fewstep.serving.http.drawing import check_limits, encoded_png, shown_in
-from fewstep.serving.http.errors import ApiError
-from fewstep.serving.http.schemas import EditName
-from fewstep.serving.mcp.tools import DESCRIPTION, Prompt, Seed, Size, Steps
+from fewstep.generation import Edit, GeneratedImage, Model, Request, RequestError
+from fewstep.pictures.generated import prompt_of
+from fewstep.serving.engine.accounting import Caller
+from fewstep.serving.engine.desk import Answer, Desk, Output, RequestBuilder, StepDone
+from fewstep.serving.engine.encoding import Encoding
+from fewstep.serving.engine.errors import Busy, NotFound, Stopped
+from fewstep.serving.engine.sources import URI, DecodedImages, ImageId, ImageUrl, SourceImages
+from fewstep.serving.engine.store import StoredImage
+from fewstep.serving.engine.validation import invalid
+from fewstep.serving.mcp.tools import DESCRIPTION, EditName, Prompt, Seed, Size, Steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Beyond = Annotated[float, Field(ge=0, le=LEFT.maximum)]
-log = logging.getLogger("fewstep.serving")
 INLINE = 512
-_IMAGES = "fewstep://images/"
+_OUTPUT = Output(Encoding("png"), steps=True)
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 
-class Picture(BaseModel):
-    """What a drawing tool answers beside the image."""
+class DrawnImage(BaseModel):
+    """The structured result of a drawing tool."""
 
     image_id: str = Field(description="Give this to change_image to go on from the image.")
     uri: str
@@ -56,20 +53,20 @@ class Picture(BaseModel):
     size: str
     steps: int
     milliseconds: float
-    unknown_words: list[str] = Field(description="Words that the model never saw: it cannot draw them.")
-    nearest_captions: list[str] = Field(description="What it knows that lies nearest to the prompt.")
-    recognised_as: str | None = Field(description="What a recogniser sees in the image.")
+    unknown_words: list[str] = Field(description="Words that the model has never seen and cannot draw.")
+    nearest_captions: list[str] = Field(description="The captions it knows that are nearest to the prompt.")
+    recognised_as: str | None = Field(description="What a recogniser takes the image for.")
     confidence: float | None = Field(description="How sure the recogniser is, 0 to 1.")
 
 
-class Models(BaseModel):
-    """What can draw here."""
+class ModelDescriptions(BaseModel):
+    """The models of this server."""
 
     models: list[dict[str, Any]]
 
 
 class _Server(MCPServer[Any]):
-    """Says what is wrong with arguments as the HTTP API does, in words that a language model can follow."""
+    """Reports wrong arguments as the HTTP API does, in words that a language model can follow."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context | None = None
@@ -79,24 +76,25 @@ class _Server(MCPServer[Any]):
         except ToolError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            raise ToolError(from_validation(error.__cause__.errors()).message) from None
+            raise ToolError(str(invalid(error.__cause__.errors()))) from None
 
 
-def mcp_server(service: Service) -> MCPServer[Any]:
-    """The tools of one service."""
+def mcp_server(desk: Desk) -> MCPServer[Any]:
+    """The tools of one desk."""
     server = _Server(
         "fewstep",
         title="fewstep: images at once",
         version=fewstep.__version__,
-        instructions=_instructions(service),
+        instructions=_instructions(desk),
         log_level="WARNING",
     )
 
     @server.tool(annotations=DRAWS, title="Draw an image", description=DESCRIPTION)
     async def draw_image(
         prompt: Prompt, ctx: Context, seed: Seed = None, steps: Steps = None, size: Size = None
-    ) -> Annotated[CallToolResult, Picture]:
-        return await _draw(service, ctx, prompt, seed, steps, size)
+    ) -> Annotated[CallToolResult, DrawnImage]:
+        build = partial(_request, prompt=prompt, seed=seed, steps=steps, size=size)
+        return await _draw(desk, ctx, build, SourceImages())
 
     @server.tool(annotations=DRAWS, title="Draw what lies between")
     async def draw_between(
@@ -108,10 +106,19 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         seed: Seed = None,
         steps: Steps = None,
         size: Size = None,
-    ) -> Annotated[CallToolResult, Picture]:
+    ) -> Annotated[CallToolResult, DrawnImage]:
         """Draw an image between two prompts, two seeds, or both: with one seed and several positions, a film."""
-        way = Interpolation((position,), to_prompt, to_seed)
-        return await _draw(service, ctx, prompt, seed, steps, size, way=way)
+        build = partial(
+            _request,
+            prompt=prompt,
+            seed=seed,
+            steps=steps,
+            size=size,
+            to_prompt=to_prompt,
+            to_seed=to_seed,
+            position=position,
+        )
+        return await _draw(desk, ctx, build, SourceImages())
 
     @server.tool(annotations=DRAWS, title="Change an image")
     async def change_image(
@@ -146,32 +153,32 @@ def mcp_server(service: Service) -> MCPServer[Any]:
         ] = None,
         seed: Seed = None,
         steps: Steps = None,
-    ) -> Annotated[CallToolResult, Picture]:
+    ) -> Annotated[CallToolResult, DrawnImage]:
         """Draw another version of an image, all of it or a region, with the same or another prompt; or restore it,
         or draw beyond its borders."""
         if sum(choice is not None for choice in (edit, region, margins)) > 1:
             raise ToolError("edit, region and margins are changes of their own: give one of them")
         if margins is not None and strength is not None:
             raise ToolError("beyond the image nothing is there to start from: leave out strength, or margins")
-        picture, shown = await _picture(service, image_id, image)
-        mask = None if region is None else _mask(picture, region)
-        try:
-            if margins is not None:
-                left, top, right, bottom = margins
-                change = Edit.beyond(picture, left=left, top=top, right=right, bottom=bottom)
-            else:
-                change = Edit.named(edit, picture, mask, strength=strength)
-        except RequestError as error:
-            raise ToolError(str(error)) from error
-        return await _draw(service, ctx, shown if prompt is None else prompt, seed, steps, None, change)
+        if (image_id is None) == (image is None):
+            raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
+        source = ImageUrl("image", image or "") if image_id is None else ImageId("image_id", image_id)
+
+        def build(images: DecodedImages, model: Model) -> Request:
+            assert images.image is not None
+            change = _edit(images.image, edit, strength, region, margins)
+            shown = prompt_of(images.image) if model.spec.conditioning.text_length else ""
+            return Request(shown if prompt is None else prompt, seed=seed, steps=steps, edit=change)
+
+        return await _draw(desk, ctx, build, SourceImages(source))
 
     @server.tool(annotations=READS, title="List models")
-    async def list_models() -> Models:
+    async def list_models() -> ModelDescriptions:
         """What can draw here, and what it knows."""
-        model = service.model
+        model = desk.host.model
         captions = model.saved.captions
         known = [] if captions is None else captions.captions
-        return Models(
+        return ModelDescriptions(
             models=[
                 {
                     "name": model.name,
@@ -183,54 +190,61 @@ def mcp_server(service: Service) -> MCPServer[Any]:
             ]
         )
 
-    @server.resource(f"{_IMAGES}{{image_id}}", mime_type="image/png", title="An image drawn before")
-    async def image(image_id: str) -> bytes:
+    @server.resource(f"{URI}{{image_id}}", mime_type="image/png", title="An image drawn before")
+    async def image(image_id: str, ctx: Context) -> bytes:
         """The image at full size."""
-        kept = service.store.get(image_id)
-        if kept is None:
-            raise ResourceNotFoundError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-        return kept.data if kept.mime == "image/png" else await asyncio.to_thread(_as_png, service, kept)
+        try:
+            found = desk.loader.find(image_id, _caller(ctx).owner, "image_id")
+        except NotFound as error:
+            raise ResourceNotFoundError(str(error)) from None
+        return found.data if found.mime == "image/png" else await asyncio.to_thread(_as_png, desk, found)
 
     return server
 
 
-def _as_png(service: Service, kept: Kept) -> bytes:
-    image = service.pictures.open(kept.data, "image_id")
+def _as_png(desk: Desk, stored: StoredImage) -> bytes:
+    image = desk.loader.decoder.open(stored.data, "image_id")
     if not isinstance(image, GeneratedImage):
-        raise TypeError(f"a kept {kept.mime} lost its record")
-    return encoded_png(image)
+        raise TypeError(f"a stored {stored.mime} lost its record")
+    return _OUTPUT.encoding.encoded(image)
 
 
-def _instructions(service: Service) -> str:
-    captions = service.model.saved.captions
+def _instructions(desk: Desk) -> str:
+    model = desk.host.model
+    captions = model.saved.captions
     known = "" if captions is None else f" It knows {len(captions.captions)} things; list_models shows some."
     return (
-        f"draw_image draws with the model '{service.model.name}' in milliseconds.{known} Use short, plain prompts. "
+        f"draw_image draws with the model '{model.name}' in milliseconds.{known} Use short, plain prompts. "
         "The answer says which words it does not know and what a recogniser sees: if that is not what was asked for, "
         "try another prompt or seed, or say so."
     )
 
 
-async def _picture(service: Service, image_id: str | None, image: str | None) -> tuple[Image.Image, str]:
-    """The picture to change, and what it is said to show."""
-    if (image_id is None) == (image is None):
-        raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
-    kept = None if image_id is None else service.store.get(image_id.removeprefix(_IMAGES))
-    if image_id is not None and kept is None:
-        raise ToolError(f"there is no image '{image_id}', or no more: draw it again with draw_image")
-    try:
-        source = kept.data if kept is not None else await uploads.named(image or "", "image", service.settings)
-        opened = await asyncio.to_thread(service.pictures.open, source, "image")
-    except ApiError as error:
-        raise ToolError(error.message) from error
-    return opened, shown_in(opened, service.model)
+def _request(images: DecodedImages, model: Model, **fields: Any) -> Request:
+    """A request without images."""
+    return Request(**fields)
+
+
+def _edit(
+    picture: Image.Image,
+    edit: str | None,
+    strength: float | None,
+    region: Sequence[float] | None,
+    margins: Sequence[float] | None,
+) -> Edit:
+    if margins is not None:
+        left, top, right, bottom = margins
+        return Edit.beyond(picture, left=left, top=top, right=right, bottom=bottom)
+    mask = None if region is None else _mask(picture, region)
+    return Edit.named(edit, picture, mask, strength=strength)
 
 
 def _mask(picture: Image.Image, region: Sequence[float]) -> Image.Image:
     """White in the region, of which at least a pixel is left."""
     left, top, right, bottom = region
     if not (left < right and top < bottom):
-        raise ToolError(f"region must be left, top, right, bottom with left < right and top < bottom, got {region}")
+        wrong = f"region must be left, top, right, bottom with left < right and top < bottom, got {region}"
+        raise RequestError("region", wrong)
     mask = Image.new("L", picture.size, 0)
     box = (
         math.floor(left * picture.width),
@@ -242,96 +256,52 @@ def _mask(picture: Image.Image, region: Sequence[float]) -> Image.Image:
     return mask
 
 
-async def _draw(
-    service: Service,
-    ctx: Context,
-    prompt: str,
-    seed: int | None,
-    steps: int | None,
-    size: str | None,
-    edit: Edit | None = None,
-    way: Interpolation | None = None,
-) -> CallToolResult:
-    loop = asyncio.get_running_loop()
-    told: asyncio.Queue[Progress | None] = asyncio.Queue()
-
-    spans = service.traces.here()
-    if service.settings.log_prompts:
-        log.info("prompt %r by MCP", prompt)
-
-    def finish(drawn: Drawn) -> CallToolResult:
-        started = time.perf_counter()
-        data = encoded_png(drawn.images[0])
-        spent = time.perf_counter() - started
-        drawn.check()  # nothing is kept for nobody
-        service.metrics.stage("encode_image", spent)
-        service.traces.stages(spans, {**drawn.timings, "encode_image": 1000 * spent})
-        return _result(service, drawn, data)
-
-    def seen(progress: Progress) -> None:
-        loop.call_soon_threadsafe(told.put_nowait, progress)
-
+async def _draw(desk: Desk, ctx: Context, build: RequestBuilder, sources: SourceImages) -> CallToolResult:
     try:
-        request = Request(
-            prompt,
-            seed=seed,
-            steps=steps,
-            size=size,  # type: ignore[arg-type]
-            edit=edit,
-            to_prompt=None if way is None else way.prompt,
-            to_seed=None if way is None else way.seed,
-            position=None if way is None else way.positions[0],
-        )
-        check_limits(request, service)
-        job = await service.submit(request, finish, _client(ctx), seen=seen)
+        async with await desk.draw(build, sources, _caller(ctx), _OUTPUT, _result) as drawing:
+            async for event in drawing.events():
+                if isinstance(event, StepDone):
+                    await ctx.report_progress(event.step, event.steps, f"step {event.step} of {event.steps}")
+            return await drawing.answer()
     except (RequestError, Stopped) as error:
         raise ToolError(str(error)) from error
     except Busy as error:
         raise ToolError(f"busy: {error}") from error
-    job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(told.put_nowait, None))
-    try:
-        while (progress := await told.get()) is not None:
-            done = progress.jump.index + 1
-            await ctx.report_progress(done, progress.steps, f"step {done} of {progress.steps}")
-        return await asyncio.wrap_future(job.future)
-    except Stopped as error:
-        raise ToolError(str(error)) from error
-    finally:
-        service.runtime.stop(job, Cancelled("the client cancelled"))
 
 
-def _client(ctx: Context) -> str:
-    """Whose turn it is in the queue: as for the other surfaces over HTTP, else the one that holds the pipe."""
+def _caller(ctx: Context) -> Caller:
+    """As on the other surfaces over HTTP, else the program that holds the pipe."""
     request = ctx.request_context.request
-    return "stdio" if request is None else str(request.state.client)
+    if request is None:
+        return Caller("mcp", "stdio", request_id=str(ctx.request_id))
+    state = request.state
+    return Caller("mcp", state.client, state.owner, None, state.id, state.arrived)
 
 
-def _result(service: Service, drawn: Drawn, data: bytes) -> CallToolResult:
-    (image,) = drawn.images
-    record = image.record
-    handle = service.store.put(data, "image/png")
-    (seen,) = drawn.seen
-    uri = f"{_IMAGES}{handle}"
-    picture = Picture(
-        image_id=handle,
+def _result(answer: Answer) -> CallToolResult:
+    (image,) = answer.images
+    record, uri = image.record, f"{URI}{image.id}"
+    drawn = DrawnImage(
+        image_id=image.id,
         uri=uri,
         prompt=record.prompt,
         seed=record.seed,
         model=record.model,
-        size=f"{image.width}x{image.height}",
+        size=f"{image.picture.width}x{image.picture.height}",
         steps=record.steps,
-        milliseconds=round(sum(drawn.timings.values()), 2),
+        milliseconds=round(sum(answer.timings.values()), 2),
         unknown_words=list(record.unknown_words),
         nearest_captions=[caption for caption, _ in record.nearest_captions],
-        recognised_as=seen.name,
-        confidence=seen.confidence,
+        recognised_as=image.recognition.name,
+        confidence=image.recognition.confidence,
     )
+    inline = base64.b64encode(_inline(image.picture, image.file)).decode()
     content = [
-        ImageContent(type="image", data=base64.b64encode(_inline(image, data)).decode(), mime_type="image/png"),
-        TextContent(type="text", text=picture.model_dump_json()),
-        ResourceLink(type="resource_link", name=handle, uri=uri, mime_type="image/png", size=len(data)),
+        ImageContent(type="image", data=inline, mime_type="image/png"),
+        TextContent(type="text", text=drawn.model_dump_json()),
+        ResourceLink(type="resource_link", name=image.id, uri=uri, mime_type="image/png", size=len(image.file)),
     ]
-    return CallToolResult(content=content, structured_content=picture.model_dump())
+    return CallToolResult(content=content, structured_content=drawn.model_dump())
 
 
 def _inline(image: Image.Image, data: bytes) -> bytes:

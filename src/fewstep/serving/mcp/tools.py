@@ -33,6 +33,8 @@ Size = Annotated[
     Field(description=SIZE.description),
 ]
 
+EditName = Literal["colorize", "super-resolve", "denoise"]
+
 NAME = "draw_image"
 DESCRIPTION = "Draw an image from a short prompt; it takes milliseconds."
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from fewstep.serving.http.errors import ApiError
+from fewstep.serving.engine.errors import NotFound
 
 FILES = Path(__file__).with_name("studio")
 KINDS = {
@@ -61,7 +61,7 @@ def _files() -> dict[str, tuple[bytes, str]]:
 def _answer(request: Request, name: str) -> Response:
     found = _files().get(name)
     if found is None:
-        raise ApiError(404, f"the studio has no file '{name[:100]}'", None, "not_found")
+        raise NotFound("name", f"the studio has no file '{name[:100]}'", "not_found")
     data, tag = found
     headers = {"etag": tag, "cache-control": "no-cache", "content-security-policy": POLICY}
     headers |= {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}

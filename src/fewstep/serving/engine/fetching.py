@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
 
-from fewstep.serving.http.errors import ApiError
+from fewstep.serving.engine.errors import InputError
 
 REDIRECTS = 3
 SECONDS = 10.0
@@ -35,17 +35,17 @@ def is_public(address: str) -> bool:
     return found.is_global and not local and not hidden
 
 
-def fetch(url: str, param: str, max_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
+def fetch(url: str, field: str, max_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
     """The bytes behind a URL.
 
     Args:
         url: http or https.
-        param: the field it came in, for complaints.
+        field: the field it came in, for complaints.
         max_bytes: of the answer.
         may: whether an address may be connected to.
 
     Raises:
-        ApiError: 400: the URL is none, leads to an address that may not be connected to, or gives no file.
+        InputError: it is not a URL, leads to an address that may not be connected to, or does not give a file.
     """
     until = time.monotonic() + SECONDS
     for _ in range(1 + REDIRECTS):
@@ -55,7 +55,7 @@ def fetch(url: str, param: str, max_bytes: int, may: Callable[[str], bool] = is_
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
                 raise ValueError("it must be an http or https URL without a user")
             target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-            connection = _connected(parts.hostname, port or (443 if secure else 80), param, may, until)
+            connection = _connected(parts.hostname, port or (443 if secure else 80), field, may, until)
             with _cut_at(until, connection):
                 if secure:
                     connection.default_port = 443
@@ -67,17 +67,19 @@ def fetch(url: str, param: str, max_bytes: int, may: Callable[[str], bool] = is_
                     url = urljoin(url, answer.headers.get("location", ""))
                     continue
                 if answer.status != 200:
-                    raise ApiError(400, f"{param}: the URL answered {answer.status}", param, "invalid_url")
-                data = _read(answer, param, max_bytes)
+                    raise InputError(field, f"{field}: the URL answered {answer.status}", "invalid_url")
+                data = _read(answer, field, max_bytes)
             if time.monotonic() < until:  # an answer of unknown length is whole when it ends, if it was not cut
                 return data
             raise TimeoutError
+        except InputError:
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             said = f"could not be fetched: {str(error) or type(error).__name__}"
             if time.monotonic() >= until:
                 said = f"took more than {SECONDS:g} seconds to fetch"
-            raise ApiError(400, f"{param} {said}", param, "invalid_url") from None
-    raise ApiError(400, f"{param} redirects more than {REDIRECTS} times", param, "invalid_url")
+            raise InputError(field, f"{field} {said}", "invalid_url") from None
+    raise InputError(field, f"{field} redirects more than {REDIRECTS} times", "invalid_url")
 
 
 @contextlib.contextmanager
@@ -102,13 +104,13 @@ def _cut_at(until: float, connection: http.client.HTTPConnection) -> Iterator[No
 
 
 def _connected(
-    host: str, port: int, param: str, may: Callable[[str], bool], until: float
+    host: str, port: int, field: str, may: Callable[[str], bool], until: float
 ) -> http.client.HTTPConnection:
     """A connection to the first address of the host's that answers; all of them must be allowed."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if not addresses or not all(map(may, addresses)):
-        raise ApiError(400, f"{param} must lead to a public address", param, "forbidden_url")
+        raise InputError(field, f"{field} must lead to a public address", "forbidden_url")
     connection = http.client.HTTPConnection(host, port)
     for address in addresses:
         try:
@@ -119,12 +121,12 @@ def _connected(
     raise failed
 
 
-def _read(answer: http.client.HTTPResponse, param: str, most: int) -> bytes:
+def _read(answer: http.client.HTTPResponse, field: str, most: int) -> bytes:
     data = bytearray()
     while part := answer.read1(65536):
         data += part
         if len(data) > most:
-            raise ApiError(400, f"{param} must have at most {most} bytes", param, "too_large")
+            raise InputError(field, f"{field} must have at most {most} bytes", "too_large")
     if answer.length:  # `read1` does not mind
         raise http.client.IncompleteRead(bytes(data), answer.length)
     return bytes(data)

@@ -1,0 +1,294 @@
+"""The desk: every request for images passes here, whatever surface it came by.
+
+What happens to a request is decided once: room is checked before its images are decoded, the server's limits before
+it is planned; it is queued, waited for, encoded and stored, and the log, the metrics and the traces are told. A
+surface translates its protocol's message into the arguments of `Desk.draw`, and the answer into a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from fewstep.generation import GeneratedImage, Model, Request
+from fewstep.generation.planning import Plan
+from fewstep.generation.running import Progress
+from fewstep.pictures import Record
+from fewstep.serving.engine.accounting import Account, Accounting, Caller
+from fewstep.serving.engine.encoding import Encoding
+from fewstep.serving.engine.errors import Cancelled
+from fewstep.serving.engine.host import ModelHost
+from fewstep.serving.engine.jobs import Job, JobResult, Recognition
+from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.runtime import Runtime
+from fewstep.serving.engine.sources import DecodedImages, ImageLoader, SourceImages
+from fewstep.serving.engine.store import Store, StoredImage
+
+T = TypeVar("T")
+
+RequestBuilder = Callable[[DecodedImages, Model], Request]
+"""Makes a request for a model of what came with it; raises RequestError. Runs in a thread where there are images."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a client wants to be sent.
+
+    Args:
+        encoding: the format of the files.
+        partial_images: how many intermediate pictures of the first image, as `PartialImage` events.
+        steps: whether each step but the last is a `StepDone` event.
+    """
+
+    encoding: Encoding
+    partial_images: int = 0
+    steps: bool = False
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step of several was made: number `step`, counted from 1, of `steps`."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class PartialImage:
+    """What the first image looks like so far: a picture, and the file that shows it."""
+
+    picture: Image.Image
+    file: bytes
+
+
+Event = StepDone | PartialImage
+
+
+@dataclass(frozen=True)
+class AnswerImage:
+    """One image of an answer.
+
+    Args:
+        picture: with its record.
+        file: the picture in the format asked for, its record in it.
+        recognition: what a recogniser takes it for.
+    """
+
+    picture: GeneratedImage
+    file: bytes
+    recognition: Recognition
+
+    @property
+    def record(self) -> Record:
+        """What made it."""
+        return self.picture.record
+
+    @property
+    def id(self) -> str:
+        """By which every surface finds it again: that of its record."""
+        return self.picture.record.id
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request gave.
+
+    Args:
+        images: at least one.
+        timings: milliseconds by stage, `encode_image` the last.
+        model: what drew.
+    """
+
+    images: Sequence[AnswerImage]
+    timings: Mapping[str, float]
+    model: Model
+
+
+class Drawing(AbstractAsyncContextManager["Drawing[T]"], Generic[T]):
+    """A request that was accepted. Leaving its context stops it, unless it is over.
+
+    Args:
+        runtime: where it is queued.
+        job: its job.
+        events: what it tells on the way; None is the end.
+    """
+
+    def __init__(self, runtime: Runtime, job: Job[T], events: asyncio.Queue[Event | None]) -> None:
+        self._runtime, self._job, self._events = runtime, job, events
+
+    async def __aexit__(self, *error: object) -> None:
+        self._runtime.stop(self._job, Cancelled("the client went away"))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What the request's `Output` asked to be told, until its end."""
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    async def answer(self) -> T:
+        """What `render` made of the images.
+
+        Raises:
+            Stopped: nobody waits for them any more, or the server is closing.
+        """
+        return await asyncio.wrap_future(self._job.future)
+
+
+class Desk:
+    """Accepts requests for images.
+
+    Args:
+        host: the models.
+        store: keeps what was drawn.
+        loader: reads the images that requests bring.
+        limits: the most that one request may ask for.
+        accounting: tells the log, the metrics and the traces.
+    """
+
+    def __init__(
+        self, host: ModelHost, store: Store, loader: ImageLoader, limits: Limits, accounting: Accounting
+    ) -> None:
+        self.host, self.store, self.loader, self.limits, self.accounting = host, store, loader, limits, accounting
+
+    async def draw(
+        self,
+        request: RequestBuilder,
+        sources: SourceImages,
+        caller: Caller,
+        output: Output,
+        render: Callable[[Answer], T],
+        model: str | None = None,
+    ) -> Drawing[T]:
+        """Accept a request and queue it.
+
+        Args:
+            request: makes the request of the decoded images.
+            sources: the images it brings.
+            caller: who asks.
+            output: what the client wants to be sent.
+            render: makes the protocol's message of the answer, in the job's thread.
+            model: the name of the model; None for the served one.
+
+        Raises:
+            RequestError: a field is wrong, or more than the server or the model allows.
+            NotFound: there is no such model or image.
+            Busy: there is no room for it.
+            Stopped: a newer request of its session was here before, or the server is closing.
+        """
+        account = self.accounting.open(caller)
+        try:
+            runtime = await self.host.find(model)
+            runtime.check_room(caller.client, caller.session_key)
+            plan = await self._planned(runtime.model, request, sources, output, caller)
+            account.planned(plan, runtime.model.name)
+            return self._queued(runtime, plan, caller, output, render, account)
+        except BaseException as error:
+            account.close(error)
+            raise
+
+    def close(self, timeout: float) -> None:
+        """Let what was accepted end for `timeout` seconds, stop what is left, and send the last spans."""
+        self.host.stop(timeout)
+        self.accounting.traces.close()
+
+    def refused(self, caller: Caller, error: Exception) -> None:
+        """Account for a message that could not be read as a request."""
+        self.accounting.open(caller).close(error)
+
+    async def _planned(
+        self, model: Model, build: RequestBuilder, sources: SourceImages, output: Output, caller: Caller
+    ) -> Plan:
+        """The request's plan, made in a thread where images have to be decoded.
+
+        A plan holds no more of the images than what drawing needs, and the request is gone once it is planned.
+        """
+        sources = await self.loader.fetched(sources, caller.owner)
+
+        def plan() -> Plan:
+            request = build(self.loader.decoded(sources), model)
+            self.limits.check(request, model)
+            output.encoding.check(request)
+            return model.plan_pictures(request)
+
+        return plan() if sources.are_small else await asyncio.to_thread(plan)
+
+    def _queued(
+        self,
+        runtime: Runtime,
+        plan: Plan,
+        caller: Caller,
+        output: Output,
+        render: Callable[[Answer], T],
+        account: Account,
+    ) -> Drawing[T]:
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        def publish(event: Event | None) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        def finish(result: JobResult) -> T:
+            answer = _encoded(result, output.encoding, runtime.model, account)
+            message = render(answer)
+            result.check()
+            self._keep(answer, output.encoding, caller)
+            return message
+
+        def ended(future: Future[T]) -> None:
+            account.close(future.exception())
+            publish(None)
+
+        on_step = _reporter(runtime.model, plan, output, publish)
+        job = Job(plan, finish, caller.client, caller.session_key, on_step, caller.arrived)
+        job.future.add_done_callback(ended)
+        runtime.submit(job)
+        return Drawing(runtime, job, events)
+
+    def _keep(self, answer: Answer, encoding: Encoding, caller: Caller) -> None:
+        for image in answer.images:
+            kept = StoredImage(image.file, encoding.mime, caller.owner, caller.session_key)
+            self.store.put(image.id, kept)
+
+
+def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Account) -> Answer:
+    """The answer of a job that somebody still waits for."""
+    started = time.perf_counter()
+    files = [encoding.encoded(image) for image in result.images]
+    seconds = time.perf_counter() - started
+    result.check()
+    timings = {**result.timings, "encode_image": 1000 * seconds}
+    account.encoded(timings, seconds)
+    images = [AnswerImage(*parts) for parts in zip(result.images, files, result.recognitions, strict=True)]
+    return Answer(images, timings, model)
+
+
+def _reporter(
+    model: Model, plan: Plan, output: Output, publish: Callable[[Event], Any]
+) -> Callable[[Progress], None] | None:
+    """What to call after each step; None where nobody wants to know."""
+    shown = partial_steps(plan.sampling.steps, output.partial_images)
+    if not shown and not output.steps:
+        return None
+
+    def report(progress: Progress) -> None:
+        if progress.jump.index in shown:
+            picture = model.preview(plan, progress)
+            publish(PartialImage(picture, output.encoding.encoded_preview(picture)))
+        if output.steps:
+            publish(StepDone(progress.jump.index + 1, progress.steps))
+
+    return report
+
+
+def partial_steps(steps: int, partial_images: int) -> set[int]:
+    """After which steps, counted from 0, a partial image is sent: evenly spread over those before the last."""
+    between = steps - 1
+    count = min(partial_images, between)
+    return {math.ceil((i + 1) * (between + 1) / (count + 1)) - 1 for i in range(count)}

@@ -1,0 +1,63 @@
+"""How much work a server does for one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewstep.generation import Model, Request, RequestError
+from fewstep.generation.planning import corrections
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The server's own bounds, the same on every surface.
+
+    Args:
+        max_images: images per request.
+        max_steps: steps per request, corrections of the noise included.
+        max_pixels: pixels of all images of a request together.
+        max_prompt: characters of a prompt.
+    """
+
+    max_images: int
+    max_steps: int
+    max_pixels: int
+    max_prompt: int
+
+    def check(self, request: Request, model: Model) -> None:
+        """Raise RequestError for a request that is more work than this server does for one."""
+        for name in ("prompt", "to_prompt", "negative_prompt"):
+            length = len(getattr(request, name) or "")
+            if length > self.max_prompt:
+                raise RequestError(name, f"{name} must have at most {self.max_prompt} characters, got {length}")
+        check_count("images", request.images, self.max_images)
+        check_count("steps", request.steps, self.max_steps)
+        self._check_corrections(request, model)
+        self._check_pixels(request)
+
+    def _check_corrections(self, request: Request, model: Model) -> None:
+        """Each correction of the noise costs two evaluations per step."""
+        steps, fit = request.steps or 1, corrections(model.spec, request)
+        if steps * (1 + 2 * fit) > self.max_steps:
+            allowed = f"steps · (1 + 2 · fit) at most {self.max_steps}"
+            raise RequestError("fit", f"fit must leave {allowed}, got {fit} with {steps} steps")
+
+    def _check_pixels(self, request: Request) -> None:
+        width, height = delivered_size(request) or (0, 0)
+        if width * height * request.images > self.max_pixels:
+            raise RequestError(
+                "size",
+                f"all images of a request must have at most {self.max_pixels} pixels together, "
+                f"got {request.images} of {width}x{height}",
+            )
+
+
+def check_count(field: str, value: int | None, most: int) -> None:
+    """Raise RequestError for a field that is above what the server allows."""
+    if value is not None and value > most:
+        raise RequestError(field, f"{field} must be between 1 and {most}, got {value}")
+
+
+def delivered_size(request: Request) -> tuple[int, int] | None:
+    """(width, height) of a request's images; None for the model's own."""
+    return request.size or (request.edit.own_size if request.edit else None)

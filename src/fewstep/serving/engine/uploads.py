@@ -1,0 +1,104 @@
+"""Images that clients send: decoded by Pillow alone, from an allow-list of formats, within a bound on pixels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import threading
+import weakref
+from collections.abc import Callable
+
+from PIL import Image
+
+from fewstep.pictures.decode import BadImage, decode
+from fewstep.pictures.generated import with_record
+from fewstep.serving.engine.errors import Busy, InputError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+
+
+class ImageDecoder:
+    """Decodes images, and bounds how many pixels of them are in memory at a time.
+
+    Args:
+        max_pixels: of one image.
+        max_held_pixels: of all images that are alive; one alone is admitted in any case.
+    """
+
+    def __init__(self, max_pixels: int, max_held_pixels: int) -> None:
+        self._max_pixels, self._max_held_pixels, self._held = max_pixels, max_held_pixels, 0
+        self._lock = threading.RLock()  # an image may be freed, and call `_release`, at any moment, in `_admit` too
+
+    @property
+    def held(self) -> int:
+        """Pixels in memory."""
+        return self._held
+
+    def open(self, source: bytes | str, field: str) -> Image.Image:
+        """A file, or the one in a data URL, as an upright RGB or RGBA image, with its record if it has one.
+
+        Raises:
+            InputError: it is not an image that can be read, or it is too large.
+            Busy: too many pixels are in memory already.
+        """
+        data = _in_data_url(source, field) if isinstance(source, str) else source
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                size = opened.size
+        except Exception:
+            size = (0, 0)  # `decode` says why
+        try:
+            return self._admitted(size, field, lambda: with_record(decode(data), data))
+        except BadImage as error:
+            raise InputError(field, f"{field} is no image that can be read: {error}", "invalid_image") from None
+
+    def from_pixels(self, pixels: bytes | memoryview, size: tuple[int, int], field: str) -> Image.Image:
+        """An image from straight RGBA, row by row, 4 bytes a pixel.
+
+        Raises:
+            InputError: it is too large.
+            Busy: too many pixels are in memory already.
+        """
+        return self._admitted(size, field, lambda: Image.frombytes("RGBA", size, pixels))
+
+    def _admitted(self, size: tuple[int, int], field: str, make: Callable[[], Image.Image]) -> Image.Image:
+        """An image whose pixels count for as long as it lives."""
+        width, height = size
+        pixels = width * height
+        if pixels > self._max_pixels:
+            wrong = f"{field} must have at most {self._max_pixels} pixels, got {width}x{height}"
+            raise InputError(field, wrong, "too_large")
+        self._admit(pixels)
+        try:
+            image = make()
+        except BaseException:
+            self._release(pixels)
+            raise
+        weakref.finalize(image, self._release, pixels)
+        return image
+
+    def _admit(self, pixels: int) -> None:
+        with self._lock:
+            if self._held and self._held + pixels > self._max_held_pixels:
+                raise Busy("the images of other requests take all the room there is", 1.0)
+            self._held += pixels
+
+    def _release(self, pixels: int) -> None:
+        with self._lock:
+            self._held -= pixels
+
+
+def _in_data_url(url: str, field: str) -> bytes:
+    """The file in a data URL."""
+    head, comma, text = url.partition(",")
+    kind, *options = head[5:].lower().split(";")
+    if not comma or "base64" not in options:
+        said = f"{field} must be a data URL in base64 (data:image/png;base64,…), got {url[:60]!r}"
+        raise InputError(field, said, "invalid_url")
+    if kind and not kind.startswith("image/"):
+        raise InputError(field, f"{field} must be a data URL of an image, got {kind[:60]!r}", "invalid_url")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(field, f"{field} holds no valid base64", "invalid_url") from None

@@ -1,0 +1,93 @@
+"""The context of each HTTP request: an id that its answer, its log lines and its errors carry, and a span.
+
+Pure ASGI, so that streams pass untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewstep.serving.engine.metrics import Metrics
+from fewstep.serving.engine.tracing import Traces
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+log = logging.getLogger("fewstep.serving")
+_ID = re.compile(rb"[\w.-]{1,64}")
+
+
+class RequestContext:
+    """Gives each request an id, and counts, traces and logs HTTP requests without anything of their contents.
+
+    Args:
+        app: the application behind it.
+        metrics, traces: told of each request.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:
+        self._app, self._metrics, self._traces = app, metrics, traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "websocket":
+            scope.setdefault("state", {}).update(id=_id(scope))
+            await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        id = _id(scope)
+        started, status = time.perf_counter(), 0
+        scope.setdefault("state", {}).update(id=id, arrived=started)
+
+        async def identified(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+            await send(message)
+
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        with self._traces.received(scope["method"], headers) as span:
+            try:
+                await self._app(scope, receive, identified)
+            finally:
+                spent = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", None)
+                self._metrics.http_request(route or "other", status, spent)
+                log.info("%s %s %d %.1f ms request=%s", scope["method"], route or "other", status, 1000 * spent, id)
+                if span is not None:
+                    span.set_attribute("fewstep.request_id", id)
+                    _answered(span, scope["method"], route, status)
+
+
+def _id(scope: Scope) -> str:
+    """The client's own X-Request-ID, if it is a short plain name; else a new one."""
+    given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _answered(span: Span, method: str, route: str | None, status: int) -> None:
+    """Put the answer into the request's span, by OpenTelemetry's names; a status of 500 and above is an error.
+
+    Paths are left out: they hold the ids of images.
+    """
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("http.request.method", method)
+    if route is not None:
+        span.update_name(f"{method} {route}")
+        span.set_attribute("http.route", route)
+    if status:
+        span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(StatusCode.ERROR)
