@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from fewstep.serving.engine.errors import NotFound
 
-FILES = Path(__file__).with_name("studio")
+FILES = Path(__file__).parent
 KINDS = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
