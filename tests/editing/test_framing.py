@@ -73,6 +73,17 @@ def test_a_sketch_that_stands_well_is_left_as_it_is() -> None:
         assert shown is sketch
 
 
+@pytest.mark.parametrize(
+    ("reaches", "stands_well"), [(1.0, True), (0.876953125, True), (0.875, False), (0.75, False)]
+)
+def test_what_is_less_than_one_of_the_models_pixels_off_stands_well(reaches: float, stands_well: bool) -> None:
+    """A square from the corner to `reaches`, shown to a model of 8 pixels a side: 0.875 is one pixel off exactly."""
+    sketch = Image.new("RGBA", (1024, 1024))
+    sketch.paste((0, 0, 0, 255), (0, 0, int(1024 * reaches), int(1024 * reaches)))
+    window = window_of(sketch, 1.0, 8)
+    assert window == (None if stands_well else Window(0.0, 0.0, reaches))
+
+
 def test_a_dot_is_not_magnified_to_a_thing() -> None:
     window = window_of(disc(0.5, 0.5, 0.54, 0.54), 0.92, 32)
     assert window is not None

@@ -11,6 +11,9 @@ replaced by empty modules and its random draws by the numbers that the file keep
   (2410.11081) weighs neither by 1/σ, and has 1/dim, which is the mean that is taken anyway;
 - Gsunshine/py-meanflow 1f6d72d, meanflow/models/meanflow.py: `MeanFlow.forward_with_loss`, norm_eps 0.01 and norm_p 1,
   0.75, 0; the loss of each sample from batches of one.
+
+The truncated consistency model is of no such repository: make_tcm_parity.py, beside this file, computes it from the
+published formula with NumPy alone.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from fewstep.objectives import (
     EasyConsistency,
     MeanFlow,
     Objective,
+    TruncatedConsistency,
 )
 from fewstep.objectives.curricula import Clock, EctGap
 from fewstep.objectives.distances import Norm, PseudoHuber, Squared
@@ -68,6 +72,14 @@ class TheseTimes:
 
     def sample(self, rng: Rng, size: int) -> tuple[Array, Array]:
         return KEPT["t"], KEPT["r"]
+
+
+@dataclass(frozen=True)
+class TheseRatios:
+    """Noise levels that were drawn elsewhere."""
+
+    def sample(self, rng: Rng, size: int) -> Array:
+        return KEPT["tcm_ratio"]
 
 
 @dataclass
@@ -129,6 +141,15 @@ CASES: dict[str, Case] = {
     "ECT": Case(lambda teacher: ect(Norm(1e-24)), **ECT),
     "ECT, later": Case(lambda teacher: ect(Norm(1e-24)), clock=Clock(3, 8), **ECT),
     "ECT, Huber": Case(lambda teacher: ect(PseudoHuber(0.06)), clock=Clock(3, 8), **ECT),
+    "TCM": Case(
+        lambda teacher: TruncatedConsistency(
+            Parameterised(Raw("teacher"), Edm(time="quarter_log"), Targets.CLEAN),
+            density=TheseRatios(),
+            distance=PseudoHuber(0.06),
+        ),
+        read=Edm(time="quarter_log"),
+        uniforms=(KEPT["tcm_uniform"],),
+    ),
     "sCT": Case(lambda teacher: scm(), **SCM),
     "sCT, warming up": Case(lambda teacher: scm(), **{**SCM, "clock": Clock(2_499, 20_000)}),
     "sCD": Case(lambda teacher: scm(teacher), **SCM),

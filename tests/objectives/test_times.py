@@ -12,6 +12,7 @@ from fewstep.core.levels import Linear, Trig, from_ratio
 from fewstep.objectives.times import (
     LogitNormal,
     LogNormal,
+    LogStudentT,
     UniformAngle,
     choose,
     lognormal_weights,
@@ -20,8 +21,8 @@ from fewstep.objectives.times import (
 
 
 class NumpyRng:
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
 
     def normal(self, shape):
         return self._rng.standard_normal(shape)
@@ -111,3 +112,23 @@ def test_ict_weights_are_the_mass_of_a_log_normal_in_each_interval() -> None:
 
 def test_uniform_weights_are_equal_one_for_each_interval() -> None:
     assert uniform_weights(np.array([0.1, 1.0, 5.0])).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale", "freedom", "high"), [(0.0, 0.2, 0.01, 80.0), (0.5, 1.5, 3.0, 20.0), (1.0, 0.3, 1.0, 80.0)]
+)
+def test_log_student_t_has_its_shape_between_its_bounds(
+    loc: float, scale: float, freedom: float, high: float
+) -> None:
+    """ln(σ/α) ~ t(freedom)·scale + loc, cut to [ln low, ln high]: scipy's distribution function at any point."""
+    density = LogStudentT(loc, scale, freedom, low=1.0, high=high)
+    whole = stats.t(freedom, loc, scale)
+    low_mass, high_mass = whole.cdf([0.0, math.log(high)])
+    drawn = density.sample(NumpyRng(3), 40_000)
+    assert drawn.min() >= 1.0
+    assert drawn.max() <= high
+    assert stats.kstest(np.log(drawn), lambda s: (whole.cdf(s) - low_mass) / (high_mass - low_mass)).pvalue > 1e-3
+
+
+def test_log_student_t_has_the_papers_settings() -> None:
+    assert LogStudentT() == LogStudentT(loc=0.0, scale=0.2, freedom=0.01, low=1.0, high=80.0)
