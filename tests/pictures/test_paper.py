@@ -52,4 +52,4 @@ def test_the_paper_has_the_colour_of_most_of_the_border() -> None:
 def test_a_drawing_that_is_transparent_already_keeps_its_pixels() -> None:
     picture = drawing(0).convert("RGBA")
     picture.putpixel((0, 0), (*PAPER, 254))
-    assert list(on_nothing(picture, 16).getdata()) == list(picture.getdata())
+    assert on_nothing(picture, 16).tobytes() == picture.tobytes()
