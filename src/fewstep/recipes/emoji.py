@@ -44,7 +44,7 @@ FILLS = 0.92
 """Of the picture's side: what the longer side of a plain glyph takes; printed there too, and rounded here."""
 
 LEVELS = {1: (80.0,), 2: (80.0, 0.3), 3: (80.0, 6.0, 0.3), 4: (80.0, 12.0, 4.0, 0.3)}
-"""The σ/α that the student visits; docs/log.md has what other levels gave."""
+"""The σ/α that the student visits; docs/log/2026-11.md has what other levels gave."""
 
 STUDENT_SIGMA_MIN = 0.4
 """The lowest σ/α that a student of any number of steps visits, where its objective does not say: below it there is

@@ -78,7 +78,7 @@ def teacher_training(images: int) -> TrainingConfig:
 
 
 def student_training(images: int) -> TrainingConfig:
-    """How a student is distilled: AdamW, since Muon made it collapse (docs/log.md)."""
+    """How a student is distilled: AdamW, since Muon made it collapse (docs/log/2026-11.md)."""
     return TrainingConfig(
         images=images,
         precision="bf16",
