@@ -83,7 +83,7 @@ def test_calls_that_wait_share_the_next_batch_with_levels_of_their_own() -> None
 
 def test_a_call_for_many_does_not_hold_up_a_call_for_one() -> None:
     network = Recorder()
-    batcher = Batcher(network, most=4)
+    batcher = Batcher(network, max_batch=4)
     many = [float(i) for i in range(10, 22)]
     results = behind_a_running_batch(network, batcher, lambda: call(batcher, many), lambda: call(batcher, [1.0]))
     assert 1.0 in network.batches[1]  # the first one after it waited
@@ -144,7 +144,7 @@ def test_closing_ends_the_running_batch_and_refuses_what_waits() -> None:
 
 def test_who_got_a_part_goes_behind_who_got_none() -> None:
     network = Recorder()
-    batcher = Batcher(network, most=2)
+    batcher = Batcher(network, max_batch=2)
     values = [[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]]
     results = behind_a_running_batch(
         network, batcher, *(lambda given=given: call(batcher, given) for given in values)
@@ -158,7 +158,7 @@ def test_who_got_a_part_goes_behind_who_got_none() -> None:
 def test_batches_have_the_sizes_that_the_network_was_built_for() -> None:
     network = Recorder()
     network.sizes = (1, 4, 8)  # type: ignore[attr-defined]
-    batcher = Batcher(network, most=6)
+    batcher = Batcher(network, max_batch=6)
     results = behind_a_running_batch(
         network, batcher, lambda: call(batcher, [1.0, 2.0]), lambda: call(batcher, [3.0, 4.0, 5.0, 6.0])
     )

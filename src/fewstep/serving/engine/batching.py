@@ -30,7 +30,7 @@ class Closed(RuntimeError):
 
 
 @dataclass
-class Output:
+class NetworkOutput:
     """What one call gave.
 
     Args:
@@ -94,22 +94,22 @@ class Batcher:
     Args:
         network: called by that thread alone. Where it has `sizes`, the batch sizes that it was built for, others are
             avoided.
-        most: samples in one call.
+        max_batch: samples in one call.
         cpus: the cores its thread may use, None for all (Linux).
-        seen: told each batch's size and seconds.
+        on_batch: called with each batch's size and seconds.
     """
 
     def __init__(
         self,
         network: Network,
-        most: int = 32,
+        max_batch: int = 32,
         cpus: Sequence[int] | None = None,
-        seen: Callable[[int, float], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        if most < 1:
-            raise ValueError(f"most must be at least 1, got {most}")
-        self._network, self._most, self._cpus, self._seen = network, most, cpus, seen
-        self._sizes = [size for size in getattr(network, "sizes", ()) if size <= most]
+        if max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        self._network, self._max_batch, self._cpus, self._on_batch = network, max_batch, cpus, on_batch
+        self._sizes = [size for size in getattr(network, "sizes", ()) if size <= max_batch]
         self._calls: deque[_Call] = deque()
         self._open: set[_Call] = set()  # calls without an answer, those in the running batch too
         self._change = threading.Condition()
@@ -117,7 +117,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="fewstep-network", daemon=True)
         self._thread.start()
 
-    def run(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Output:
+    def run(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> NetworkOutput:
         """Run the network for these samples, in company or alone; the caller's thread waits.
 
         Raises:
@@ -136,7 +136,7 @@ class Batcher:
         if call.error is not None:
             raise call.error
         values = call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts)
-        return Output(values, call.started - call.queued, call.ended - call.started)
+        return NetworkOutput(values, call.started - call.queued, call.ended - call.started)
 
     @property
     def waiting(self) -> int:
@@ -148,8 +148,8 @@ class Batcher:
         """Whether calls are refused: it was closed, or its thread has ended."""
         return self._refusal is not None
 
-    def close(self, patience: float | None = None) -> None:
-        """Refuse the calls that wait and let the running batch end, within `patience` seconds, if given."""
+    def close(self, timeout: float | None = None) -> None:
+        """Refuse the calls that wait and let the running batch end, within `timeout` seconds, if given."""
         with self._change:
             self._refusal = self._refusal or "the server is closing"
             waiting = list(self._calls)
@@ -157,7 +157,7 @@ class Batcher:
             self._change.notify()
         for call in waiting:
             _fail(call, Closed(self._refusal))
-        self._thread.join(patience)
+        self._thread.join(timeout)
         self._fail_open(Closed(self._refusal))
 
     def _work(self) -> None:
@@ -195,7 +195,7 @@ class Batcher:
         kind = self._calls[0].kind
         calls = [call for call in self._calls if call.kind == kind]
         taken = dict.fromkeys(calls, 0)
-        most = min(self._most, sum(call.size - call.taken for call in calls))
+        most = min(self._max_batch, sum(call.size - call.taken for call in calls))
         room = most = max((size for size in self._sizes if size <= most), default=most)
         for share in (max(1, most // len(calls)), most):
             for call in calls:
@@ -227,8 +227,8 @@ class Batcher:
             output = self._network(x, time_at, time_to, cond)
             if len(output) != len(x):
                 raise RuntimeError(f"the network gave {len(output)} samples for {len(x)}")
-            if self._seen is not None:
-                self._seen(len(output), time.perf_counter() - start)
+            if self._on_batch is not None:
+                self._on_batch(len(output), time.perf_counter() - start)
         except BaseException as error:
             return None, error
         return output, None
@@ -268,8 +268,8 @@ def _fail(call: _Call, error: BaseException) -> None:
     call.done.set()
 
 
-class Seat:
-    """One job's `Network` in a batcher, which knows how long the job waited.
+class BatchedNetwork:
+    """A `Network` that runs in a batcher, for one job, and knows how long the job waited.
 
     Args:
         batcher: runs its network calls.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from fewstep.generation import Model, Request
 from fewstep.generation.running import Progress
-from fewstep.serving.engine.batching import Batcher, Closed, Seat
+from fewstep.serving.engine.batching import BatchedNetwork, Batcher, Closed
 from fewstep.serving.engine.errors import Busy, Cancelled, ShuttingDown, Stopped, Superseded
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 
@@ -106,7 +106,7 @@ class LocalRuntime:
         try:
             for request in requests:
                 plan = self.model.plan_pictures(request)
-                *_, last = self.model.run(plan, Seat(self._batcher))
+                *_, last = self.model.run(plan, BatchedNetwork(self._batcher))
                 self.model.finish(plan, last)
                 self._recognise(last.pixels)
         except Closed:
@@ -246,16 +246,16 @@ class LocalRuntime:
     def _run(self, job: Job[Any]) -> tuple[Any, Exception | None]:
         """The job's answer, or why there is none."""
         started = time.perf_counter()
-        seat = Seat(self._batcher)
+        network = BatchedNetwork(self._batcher)
         try:
             last: Progress | None = None
-            for progress in self.model.run(job.plan, seat):
+            for progress in self.model.run(job.plan, network):
                 job.check()
                 last = progress
                 if job.on_step is not None and progress.jump.index + 1 < progress.steps:
                     job.on_step(progress)
             assert last is not None  # a plan has at least one step
-            own = {"queue": 1000 * (started - job.queued + seat.waited), "model": 1000 * seat.ran}
+            own = {"queue": 1000 * (started - job.queued + network.waited), "model": 1000 * network.ran}
             last = replace(last, timings={**last.timings, **own})
             images = self.model.finish(job.plan, last)
             drawn = time.perf_counter()
