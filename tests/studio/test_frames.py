@@ -121,7 +121,7 @@ def test_a_picture_of_the_api_brings_its_settings(server: Running, visit: Visit)
 def test_damaged_settings_are_told_and_change_nothing_but_the_canvas(
     inside: str, server: Running, visit: Visit
 ) -> None:
-    from pictures import gradient
+    from picture_cases import gradient
 
     page = visit(server.url)
     page.fill("#prompt", "rocket")
@@ -137,7 +137,7 @@ def test_damaged_settings_are_told_and_change_nothing_but_the_canvas(
 
 
 def test_any_other_picture_goes_onto_the_canvas_and_what_is_none_is_told(server: Running, visit: Visit) -> None:
-    from pictures import encoded, gradient
+    from picture_cases import encoded, gradient
 
     page = visit(server.url)
     drop(page, encoded(gradient(64, 32), "JPEG"), "photo.jpg", "image/jpeg")
