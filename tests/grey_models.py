@@ -8,8 +8,9 @@ from typing import Any
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.generation import Model
 from fewstep.models.codecs import SpaceToDepth
+from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 
 
 class Truthful(Model):
@@ -32,11 +33,10 @@ def truthful(name: str, side: int, codec: SpaceToDepth, truth: Any) -> Truthful:
     """
     spec = ModelSpec(
         name=name,
-        network={},
+        components=components({"kind": None, "config": {}}, Conditioning(codec)),
         pixels=(1, side, side),
         pixel_format="grey",
         parameterisation=Edm(),
-        conditioning=Conditioning(codec),
         targets=Targets.CLEAN,
         sampler="consistency",
         steps=1,

@@ -11,10 +11,13 @@ import torch
 
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST, FONT, Emoji
+from fewstep.data.styles import STYLES
 from fewstep.engines.export import export_onnx
 from fewstep.models.codecs import SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.components import Judge, Vocabulary, components
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.text import table
 from fewstep.models.writing import write
 from fewstep.networks.registry import describe
@@ -68,13 +71,18 @@ def tiny_model(
     )
     with torch.no_grad():
         network.head.weight.normal_(0, 0.05)  # a zero output would hide the noise and the prompt
-    conditioning = Conditioning(codec, 0 if classes else 8, classes, control, distilled)
+    steered = conditioners(0 if classes else 8, classes, pixels if control else None, distilled)
+    conditioning = Conditioning(codec, steered)
     spec = ModelSpec(
         name=directory.name,
-        network=describe(network),
+        components=components(
+            describe(network),
+            conditioning,
+            judge=None if recogniser is None else Judge(),
+            vocabulary=Vocabulary(tuple(STYLES)) if captions else None,
+        ),
         parameterisation=Edm(),
         targets=targets,
-        conditioning=conditioning,
         pixels=pixels,
         pixel_format="grey" if classes else "rgba_premultiplied",
         sampler="heun" if targets is Targets.SAME else "consistency",
@@ -82,12 +90,12 @@ def tiny_model(
         guidance=None if classes else 2.0,
         lineage=lineage,
     )
-    cond = conditioning.arrays(["", ""], pixels=pixels, guidance=None if distilled is None else 2.0)
+    cond = conditioning.null(2)
 
     def complete(scratch: Path) -> None:
         export_onnx(network, codec.shape(pixels), cond, scratch)
         if recogniser is not None:
-            (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
+            (scratch / "judge.onnx").write_bytes(recogniser.read_bytes())
 
     weights = {name: np.asarray(value) for name, value in network.state_dict().items()}
     return write(spec, weights, directory, list(captions), complete=complete)

@@ -8,19 +8,23 @@ import numpy as np
 
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.models.codecs import Identity
+from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 
 WEIGHTS = {"w": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.float32([1.5])}
 
 
-def spec(**values: Any) -> ModelSpec:
+NETWORK: dict[str, Any] = {"kind": "mlp", "config": {"dims": 2}}
+
+
+def spec(conditioning: Conditioning | None = None, **values: Any) -> ModelSpec:
+    """Of points in the plane; `values` are fields of ModelSpec."""
     defaults: dict[str, Any] = {
         "name": "points",
-        "network": {"kind": "mlp", "config": {"dims": 2}},
+        "components": components(NETWORK, conditioning or Conditioning(Identity())),
         "parameterisation": Edm(),
         "targets": Targets.CLEAN,
-        "conditioning": Conditioning(Identity()),
         "pixels": (2,),
         "pixel_format": "points",
         "sampler": "consistency",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fewstep.cli import main as command_line
-from fewstep.models.saved import built_in
+from fewstep.models.finding import built_in
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

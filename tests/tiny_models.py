@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.models.codecs import Identity, SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.components import components
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.text import table
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 CAPTIONS = ("cat face", "dog face", "red apple", "hot beverage", "rocket", "couple with heart")
 OTHER_WORDS = ("blue", "pixel", "art")
 SIDE, LENGTH, CLASSES = 16, 8, 3
+PIXELS = (4, SIDE, SIDE)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ def onnx(saved: SavedModel) -> Model:
 
 def _student(directory: Path) -> SavedModel:
     """Consistency: text, a control image, the guidance scale distilled in."""
-    conditioning = Conditioning(SpaceToDepth(2), LENGTH, control=True, guidance=(1.0, 4.0))
+    conditioning = Conditioning(SpaceToDepth(2), conditioners(LENGTH, control=PIXELS, guidance=(1.0, 4.0)))
+    network = _unet(control=16, guidance=True)
     spec = _spec(
         directory.name,
+        network,
         conditioning,
         targets=Targets.CLEAN,
         sampler="consistency",
@@ -56,22 +61,25 @@ def _student(directory: Path) -> SavedModel:
         recipe={"name": "tiny", "settings": {"seed": 0}},
         lineage=({"teacher": "tiny-teacher", "hash": "0" * 64},),
     )
-    return _saved(_unet(control=16, guidance=True), spec, directory)
+    return _saved(network, spec, directory)
 
 
 def _teacher(directory: Path) -> SavedModel:
     """Diffusion: text and classes, guided from outside."""
-    conditioning = Conditioning(SpaceToDepth(2), LENGTH, classes=CLASSES)
-    spec = _spec(directory.name, conditioning, targets=Targets.SAME, sampler="heun", steps=3, guidance=2.0)
-    return _saved(_unet(classes=CLASSES), spec, directory)
+    conditioning = Conditioning(SpaceToDepth(2), conditioners(LENGTH, CLASSES))
+    network = _unet(classes=CLASSES)
+    spec = _spec(directory.name, network, conditioning, targets=Targets.SAME, sampler="heun", steps=3, guidance=2.0)
+    return _saved(network, spec, directory)
 
 
 def _points(directory: Path) -> SavedModel:
     from fewstep.training.saving import save_model
     from students import perceptron
 
+    network = perceptron()
     spec = _spec(
         directory.name,
+        network,
         Conditioning(Identity()),
         targets=Targets.CLEAN,
         sampler="consistency",
@@ -79,15 +87,15 @@ def _points(directory: Path) -> SavedModel:
         pixels=(2,),
         pixel_format="points",
     )
-    network = perceptron()
-    return save_model(network, _described(network, spec), directory)
+    return save_model(network, spec, directory)
 
 
-def _spec(name: str, conditioning: Conditioning, **values: Any) -> ModelSpec:
-    defaults: dict[str, Any] = {"pixels": (4, SIDE, SIDE), "pixel_format": "rgba_premultiplied"}
-    return ModelSpec(
-        name=name, network={}, parameterisation=Edm(), conditioning=conditioning, **{**defaults, **values}
-    )
+def _spec(name: str, network: Any, conditioning: Conditioning, **values: Any) -> ModelSpec:
+    from fewstep.networks.registry import describe
+
+    defaults: dict[str, Any] = {"pixels": PIXELS, "pixel_format": "rgba_premultiplied"}
+    made_of = components(describe(network), conditioning)
+    return ModelSpec(name=name, components=made_of, parameterisation=Edm(), **{**defaults, **values})
 
 
 def _unet(**settings: Any) -> Any:
@@ -112,15 +120,7 @@ def _unet(**settings: Any) -> Any:
     return stirred(UNet(config), size=0.05)  # a zero start would hide the noise and every condition
 
 
-def _described(network: Any, spec: ModelSpec) -> ModelSpec:
-    from dataclasses import replace
-
-    from fewstep.networks.registry import describe
-
-    return replace(spec, network=describe(network))
-
-
 def _saved(network: Any, spec: ModelSpec, directory: Path) -> SavedModel:
     from fewstep.training.saving import save_model
 
-    return save_model(network, _described(network, spec), directory, CAPTIONS, OTHER_WORDS)
+    return save_model(network, spec, directory, CAPTIONS, OTHER_WORDS)

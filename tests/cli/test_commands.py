@@ -302,7 +302,7 @@ def test_a_model_is_shown(run: Any, tiny: TinyModels) -> None:
 
 
 def test_models_list_is_json_too(run: Any, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewstep.models.saved.BUILT_IN", tiny.student.directory.parent)
+    monkeypatch.setattr("fewstep.models.finding.BUILT_IN", tiny.student.directory.parent)
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json", "-").out)}
     assert set(rows) == {"tiny", "tiny-teacher", "tiny-points"}
     assert (rows["tiny"]["targets"], rows["tiny"]["size"], rows["tiny-teacher"]["steps"]) == (

@@ -96,11 +96,11 @@ def test_a_model_that_is_not_the_users_own_needs_a_place_for_the_copy(
 ) -> None:
     """One that is built in, and one of the hub."""
     toy.directory.rename(tmp_path / "hidden")
-    monkeypatch.setattr("fewstep.models.saved.built_in", lambda: ["toy"])
-    monkeypatch.setattr("fewstep.models.saved.BUILT_IN", tmp_path / "package")
+    monkeypatch.setattr("fewstep.models.finding.built_in", lambda: ["toy"])
+    monkeypatch.setattr("fewstep.models.finding.BUILT_IN", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "hidden").rename(tmp_path / "package" / "toy")
-    monkeypatch.setattr("fewstep.models.saved._download", lambda name: tmp_path / "package" / "toy")
+    monkeypatch.setattr("fewstep.models.finding._download", lambda name: tmp_path / "package" / "toy")
     ran = run("tune-levels", name, "--steps", 2, *QUICK)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == (

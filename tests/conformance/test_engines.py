@@ -15,7 +15,8 @@ from fewstep.engines import registry
 from fewstep.engines.errors import EngineError
 from fewstep.engines.registry import ENGINES, open_network
 from fewstep.generation import load
-from fewstep.models.saved import SavedModel, find
+from fewstep.models.finding import find
+from fewstep.models.saved import SavedModel
 from tiny_models import TinyModels
 
 EXACT = [name for name in ENGINES if name != "eager"]
@@ -30,7 +31,7 @@ def network(saved: SavedModel, engine: str, precision: str = "float32") -> Netwo
 @cache
 def _network(directory: Path, engine: str, precision: str) -> Network:
     try:
-        return open_network(find(directory), engine, precision, threads=1)
+        return open_network(find(directory).component("network"), engine, precision, threads=1)
     except EngineError as error:
         if "no bfloat16 arithmetic" not in str(error):
             raise
@@ -44,7 +45,7 @@ def inputs(saved: SavedModel, batch: int) -> tuple[Any, Any, Any, dict[str, Any]
     prompts = [("a red apple", "", "blue cat on red")[i % 3] for i in range(batch)]
     controls = [rng.random(pixels, dtype=np.float32) if i % 2 else None for i in range(batch)]
     labels = [i % 3 for i in range(batch)] if conditioning.classes else None
-    cond = conditioning.arrays(prompts, labels, controls if conditioning.control else None, pixels, 2.5)
+    cond = conditioning.encode(batch, prompt=prompts, label=labels, control=controls, guidance=[2.5] * batch)
     x = rng.standard_normal((batch, *conditioning.codec.shape(pixels)), dtype=np.float32)
     return x, rng.random(batch, dtype=np.float32) + np.float32(0.1), np.zeros(batch, dtype=np.float32), cond
 
@@ -133,4 +134,4 @@ def test_a_damaged_network_is_an_error_that_names_it(tiny: TinyModels, engine: s
     whole = tiny.points.exported.read_bytes()
     (tmp_path / "network.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(EngineError, match=r"cannot load '.*network\.onnx'"):
-        open_network(replace(tiny.points, directory=tmp_path), engine, threads=1)
+        open_network(replace(tiny.points, directory=tmp_path).component("network"), engine, threads=1)

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from fewstep.core.parameterisations import Targets
 from fewstep.editing.framing import NEAREST, Framed, Window, framed, window_of
 from fewstep.generation import Edit, Model, Request, RequestError, load
+from fewstep.models.components import Component, Sketch
 from fewstep.models.saved import read
 from judging import tiny_model
 from tiny_models import TinyModels
@@ -121,17 +122,18 @@ def sketcher(tmp_path_factory: pytest.TempPathFactory) -> Model:
     directory = tmp_path_factory.mktemp("framing") / "sketcher"
     saved = tiny_model(directory, Targets.CLEAN, ["red apple"], control=True)
     description = json.loads((saved.directory / "model.json").read_text())
-    description["fills"] = 0.9
+    description["components"]["sketch"] = {"kind": "sketch", "fills": 0.9}
     (saved.directory / "model.json").write_text(json.dumps(description))
     return load(saved.directory, threads=1)
 
 
-def changed(sketcher: Model, directory: Path, **said: Any) -> Path:
-    """A copy whose model.json says something else."""
+def changed(sketcher: Model, directory: Path, sketch: Any, **said: Any) -> Path:
+    """A copy whose model.json says something else, of sketches in the component `sketch`."""
     for file in sketcher.saved.directory.iterdir():
         (directory / file.name).write_bytes(file.read_bytes())
     description = json.loads((directory / "model.json").read_text())
-    (directory / "model.json").write_text(json.dumps({**description, **said}))
+    components = {**description["components"], "sketch": {"kind": "sketch", **sketch}}
+    (directory / "model.json").write_text(json.dumps({**description, **said, "components": components}))
     return directory
 
 
@@ -166,11 +168,11 @@ def test_who_wants_no_window_gets_none(sketcher: Model) -> None:
 @pytest.mark.parametrize("fills", [0, 1.5, -0.2])
 def test_a_model_says_a_share(sketcher: Model, tmp_path: Path, fills: float) -> None:
     with pytest.raises(ValueError, match="fills must be above 0 and at most 1"):
-        read(changed(sketcher, tmp_path, fills=fills))
+        read(changed(sketcher, tmp_path, {"fills": fills}))
 
 
 def test_a_model_may_have_another_scale_for_sketches(sketcher: Model, tmp_path: Path) -> None:
-    model = load(changed(sketcher, tmp_path, guidance=2.0, control_guidance=3.0), threads=1)
+    model = load(changed(sketcher, tmp_path, {"guidance": 3.0}, guidance=2.0), threads=1)
     sketch = disc(0, 0, 1, 1)
     for choices, scale in (
         ({}, 2.0),
@@ -182,8 +184,9 @@ def test_a_model_may_have_another_scale_for_sketches(sketcher: Model, tmp_path: 
 
 
 def test_a_scale_for_sketches_is_checked_as_the_other(sketcher: Model, tiny: TinyModels, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="control_guidance must lie in the distilled range"):
-        read(changed(sketcher, tmp_path, control_guidance=40.0))
-    spec = replace(tiny.teacher.spec, control_guidance=2.0)
+    with pytest.raises(ValueError, match="a sketch's guidance must be in the distilled range"):
+        read(changed(sketcher, tmp_path, {"guidance": 40.0}))
+    teacher = tiny.teacher.spec
+    spec = replace(teacher, components={**teacher.components, "sketch": Component(Sketch(guidance=2.0))})
     with pytest.raises(ValueError, match="for models that take a control image"):
         spec.check()

@@ -45,10 +45,7 @@ class OneVector(Averages):
 
 
 def model(codec: Any) -> Any:
-    conditioning = SimpleNamespace(codec=codec)
-    return SimpleNamespace(
-        name="latents", conditioning=conditioning, pixels=SHAPE, pixel_format="grey", sigma_max=80.0
-    )
+    return SimpleNamespace(name="latents", codec=codec, pixels=SHAPE, pixel_format="grey", sigma_max=80.0)
 
 
 def one_open(row: int, column: int) -> Any:

@@ -12,7 +12,7 @@ from fewstep.core.levels import CLEAN, Level, from_ratio
 from fewstep.core.parameterisations import Targets
 from fewstep.editing import BlockMeans, Constrained, Fitted, Grey, Projected
 from fewstep.editing.projections import LUMA, Projection, block_means, enlarged
-from fewstep.models.codecs import Codec, Identity, SpaceToDepth
+from fewstep.models.codecs import Identity, PixelCodec, SpaceToDepth
 
 UNEQUAL = SpaceToDepth(2, mean=(0.3, 0.2, 0.6, 0.4), std=(0.1, 0.4, 0.3, 0.5))
 CODECS = [Identity(), SpaceToDepth(2), UNEQUAL]
@@ -26,13 +26,13 @@ def grey(values: Any) -> Any:
     return np.einsum("c,bchw->bhw", np.array(LUMA), values[:, :3])
 
 
-def projections(codec: Codec) -> list[Projection]:
+def projections(codec: PixelCodec) -> list[Projection]:
     return [Grey(codec), BlockMeans(codec, 4)]
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("which", [0, 1])
-def test_it_is_an_orthogonal_projection_of_the_data(codec: Codec, which: int) -> None:
+def test_it_is_an_orthogonal_projection_of_the_data(codec: PixelCodec, which: int) -> None:
     project = projections(codec)[which]
     rng = np.random.default_rng(1)
     x, y = (rng.standard_normal(codec.encode(pixels()).shape) for _ in range(2))
@@ -43,7 +43,7 @@ def test_it_is_an_orthogonal_projection_of_the_data(codec: Codec, which: int) ->
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_estimate_gets_the_known_greys_and_transparency(codec: Codec) -> None:
+def test_an_estimate_gets_the_known_greys_and_transparency(codec: PixelCodec) -> None:
     known, estimate = pixels(1), pixels(3, seed=2)
     measured = Projected(codec.encode(known), Grey(codec))
     made = codec.decode(measured(codec.encode(estimate), CLEAN))
@@ -55,7 +55,7 @@ def test_an_estimate_gets_the_known_greys_and_transparency(codec: Codec) -> None
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("factor", [2, 4])
-def test_an_estimate_gets_the_known_means_of_blocks(codec: Codec, factor: int) -> None:
+def test_an_estimate_gets_the_known_means_of_blocks(codec: PixelCodec, factor: int) -> None:
     small, estimate = pixels()[:, :, :: factor * 1, ::factor], pixels(3, seed=2)
     measured = Projected(codec.encode(enlarged(small, factor)), BlockMeans(codec, factor))
     made = codec.decode(measured(codec.encode(estimate), CLEAN))

@@ -114,7 +114,7 @@ def test_an_image_that_is_not_smaller_is_refused(model: Model, size: tuple[int, 
 
 def test_a_noisy_image_goes_in_as_it_is_at_its_own_level(model: Model) -> None:
     plan = model.plan(Request("cat", seed=1, images=2, edit=Edit.denoise(picture(), noise=0.1)))
-    codec = model.spec.conditioning.codec
+    codec = model.spec.codec
     pixels = from_image(picture(), model.spec.pixels, model.spec.pixel_format)
     assert plan.sampling.levels.sigma[0] / plan.sampling.levels.alpha[0] == pytest.approx(
         0.1 * codec.gains(4)[0], rel=1e-6

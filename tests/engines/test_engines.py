@@ -27,7 +27,7 @@ def inputs(saved: SavedModel, batch: int) -> tuple[Any, Any, Any, dict[str, Any]
     conditioning, pixels = saved.spec.conditioning, saved.spec.pixels
     controls = [rng.random(pixels, dtype=np.float32), None, None][:batch] if conditioning.control else None
     labels = [0, None, 2][:batch] if conditioning.classes else None
-    cond = conditioning.arrays(PROMPTS[:batch], labels, controls, pixels, 2.5)
+    cond = conditioning.encode(batch, prompt=PROMPTS[:batch], label=labels, control=controls, guidance=[2.5] * batch)
     x = rng.standard_normal((batch, *conditioning.codec.shape(pixels)), dtype=np.float32)
     return x, np.float32([0.1, 0.9, 1.5])[:batch], np.zeros(batch, dtype=np.float32), cond
 
@@ -37,7 +37,7 @@ def inputs(saved: SavedModel, batch: int) -> tuple[Any, Any, Any, dict[str, Any]
 def test_onnx_equals_eager_with_samples_at_different_times(tiny: TinyModels, kind: str, batch: int) -> None:
     saved = getattr(tiny, kind)
     given = inputs(saved, batch)
-    expected = EagerNetwork(saved)(*given)
+    expected = EagerNetwork(saved.component("network"))(*given)
     assert np.abs(expected).max() > 0.05  # not the zero start
     found = OnnxNetwork(saved.exported, threads=1)(*given)
     assert found.dtype == np.float32
@@ -83,7 +83,7 @@ def test_a_missing_condition_is_named(tiny: TinyModels) -> None:
 
 def test_weights_of_another_network_are_refused(tiny: TinyModels, tmp_path: Path) -> None:
     wrong = write(tiny.points.spec, {"w": np.zeros(2, dtype=np.float32)}, tmp_path / "wrong")
-    with pytest.raises(EngineError, match=r"weights\.safetensors' does not fit"):
+    with pytest.raises(EngineError, match=r"network\.safetensors' does not fit"):
         load(wrong.directory, engine="eager")
 
 

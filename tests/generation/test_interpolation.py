@@ -11,7 +11,7 @@ from fewstep.core.levels import CLEAN, from_ratio
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import NoiseBetween, noise
 from fewstep.generation import Model, Request, RequestError
-from fewstep.models.conditioning import Conditioning, between
+from fewstep.models.conditioning import Conditioning, between, conditioners
 from tiny_models import TinyModels, onnx
 
 
@@ -70,8 +70,8 @@ def test_of_a_gaussian_model_the_way_is_that_of_its_noise() -> None:
 
 
 def test_texts_are_mixed_and_the_shorter_is_repeated() -> None:
-    conditioning = Conditioning(text_length=8)
-    one, two = (conditioning.arrays([text] * 3) for text in ("cat", "red apple pie"))
+    conditioning = Conditioning(SpaceToDepth(), conditioners(8))
+    one, two = (conditioning.encode(3, prompt=[text] * 3) for text in ("cat", "red apple pie"))
     mixed = between(one, two, (0.0, 0.5, 1.0))
     for name in ("text", "text_mask"):
         np.testing.assert_array_equal(mixed[name][0], one[name][0])

@@ -201,7 +201,7 @@ def test_jumps_stream_with_previews_and_the_costs_so_far(models: Loaded) -> None
     assert all(p.previews.shape == (2, 4, SIDE, SIDE) for p in seen)
     assert seen[0].timings.keys() == {"encode", "model", "sampler"}
     assert seen[0].timings["model"] < seen[2].timings["model"]
-    np.testing.assert_allclose(seen[-1].previews, model.spec.conditioning.codec.decode(seen[-1].jump.x), atol=1e-5)
+    np.testing.assert_allclose(seen[-1].previews, model.spec.codec.decode(seen[-1].jump.x), atol=1e-5)
 
 
 def test_a_record_says_everything_that_made_the_image(models: Loaded) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fewstep.generation import Model, Request, RequestError
-from fewstep.models.saved import find
+from fewstep.models.finding import find
 from tiny_models import TinyModels, onnx
 
 
@@ -60,7 +60,7 @@ def test_what_a_reader_does_between_jumps_is_not_the_samplers_time(
 def test_previews_are_what_the_model_thinks_of_not_the_noisy_state(tiny: TinyModels) -> None:
     model = onnx(tiny.student)
     first, *_ = model.run(model.plan(Request("cat", seed=1, steps=2)))
-    decode = model.spec.conditioning.codec.decode
+    decode = model.spec.codec.decode
     np.testing.assert_array_equal(first.previews, decode(first.jump.estimate))
     assert np.abs(first.previews - decode(first.jump.x)).max() > 0.5
 

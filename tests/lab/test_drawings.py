@@ -10,7 +10,7 @@ from PIL import Image
 
 from fewstep.cli import pictures as command
 from fewstep.core.levels import CLEAN, from_ratio
-from fewstep.data.styles import SKETCHES, styles_of
+from fewstep.data.styles import SKETCHES
 from fewstep.data.toys import ring
 from fewstep.generation import Edit
 from fewstep.lab import plane, sheets
@@ -108,7 +108,7 @@ def test_a_sheet_of_sketches_has_what_the_model_draws_below_each(tiny: TinyModel
 def test_a_sheet_of_styles_has_a_row_for_each_that_the_model_knows(tiny: TinyModels) -> None:
     student = onnx(tiny.student)
     page = sheets.styled(student, seed=1)
-    styles = ("", *styles_of(student.spec.recipe))
+    styles = ("", *student.spec.vocabulary.styles)
     assert page.height == HEAD + len(styles) * (CELL // SIDE * SIDE + GAP)
     for row, style in enumerate(styles):
         drawn = student.generate(f"{style} red apple".strip(), seed=1, steps=1, background="white")

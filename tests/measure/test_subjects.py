@@ -19,6 +19,8 @@ from fewstep.data.emoji import Emoji
 from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser, RecogniserError, Verdict
 from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, answered, evenly, subject_for
+from fewstep.models.components import components
+from fewstep.models.conditioning import Conditioning, conditioners
 from judging import tiny_model
 
 
@@ -111,7 +113,10 @@ def test_a_model_of_digits_gets_digits_and_others_are_refused(tmp_path: Path) ->
     model = load(tiny_model(tmp_path / "tiny-digits", Targets.SAME, classes=10).directory)
     digits = replace(model.spec, recipe={"name": "digits"})
     assert isinstance(subject_for(fake(model, spec=digits)), DigitsSubject)
-    others = [replace(digits, conditioning=replace(digits.conditioning, classes=7)), model.spec]
+    others = [
+        replace(digits, components=components(digits.network, Conditioning(digits.codec, conditioners(classes=7)))),
+        model.spec,
+    ]
     others.append(replace(digits, recipe={"name": "images"}))  # ten classes of something else
     for other in others:
         with pytest.raises(ValueError, match=r"'tiny-digits' cannot be evaluated.*grey"):
@@ -136,7 +141,7 @@ def test_only_a_model_of_the_emojis_own_captions_is_judged_as_emoji(
     assert isinstance(subject_for(model, file, threads=3), EmojiSubject)
     assert asked == [(file, 3)]
     for captions in (emoji.captions[1:], [*emoji.captions, "my cat"], ["my cat"]):
-        (tmp_path / "captions.txt").write_text("\n".join(captions) + "\n\n\n", encoding="utf-8")
+        (tmp_path / "vocabulary.txt").write_text("\n".join(captions) + "\n\n\n", encoding="utf-8")
         with pytest.raises(ValueError, match=r"'tiny' cannot be evaluated.*rgba_premultiplied"):
             subject_for(fake(model, directory=tmp_path), file)
     large = replace(model.spec, pixels=(4, 256, 256))

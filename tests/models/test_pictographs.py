@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewstep.models.finding import find
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import find, read, sha256
+from fewstep.models.saved import read, sha256
 from fewstep.models.text import Captions, table, words
 from fewstep.models.writing import write
 from models_spec import WEIGHTS, spec

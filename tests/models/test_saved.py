@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewstep.models import saved
+from fewstep.models import finding
+from fewstep.models.finding import find, own_directory
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import find, own_directory, read
+from fewstep.models.saved import read, sha256
 from fewstep.models.writing import write
 from models_spec import WEIGHTS, spec
 
@@ -33,22 +34,24 @@ def describe(directory: Path, change: Callable[[dict[str, Any]], object]) -> Non
 
 
 def test_missing_weights(model: Path) -> None:
-    (model / "weights.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"weights\.safetensors' is missing"):
+    (model / "network.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"network\.safetensors' is missing"):
         read(model)
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b[:-1] + b"\x77", lambda b: b""])
 def test_damaged_weights(model: Path, harm: Callable[[bytes], bytes]) -> None:
-    file = model / "weights.safetensors"
+    file = model / "network.safetensors"
     file.write_bytes(harm(file.read_bytes()))
-    with pytest.raises(ModelError, match=r"weights\.safetensors' is damaged or was changed"):
+    with pytest.raises(ModelError, match=r"network\.safetensors' is damaged or was changed"):
         read(model)
 
 
 def test_weights_that_the_description_does_not_mention(model: Path) -> None:
-    describe(model, lambda values: values["files"].clear())
-    with pytest.raises(ModelError, match=r"model\.json' names no weights\.safetensors"):
+    describe(model, lambda values: values["components"]["network"]["files"].clear())
+    with pytest.raises(
+        ModelError, match=r"model\.json' names no weights \(\.safetensors\) of the component 'network'"
+    ):
         read(model)
 
 
@@ -62,13 +65,13 @@ def test_a_description_that_is_not_json(model: Path, text: bytes) -> None:
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": "1"}', '{"format": null}'])
 def test_json_that_describes_no_model(model: Path, text: str) -> None:
     (model / "model.json").write_text(text)
-    with pytest.raises(ModelError, match=r"model\.json' is no model description"):
+    with pytest.raises(ModelError, match=r"model\.json' is not a model description"):
         read(model)
 
 
 def test_a_future_format(model: Path) -> None:
     describe(model, lambda values: values.update(format=99, surprise=1))
-    with pytest.raises(ModelError, match="has format 99, this version reads up to 1: update fewstep"):
+    with pytest.raises(ModelError, match="has format 99, this version reads up to 2: update fewstep"):
         read(model)
 
 
@@ -105,12 +108,10 @@ def test_a_setting_that_a_part_does_not_know(model: Path) -> None:
         ("steps", 0),
         ("steps", "1"),
         ("sigma_max", -1),
-        ("conditioning", {"kind": "edm"}),
-        ("conditioning", None),
+        ("components", None),
+        ("components", ["network"]),
+        ("components", {}),
         ("parameterisation", {"kind": "identity"}),
-        ("files", ["weights.safetensors"]),
-        ("files", {"weights.safetensors": 3}),
-        ("network", "mlp"),
         ("recipe", "mine"),
         ("sampler", 3),
         ("name", ""),
@@ -125,7 +126,7 @@ def test_a_wrong_value_is_found_when_reading(model: Path, field: str, value: obj
         read(model)
 
 
-@pytest.mark.parametrize("field", ["name", "targets", "parameterisation", "network"])
+@pytest.mark.parametrize("field", ["name", "targets", "parameterisation", "components"])
 def test_a_missing_setting_is_named(model: Path, field: str) -> None:
     describe(model, lambda values: values.pop(field))
     with pytest.raises(ModelError, match=rf"model\.json' cannot be read: .*{field}"):
@@ -135,8 +136,8 @@ def test_a_missing_setting_is_named(model: Path, field: str) -> None:
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "..\\outside", ".hidden", "sub/file"])
 def test_files_outside_the_directory_are_refused(model: Path, name: str) -> None:
     (model.parent / "outside").write_bytes(b"secret")
-    digest = saved.sha256(model.parent / "outside")
-    describe(model, lambda values: values["files"].update({name: digest}))
+    digest = sha256(model.parent / "outside")
+    describe(model, lambda values: values["components"]["network"]["files"].update({name: digest}))
     with pytest.raises(ModelError, match="only plain names beside it are allowed"):
         read(model)
 
@@ -159,10 +160,77 @@ def test_infinity_as_older_versions_wrote_it_is_still_pure_noise(model: Path) ->
     assert read(model).spec.levels == {1: (float("inf"),)}
 
 
-def test_another_token_table(model: Path) -> None:
-    describe(model, lambda values: values.update(text_table="ab" * 32))
-    with pytest.raises(ModelError, match="trained with another token table"):
+def component(model: Path, name: str, **values: Any) -> None:
+    """Change what model.json says of a component."""
+    describe(model, lambda whole: whole["components"].setdefault(name, {}).update(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "complaint"),
+    [
+        (
+            "codec",
+            {"kind": "magic"},
+            "component 'codec' is of the unknown kind 'magic': this version knows .*identity",
+        ),
+        ("codec", {"kind": None}, "component 'codec' has no kind"),
+        ("codec", {"patch": 2}, "part 'identity' has unknown settings: patch"),
+        ("codec", {"files": {"more.bin": "00"}}, "'codec' names the file 'more.bin': its kind has no files"),
+        ("codec", {"kind": "class_label", "classes": 2}, "'codec' must not be of the kind class_label"),
+        (
+            "network",
+            {"files": {"all.bin": "00"}},
+            r"'all.bin': its kind has only files ending in .safetensors or .onnx",
+        ),
+        ("network", {"files": {"a.onnx": "00", "b.onnx": "00"}}, r"names a\.onnx and b\.onnx: one \.onnx is allowed"),
+        ("network", {"files": ["network.safetensors"]}, "files of the component 'network' must map names to SHA-256"),
+        (
+            "network",
+            {"files": {"network.safetensors": 3}},
+            "files of the component 'network' must map names to SHA-256",
+        ),
+        ("network", {"engine": 3}, "engine of the component 'network' must be a name, got 3"),
+        (
+            "Label",
+            {"kind": "class_label", "classes": 2},
+            "name must be lower-case letters, digits and _, got 'Label'",
+        ),
+        ("other", {"kind": "learned_codec", "channels": 1, "factor": 1}, "'other' needs a network named 'encoder'"),
+    ],
+)
+def test_a_component_that_cannot_be_is_named(model: Path, name: str, values: dict[str, Any], complaint: str) -> None:
+    component(model, name, **values)
+    with pytest.raises(ModelError, match=rf"model\.json' cannot be read: .*{complaint}"):
         read(model)
+
+
+@pytest.mark.parametrize("name", ["network", "codec"])
+def test_a_model_without_a_network_or_a_codec_is_none(model: Path, name: str) -> None:
+    describe(model, lambda values: values["components"].pop(name))
+    with pytest.raises(ModelError, match=f"the component {name} is missing"):
+        read(model)
+
+
+def test_two_conditioners_of_one_array_are_refused(model: Path) -> None:
+    for name in ("label", "other"):
+        component(model, name, kind="class_label", classes=2)
+    with pytest.raises(ModelError, match="two conditioners give the array label"):
+        read(model)
+
+
+def test_another_token_table(model: Path) -> None:
+    component(model, "prompt", kind="prompt_tokens", length=4, table="ab" * 32)
+    with pytest.raises(ModelError, match=r"trained with another token table \(abababababab…\)"):
+        read(model)
+
+
+def test_a_component_is_found_with_its_files_by_name(model: Path) -> None:
+    found = read(model)
+    assert found.component("network").file(".safetensors") == found.weights == model / "network.safetensors"
+    assert found.component("network").file(".onnx") is None
+    assert found.component("codec").part == found.spec.codec
+    with pytest.raises(ModelError, match="the model 'points' has no component 'adapter': it has codec, network"):
+        found.component("adapter")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".pkl", ".bin"])
@@ -175,9 +243,9 @@ def test_a_pickle_is_refused_by_name_and_not_opened(tmp_path: Path, suffix: str)
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"weights\.safetensors' is a file, a model is a directory"):
-        find(tmp_path / "weights.safetensors")
+    (tmp_path / "network.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"network\.safetensors' is a file, a model is a directory"):
+        find(tmp_path / "network.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -197,9 +265,9 @@ def test_a_built_in_model_is_found_by_name_even_beside_a_directory_of_that_name(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = write(spec(name="inside"), WEIGHTS, tmp_path / "package" / "model")
-    monkeypatch.setattr(saved, "BUILT_IN", tmp_path / "package")
+    monkeypatch.setattr(finding, "BUILT_IN", tmp_path / "package")
     monkeypatch.chdir(model.parent)
-    assert saved.built_in() == ["model"]
+    assert finding.built_in() == ["model"]
     assert find("model").hash == inside.hash != read(model).hash
 
 
@@ -209,7 +277,7 @@ def test_a_directory_is_the_users_own_where_it_is_not_built_in(
     monkeypatch.chdir(tmp_path)
     assert (own_directory("model"), own_directory(model), own_directory("user/model")) == (Path("model"), model, None)
     write(spec(name="inside"), WEIGHTS, tmp_path / "package" / "model")
-    monkeypatch.setattr(saved, "BUILT_IN", tmp_path / "package")
+    monkeypatch.setattr(finding, "BUILT_IN", tmp_path / "package")
     assert (own_directory("model"), own_directory("./model")) == (None, Path("model"))
 
 
@@ -218,14 +286,14 @@ def test_a_hub_name_goes_to_the_hub_and_asks_for_the_files_of_a_model_only(
 ) -> None:
     asked: list[Any] = []
 
-    def download(name: str, allow_patterns: list[str]) -> str:
-        asked.append((name, sorted(allow_patterns)))
+    def download(name: str, allow_patterns: list[str], revision: str | None = None) -> str:
+        asked.append((name, sorted(allow_patterns), revision))
         return str(model)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert find("some-user/a.model_1").hash == read(model).hash
-    files = ["captions.txt", "model.json", "network.onnx", "recogniser.onnx", "weights.safetensors"]
-    assert asked == [("some-user/a.model_1", files)]
+    name = "some-user/a.model_1"
+    assert asked == [(name, ["model.json"], None), (name, ["model.json", "network.safetensors"], "model")]
 
 
 @pytest.mark.parametrize("name", ["user/model", "user/a--b", "user/.."])

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fewstep.generation import Model, Request, RequestError
-from fewstep.models.codecs import SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.parts import ModelError, from_plain, to_plain
+from fewstep.models.codecs import LearnedCodec, SpaceToDepth
+from fewstep.models.components import Component, Sketch, Vocabulary
+from fewstep.models.conditioners import ClassLabel, ControlImage, GuidanceScale, PromptTokens
+from fewstep.models.format2 import component_from_plain, component_to_plain
+from fewstep.models.parts import ModelError
 from fewstep.models.saved import read
 from fewstep.models.writing import write
 from models_spec import WEIGHTS
@@ -28,7 +30,7 @@ def places(value: Any, where: Where = ()) -> Iterator[Where]:
     """Every place of a description, but for the network and the files, which have tests of their own."""
     if where:
         yield where
-    if where in (("network",), ("files",)):
+    if where == ("components", "network") or where[-1:] == ("files",):
         return
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in entries:
@@ -74,7 +76,13 @@ def test_a_description_changed_anywhere_is_refused_or_runs(tiny: TinyModels, tmp
                 assert error.field in {"sampler", "guidance"}
     everywhere = set(places(plain))
     strings = {("licence",), ("recipe",), ("lineage",), ("sampler",), ("targets",), ("name",)}
-    assert {("name",), ("steps",), ("pixels",), ("conditioning",), ("parameterisation", "sigma_data")} <= refused
+    assert {
+        ("name",),
+        ("steps",),
+        ("pixels",),
+        ("components", "codec"),
+        ("parameterisation", "sigma_data"),
+    } <= refused
     assert {("sigma_max",), ("parameterisation", "epsilon"), ("recipe",)} <= ran
     assert everywhere - refused - ran <= {where for where in everywhere if where[:1] in strings}
 
@@ -89,20 +97,24 @@ def test_a_description_changed_anywhere_is_refused_or_runs(tiny: TinyModels, tmp
         (SpaceToDepth(), "sigma_data", -1.0, "std and sigma_data must be above 0"),
         (SpaceToDepth(), "mean", ["0.5"], "mean must be a list, got"),
         (SpaceToDepth(), "sigma_data", float("nan"), "sigma_data must be a number, got nan"),
-        (Conditioning(), "classes", -1, "classes must be at least 0, got -1"),
-        (Conditioning(), "text_length", 32_001, "text_length must be between 0 and 32000, got 32001"),
-        (Conditioning(), "control", 1, "control must be true or false, got 1"),
-        (Conditioning(), "guidance", [1.0], "guidance must be a list or null"),
-        (Conditioning(), "guidance", [4.0, 1.0], "guidance must be a range of scales, low then high"),
+        (LearnedCodec(4, 8), "factor", 0, "channels and factor must be at least 1, got 4 and 0"),
+        (ClassLabel(3), "classes", -1, "classes must be at least 1, got -1"),
+        (PromptTokens(4), "length", 32_001, "length must be between 1 and 32000, got 32001"),
+        (ControlImage((4, 8, 8)), "pixels", 1, "pixels must be a list, got 1"),
+        (GuidanceScale(1.0, 4.0), "low", [1.0], "low must be a number"),
+        (GuidanceScale(1.0, 4.0), "low", 5.0, "guidance must be a range of scales, low then high"),
+        (Sketch(), "fills", 1.5, "fills must be above 0 and at most 1, got 1.5"),
+        (Vocabulary(), "styles", [1], "styles must be a list, got"),
+        (Vocabulary(), "palette", {"red": "rot"}, "palette must be colours like #dc2626, got 'rot' for 'red'"),
     ],
 )
-def test_a_part_says_which_setting_is_wrong_and_what_would_be_right(
+def test_a_component_says_which_setting_is_wrong_and_what_would_be_right(
     part: Any, field: str, value: Any, complaint: str
 ) -> None:
-    plain = to_plain(part)
-    assert from_plain(plain) == part
+    plain = component_to_plain(Component(part))
+    assert component_from_plain("its", plain).part == part
     with pytest.raises(ValueError, match=complaint):
-        from_plain({**plain, field: value})
+        component_from_plain("its", {**plain, field: value})
 
 
 def test_a_codec_needs_as_many_means_as_the_pixels_have_channels() -> None:

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.models import saved
+from fewstep.models.finding import BUILT_IN, built_in, find
+from fewstep.models.text import BUILT_IN as TEXT
 
 SHIPPED = ["emoji", "emoji-teacher"]
 LARGEST = 30e6  # bytes of all models and the text table together
 
 
 def test_these_are_the_models_inside_the_package() -> None:
-    assert saved.built_in() == SHIPPED
+    assert built_in() == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_whole_licensed_and_has_a_recipe(name: str) -> None:
-    model = saved.find(name)
+    model = find(name)
     assert model.spec.name == name
     assert model.spec.licence
     assert model.spec.recipe["name"]
@@ -33,7 +34,7 @@ def test_a_shipped_model_is_whole_licensed_and_has_a_recipe(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_tells_nothing_of_where_it_was_made(name: str) -> None:
-    model = saved.find(name)
+    model = find(name)
     described = (model.directory / "model.json").read_text(encoding="utf-8")
     exported = b"\n".join(re.findall(rb"[\x20-\x7e]{4,}", model.exported.read_bytes())).decode()
     path = re.compile(r"(?<![\w.])(/[\w.-]+){2,}|[A-Za-z]:\\|file:")
@@ -53,7 +54,7 @@ def strings(value: object) -> list[str]:
 
 
 def test_the_shipped_models_are_small_together() -> None:
-    folders = (saved.BUILT_IN, saved.TEXT)
+    folders = (BUILT_IN, TEXT)
     assert sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file()) <= LARGEST
 
 
@@ -67,7 +68,7 @@ def test_the_shipped_models_are_small_together() -> None:
     ],
 )
 def test_words_land_near_their_meaning_among_all_the_captions(prompt: str, caption: str) -> None:
-    model = saved.find("emoji")
+    model = find("emoji")
     assert model.captions is not None
     nearest = [name for name, _ in model.captions.report(prompt, model.spec.conditioning.text_length).nearest]
     assert caption in nearest

@@ -14,10 +14,14 @@ import pytest
 
 from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.parameterisations import Clipped, Edm, Epsilon, Targets, V, Velocity
-from fewstep.models.codecs import Identity, SpaceToDepth
-from fewstep.models.conditioning import Conditioning
+from fewstep.models.codecs import Identity, LearnedCodec, SpaceToDepth
+from fewstep.models.components import KINDS, Component, Judge, NetworkPart, Sketch, Vocabulary
+from fewstep.models.conditioners import ClassLabel, ControlImage, GuidanceScale, PromptTokens
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.format2 import component_from_plain, component_to_plain
 from fewstep.models.parts import PARTS, ModelError, from_plain, to_plain
 from fewstep.models.saved import SavedModel, read, sha256
+from fewstep.models.text import BUILT_IN
 from fewstep.models.writing import check_rewrite, rewrite, write
 from models_spec import WEIGHTS, spec
 from tiny_models import TinyModels
@@ -28,13 +32,24 @@ EVERY_PART: list[Any] = [
     V(),
     Velocity(),
     Clipped(Edm(0.7, 0.002), 1.5),
-    Identity(),
-    SpaceToDepth(4, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 1.0),
     VE(),
     Linear(),
     Trig(0.8),
     VP.cosine(),
-    Conditioning(SpaceToDepth(2), 7, 3, True, (1.0, 5.0)),
+]
+
+EVERY_COMPONENT: list[Any] = [
+    NetworkPart("mlp", {"dims": 2}),
+    Identity(),
+    SpaceToDepth(4, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 1.0),
+    LearnedCodec(16, 8, "narrow", "wide"),
+    PromptTokens(7, "ab" * 32),
+    ClassLabel(3),
+    ControlImage((3, 8, 8)),
+    GuidanceScale(1.0, 5.0),
+    Judge(),
+    Sketch(0.9, 3.0),
+    Vocabulary(("flat", "pixel art"), {"red": "#db2626"}),
 ]
 
 
@@ -45,6 +60,17 @@ def test_every_part_survives_json(part: Any) -> None:
 
 def test_every_kind_of_part_is_tested_here() -> None:
     assert {type(part) for part in EVERY_PART} == set(PARTS.values())
+
+
+@pytest.mark.parametrize("part", EVERY_COMPONENT, ids=lambda part: type(part).__name__)
+def test_every_kind_of_component_survives_json(part: Any) -> None:
+    files = {f"its{ending}": "00" * 32 for ending in KINDS[Component(part).kind].files}
+    component = Component(part, files, "onnx")
+    assert component_from_plain("its", json.loads(json.dumps(component_to_plain(component)))) == component
+
+
+def test_every_kind_of_component_is_tested_here() -> None:
+    assert [type(part) for part in EVERY_COMPONENT] == [kind.part for kind in KINDS.values()]
 
 
 def test_a_description_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -60,9 +86,9 @@ def test_a_description_survives_writing_and_reading(tmp_path: Path) -> None:
     )
     saved = write(written, WEIGHTS, tmp_path / "m")
     found = read(tmp_path / "m").spec
-    assert found == replace(written, files=found.files)
+    assert found == replace(written, components={**written.components, "network": found.components["network"]})
     assert saved == read(tmp_path / "m")
-    assert list(found.files) == ["weights.safetensors"]
+    assert list(found.files) == ["network.safetensors"]
 
 
 def strict(text: str) -> Any:
@@ -97,7 +123,7 @@ def test_weights_keep_their_names_shapes_and_precision(tmp_path: Path) -> None:
 
 
 def test_captions_survive_in_order_with_line_breaks_made_spaces(tmp_path: Path) -> None:
-    conditioning = Conditioning(Identity(), text_length=4)
+    conditioning = Conditioning(Identity(), conditioners(4))
     captions = ["zebra", "", "two\nlines\u2028here", "  ", "été 🍎"]
     saved = write(spec(conditioning=conditioning), WEIGHTS, tmp_path / "m", captions, ["red", "blue", "red"])
     assert saved.captions is not None
@@ -110,15 +136,14 @@ def test_a_model_without_text_has_no_captions(tmp_path: Path) -> None:
 
 
 def test_a_model_with_text_names_its_token_table(tiny: TinyModels) -> None:
-    assert tiny.student.spec.text_table is not None
-    assert tiny.points.spec.text_table is None
+    assert tiny.student.component("prompt").part.table == sha256(BUILT_IN / "table.safetensors")
 
 
 def test_the_same_model_has_the_same_hash_and_any_change_another(tmp_path: Path) -> None:
     def add(content: bytes) -> Any:
         return lambda scratch: (scratch / "network.onnx").write_bytes(content)
 
-    conditioning = Conditioning(Identity(), text_length=4)
+    conditioning = Conditioning(Identity(), conditioners(4))
     base = spec(conditioning=conditioning)
     ways = [
         (base, WEIGHTS, ["cat"], add(b"a")),
@@ -175,7 +200,7 @@ def test_two_processes_write_beside_each_other(tmp_path: Path, monkeypatch: pyte
     def meanwhile(scratch: Path) -> None:
         monkeypatch.setattr("os.getpid", lambda: 123)
         write(spec(steps=2), WEIGHTS, tmp_path / "m")
-        assert (scratch / "weights.safetensors").is_file()
+        assert (scratch / "network.safetensors").is_file()
 
     assert write(spec(), WEIGHTS, tmp_path / "m", complete=meanwhile).spec.steps == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
@@ -198,8 +223,8 @@ def test_a_new_model_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> 
     write(spec(), WEIGHTS, tmp_path / "m", complete=lambda scratch: (scratch / "network.onnx").write_bytes(b"x"))
     saved = write(spec(steps=2), WEIGHTS, tmp_path / "m")
     assert read(tmp_path / "m").spec.steps == 2
-    assert sorted(f.name for f in saved.directory.iterdir()) == ["model.json", "weights.safetensors"]
-    assert saved.spec.files["weights.safetensors"] == sha256(saved.weights)
+    assert sorted(f.name for f in saved.directory.iterdir()) == ["model.json", "network.safetensors"]
+    assert saved.spec.files["network.safetensors"] == sha256(saved.weights)
 
 
 @pytest.fixture
@@ -219,7 +244,7 @@ def test_another_description_leaves_what_lies_beside_it_alone(model: SavedModel)
     assert changed.spec == replace(model.spec, levels={2: (80.0, 0.8)})
     assert changed.hash != model.hash
     assert model.weights.stat().st_ino == inode
-    names = {"README.md", "model.json", "network.onnx", "weights.safetensors"}
+    names = {"README.md", "model.json", "network.onnx", "network.safetensors"}
     assert {file.name for file in model.directory.iterdir()} == names
 
 
@@ -228,7 +253,7 @@ def test_a_copy_with_another_description_has_the_named_files_and_leaves_the_mode
 ) -> None:
     copy = rewrite(model, replace(model.spec, steps=2), tmp_path / "copies" / "c")
     assert copy.directory == tmp_path / "copies" / "c"
-    assert {file.name for file in copy.directory.iterdir()} == {"model.json", "network.onnx", "weights.safetensors"}
+    assert {file.name for file in copy.directory.iterdir()} == {"model.json", "network.onnx", "network.safetensors"}
     assert copy.spec == replace(model.spec, steps=2)
     assert read(model.directory) == model
 

@@ -17,7 +17,7 @@ from fewstep.generation.load import load
 from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.registry import describe
 from fewstep.objectives import Batch, Loss, Objective
@@ -81,10 +81,9 @@ def test_it_trains_goes_on_and_draws(tmp_path: Path) -> None:
 
     spec = ModelSpec(
         name="scaled",
-        network=describe(whole),
+        components=components(describe(whole), Conditioning(Identity())),
         parameterisation=Edm(),
         targets=Targets.SAME,
-        conditioning=Conditioning(Identity()),
         pixels=(2,),
         pixel_format="points",
         sampler="heun",

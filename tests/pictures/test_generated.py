@@ -248,11 +248,13 @@ def test_points_are_no_picture() -> None:
 
 def test_an_opaque_model_refuses_transparency_and_records_no_background(tiny: TinyModels) -> None:
     from fewstep.generation import Model
+    from fewstep.models.codecs import SpaceToDepth
+    from fewstep.models.components import components
     from fewstep.models.conditioning import Conditioning
 
-    spec = replace(
-        tiny.teacher.spec, pixels=(1, SIDE, SIDE), pixel_format="grey", conditioning=Conditioning(), guidance=None
-    )
+    spec = tiny.teacher.spec
+    made_of = components(spec.network, Conditioning(SpaceToDepth()))
+    spec = replace(spec, components=made_of, pixels=(1, SIDE, SIDE), pixel_format="grey", guidance=None)
     grey = Model(replace(tiny.teacher, spec=spec), lambda x, at, to, cond: 0 * x, "fake")
     with pytest.raises(RequestError, match="makes opaque pictures"):
         grey.generate(background="transparent")

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 import fewstep
 from fewstep.data.dataset import DataError
 from fewstep.measure.judges import RecogniserError
-from fewstep.models.saved import SavedModel, find
+from fewstep.models.finding import find
+from fewstep.models.saved import SavedModel
 from fewstep.objectives.registry import ConsistencyDistillationSettings
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.emoji import EmojiRecipe

@@ -18,14 +18,14 @@ from fewstep.generation import load
 from fewstep.measure.examine import examine
 from fewstep.measure.judges import Recogniser, RecogniserError
 from fewstep.measure.subjects import EmojiSubject, answered
-from fewstep.models.saved import BUILT_IN, RECOGNISER
+from fewstep.models.finding import BUILT_IN
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.pictures.pixels import from_image
 from fewstep.training import recogniser as training
 from fewstep.training.checkpoints import CheckpointError
 from fewstep.training.recogniser import RecogniserCheckpoints
 
-SHIPPED = BUILT_IN / "emoji" / RECOGNISER
+SHIPPED = BUILT_IN / "emoji" / "recogniser.onnx"
 
 
 def test_real_glyphs_that_it_has_not_seen_are_judged_right(subject: EmojiSubject) -> None:

@@ -16,7 +16,7 @@ from fewstep.core.grids import karras
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.models.codecs import Identity, SpaceToDepth
-from fewstep.models.conditioning import Conditioning
+from fewstep.models.conditioning import Conditioning, conditioners
 from fewstep.objectives.curricula import Clock
 from fewstep.pictures.sheet import CELL, GAP, LEFT
 from fewstep.training.loop import TrainingState
@@ -70,7 +70,7 @@ class ByClass:
 @pytest.mark.parametrize("distilled", [True, False])
 def test_both_are_asked_for_the_same_classes_at_the_same_scale(distilled: bool) -> None:
     labels = tuple(i % 3 for i in range(12))
-    takes = Conditioning(Identity(), classes=3, guidance=(1.0, 4.0) if distilled else None)
+    takes = Conditioning(Identity(), conditioners(classes=3, guidance=(1.0, 4.0) if distilled else None))
     asked = PreviewSamples(takes, (2,), "points", ("",) * 12, 2.5 if distilled else None, labels)
     teacher, student = ByClass(Targets.SAME), ByClass(Targets.CLEAN)
     told = DistanceToTeacher(teacher, asked, GRID, teacher_steps=60)(state(student))
@@ -95,7 +95,9 @@ def test_the_teachers_end_is_found_once_and_the_students_levels_are_its_own() ->
             seen.append(float(at.ratio[0]))
             return super().__call__(x, at, to, cond)
 
-    asked = PreviewSamples(Conditioning(Identity(), classes=3), (2,), "points", ("",) * 4, labels=(0, 1, 2, 0))
+    asked = PreviewSamples(
+        Conditioning(Identity(), conditioners(classes=3)), (2,), "points", ("",) * 4, labels=(0, 1, 2, 0)
+    )
     callback = DistanceToTeacher(teacher, asked, grid)
     for _ in range(2):
         callback(state(Student(0.2, 0.6, targets=Targets.CLEAN)))

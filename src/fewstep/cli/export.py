@@ -26,7 +26,7 @@ def export(
         out: File to write; by default NAME.onnx or NAME.xml in the current directory.
     """
     from fewstep.engines.convert import convert
-    from fewstep.models.saved import find
+    from fewstep.models.finding import find
 
     saved = find(model)
     target = out or Path(f"{saved.spec.name}.{'onnx' if to == 'onnx' else 'xml'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,10 +16,10 @@ def list_models(json: str | None = None) -> int:
     Args:
         json: Write the list as JSON to this file, or to standard output with -.
     """
-    from fewstep.models import saved
+    from fewstep.models.finding import built_in, find
 
     check_json(json)
-    models = [saved.find(name) for name in saved.built_in()]
+    models = [find(name) for name in built_in()]
     rows = [
         {
             "name": model.spec.name,
@@ -48,19 +48,30 @@ def show(model: Annotated[str, tyro.conf.Positional], /, json: str | None = None
     """
     from json import loads
 
-    from fewstep.models import saved
+    from fewstep.models.finding import find
+    from fewstep.models.format2 import to_json
 
     check_json(json)
-    found = saved.find(model)
-    values = {"hash": found.hash, **loads(found.spec.to_json())}
+    found = find(model)
+    values = {"hash": found.hash, **loads(to_json(found.spec))}
     for name in ("name", "hash", "targets", "sampler", "steps", "guidance", "pixels", "licence", "lineage"):
         say(f"{name:<10} {values[name]}", json)
-    say(f"{'network':<10} {values['network']['kind']} {values['network']['config']}", json)
+    for name, component in values["components"].items():
+        say(_component_line(name, component), json)
     captions = found.captions
     if captions is not None:
         say(f"{'captions':<10} {len(captions.captions)}, such as {', '.join(captions.captions[::200])}", json)
     write_json(json, values)
     return 0
+
+
+def _component_line(name: str, plain: dict[str, Any]) -> str:
+    """One component of a description as JSON values: its name, kind, settings and files."""
+    settings = {
+        key: value for key, value in plain.items() if key not in ("kind", "files") and value not in (None, {})
+    }
+    described = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return f"{name:<10} {' '.join(part for part in (plain['kind'], described, *plain.get('files', ())) if part)}"
 
 
 def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: int = 128) -> int:

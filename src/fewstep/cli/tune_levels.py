@@ -81,7 +81,7 @@ def tune_levels(
 
 def _place(saved: SavedModel, name: str, out: Path | None) -> Path:
     """Where the levels will be stored, checked before the search."""
-    from fewstep.models.saved import own_directory
+    from fewstep.models.finding import own_directory
     from fewstep.models.writing import check_rewrite
 
     place = out or own_directory(name)

@@ -6,7 +6,7 @@ Every function takes and gives premultiplied RGBA, float32 [4, h, w] in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "gray": (0.50, 0.50, 0.52),
 }
 """Each colour word and the sRGB colour that mid-grey becomes."""
+
+
+def hexadecimal(colour: tuple[float, float, float]) -> str:
+    """An sRGB colour in [0, 1] as #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour))
+
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -123,15 +129,6 @@ STYLES: dict[str, Callable[[Image4], Image4]] = {
     "night": night,
 }
 """Each style word and what it does."""
-
-EARLY_STYLES = ("flat", "outline", "pixel art", "silhouette", "pastel")
-"""Those of models whose recipe does not name any: neon and night came later."""
-
-
-def styles_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    """The style words that a model was trained with, by the recipe in its model.json."""
-    named = dict(recipe.get("settings") or {}).get("styles", EARLY_STYLES)
-    return tuple(style for style in STYLES if style in named)
 
 
 def lines(image: Image4, rng: np.random.Generator) -> Image4:

@@ -21,7 +21,7 @@ from fewstep.editing.layouts import Averaged, Coloured, Layout, Plain, fitted
 from fewstep.editing.masks import open_data, pixel_codec
 from fewstep.editing.prepared import Prepared, StartImage
 from fewstep.editing.projections import LUMA, block_means, enlarged
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 from fewstep.pictures.pixels import from_image, noise_of, to_pixels
 
 OPAQUE = 128
@@ -238,7 +238,7 @@ class Edit:
         Without a mask a drawing on paper loses its paper, as a control image does; with one it stays as it is.
         """
         pixels = (from_image if self.mask is None else to_pixels)(self.image, spec.pixels, spec.pixel_format)
-        return spec.conditioning.codec.encode(pixels[None])
+        return spec.codec.encode(pixels[None])
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement | None:
         """What is kept of the data [1, ...], or None: with a mask, where no pixel beneath may change."""
@@ -249,7 +249,7 @@ class Edit:
         cells = np.zeros((height, width), dtype=np.float32)
         shrunk = self._open.resize((right - left, bottom - top), Image.Resampling.BOX)
         cells[top:bottom, left:right] = np.asarray(shrunk) > 0
-        return Known(data, open_data(cells, spec.conditioning.codec, spec.pixels))
+        return Known(data, open_data(cells, spec.codec, spec.pixels))
 
     @cached_property
     def _open(self) -> Image.Image:
@@ -311,10 +311,10 @@ class ColorizeEdit(Edit):
         if spec.pixel_format == "grey":
             raise RequestError("edit", "the model makes grey pictures: it has no colours to give")
         pixels[:3] = np.tensordot(np.array(LUMA, dtype=np.float32), pixels[:3], axes=1)
-        return spec.conditioning.codec.encode(pixels[None])
+        return spec.codec.encode(pixels[None])
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement:
-        return Projected(data, Grey(pixel_codec(spec.conditioning.codec, self.name)))
+        return Projected(data, Grey(pixel_codec(spec.codec, self.name)))
 
     @property
     def own_size(self) -> tuple[int, int]:
@@ -354,13 +354,13 @@ class SuperResolveEdit(Edit):
         factor = self.factor(spec)
         channels, high, wide = spec.pixels
         pixels = from_image(self.image, (channels, high // factor, wide // factor), spec.pixel_format)
-        return spec.conditioning.codec.encode(enlarged(pixels[None], factor))
+        return spec.codec.encode(enlarged(pixels[None], factor))
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement:
-        return Projected(data, BlockMeans(pixel_codec(spec.conditioning.codec, self.name), self.factor(spec)))
+        return Projected(data, BlockMeans(pixel_codec(spec.codec, self.name), self.factor(spec)))
 
     def layout(self, data: Any, spec: ModelSpec) -> Layout:
-        (pixels,) = block_means(spec.conditioning.codec.decode(data), self.factor(spec))
+        (pixels,) = block_means(spec.codec.decode(data), self.factor(spec))
         return Averaged(self.image.size, pixels, spec.pixel_format)
 
 
@@ -380,7 +380,7 @@ class DenoiseEdit(Edit):
         noise = noise_of(pixels) if self.noise is None else float(self.noise)
         if noise <= 0:
             raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
-        codec = pixel_codec(spec.conditioning.codec, self.name)
+        codec = pixel_codec(spec.codec, self.name)
         gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
         start = StartImage(codec.encode(pixels[None]), noise * gain, fresh=False)
         settings = {"edit": self.name, "noise": round(noise, 6)}

@@ -13,14 +13,14 @@ from fewstep.core.arrays import Array, Condition
 from fewstep.engines.eager import EagerNetwork
 from fewstep.engines.errors import EngineError
 from fewstep.engines.fixed_sizes import SIZES, FixedSizes
-from fewstep.models.saved import SavedModel
+from fewstep.models.saved import SavedComponent
 
 
 class CompiledNetwork:
     """A `Network` of NumPy arrays.
 
     Args:
-        model: whose weights.
+        component: a network with an architecture and weights.
         device: as for `EagerNetwork`.
         threads: of one operation on a CPU, for the whole process; None leaves it.
     """
@@ -29,8 +29,8 @@ class CompiledNetwork:
     precision = "float32"
     sizes = SIZES
 
-    def __init__(self, model: SavedModel, device: str = "cpu", threads: int | None = None) -> None:
-        self._eager = EagerNetwork(model, device, threads)
+    def __init__(self, component: SavedComponent, device: str = "cpu", threads: int | None = None) -> None:
+        self._eager = EagerNetwork(component, device, threads)
         graphs = torch.device(device).type == "cuda"
         compiled = torch.compile(
             self._eager.network, dynamic=False, fullgraph=True, mode="reduce-overhead" if graphs else None

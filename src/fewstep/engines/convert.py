@@ -30,18 +30,19 @@ def convert(model: SavedModel, form: Form, out: Path) -> list[Path]:
     ending = {"onnx": ".onnx", "openvino": ".xml"}[form]
     if out.suffix != ending:
         raise ValueError(f"the file for {form} must end in {ending}, got '{out}'")
-    if not model.exported.is_file():
+    exported = model.exported
+    if exported is None:
         raise EngineError(f"the model '{model.spec.name}' has no exported network")
     if form == "onnx":
         try:
             import onnx
         except ImportError as error:
             raise ImportError("writing ONNX needs onnx: pip install 'fewstep[train]'") from error
-        onnx.save(onnx.load(model.exported), out)  # with the weights that it points to
+        onnx.save(onnx.load(exported), out)  # with the weights that it points to
         return [out]
     try:
         import openvino
     except ImportError as error:
         raise ImportError("writing OpenVINO's format needs openvino: pip install 'fewstep[openvino]'") from error
-    openvino.save_model(openvino.Core().read_model(model.exported), out, compress_to_fp16=False)
+    openvino.save_model(openvino.Core().read_model(exported), out, compress_to_fp16=False)
     return [out, out.with_suffix(".bin")]

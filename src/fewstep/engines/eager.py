@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 
 from fewstep.core.arrays import Array, Condition
 from fewstep.engines.errors import EngineError
-from fewstep.models.saved import SavedModel
+from fewstep.models.components import WEIGHTS
+from fewstep.models.saved import SavedComponent
 from fewstep.networks.registry import build, load_weights
 
 
@@ -18,7 +19,7 @@ class EagerNetwork:
     """A `Network` that takes and gives NumPy arrays and computes in torch.
 
     Args:
-        model: whose weights.
+        component: a network with an architecture and weights.
         device: "cpu", "cuda", "cuda:1", "mps".
         threads: of one operation on a CPU, for the whole process; None leaves it.
     """
@@ -26,14 +27,17 @@ class EagerNetwork:
     name = "eager"
     precision = "float32"
 
-    def __init__(self, model: SavedModel, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, component: SavedComponent, device: str = "cpu", threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
+        weights = component.file(WEIGHTS)
+        if weights is None or component.part.architecture is None:
+            raise EngineError(f"the component '{component.name}' is only an exported network: use engine 'onnx'")
         try:
-            network = build(model.spec.network)
-            load_weights(network, model.weights)
+            network = build(component.part.description)
+            load_weights(network, weights)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise EngineError(f"'{model.weights}' does not fit the network of its model.json: {error}") from error
+            raise EngineError(f"'{weights}' does not fit the network of its model.json: {error}") from error
         try:
             self._device = torch.device(device)
             self.network = network.to(self._device).eval().requires_grad_(False)

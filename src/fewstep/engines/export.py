@@ -1,6 +1,6 @@
 """Export a network to ONNX, its text encoder included, with a dynamic batch.
 
-The exported file holds the graph only: every weight points into weights.safetensors beside it, which ONNX calls
+The exported file holds the graph only: every weight points into the .safetensors beside it, which ONNX calls
 external data. So a model stores its weights once, whatever reads them, and float16 storage halves the download
 while all arithmetic stays float32.
 """
@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import Tensor, nn
 
-from fewstep.models.saved import NETWORK, WEIGHTS
+from fewstep.models.components import GRAPH, WEIGHTS
 
 OPSET = 20
 
@@ -42,14 +42,17 @@ class _Positional(nn.Module):
         return output
 
 
-def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, Any], directory: Path) -> Path:
-    """Write network.onnx into a model's directory, next to the weights.safetensors that it points into.
+def export_onnx(
+    network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, Any], directory: Path, name: str = "network"
+) -> Path:
+    """Write a component's .onnx into a model's directory, next to the .safetensors that it points into.
 
     Args:
         network: the network, its weights equal to those in the file.
         shape: one sample's data shape.
         cond: example conditions with a batch of 2: their names become inputs.
         directory: the model's directory.
+        name: of the component.
 
     Raises:
         ValueError: a weight in the graph differs from the file's.
@@ -83,8 +86,8 @@ def export_onnx(network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, A
     buffer = io.BytesIO()
     onnx.save(program.model_proto, buffer)
     graph = onnx.load_from_string(buffer.getvalue())
-    _point_into(graph, directory / WEIGHTS)
-    file = directory / NETWORK
+    _point_into(graph, directory / f"{name}{WEIGHTS}")
+    file = directory / f"{name}{GRAPH}"
     file.write_bytes(graph.SerializeToString())
     return file
 

@@ -53,10 +53,6 @@ class OnnxNetwork:
     precision = "float32"
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
-        if not file.is_file():
-            raise EngineError(
-                f"the engine 'onnx' needs '{file.name}' in the model's directory: export the model first"
-            )
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self._session = open_session(file, threads)

@@ -28,17 +28,13 @@ class OpenVinoNetwork:
         threads: for one call; None for one a core.
 
     Raises:
-        EngineError: there is no such file, OpenVINO cannot use it, or the CPU lacks the precision.
+        EngineError: OpenVINO cannot use it, or the CPU lacks the precision.
     """
 
     name = "openvino"
     sizes = SIZES
 
     def __init__(self, file: Path, precision: str = "float32", threads: int | None = None) -> None:
-        if not file.is_file():
-            raise EngineError(
-                f"the engine 'openvino' needs '{file.name}' in the model's directory: export the model first"
-            )
         if precision not in PRECISIONS:
             raise EngineError(f"the engine 'openvino' computes in {' or '.join(PRECISIONS)}, not in {precision}")
         self._core = openvino.Core()

@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fewstep.core.parameterisations import Network
 from fewstep.engines.errors import EngineError
-from fewstep.models.saved import SavedModel
+from fewstep.models.components import GRAPH, NetworkPart
+from fewstep.models.saved import SavedComponent
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Engine:
         install: how.
         precisions: of its arithmetic, the exact one first.
         devices: whether it takes another device than the CPU.
-        open: (model, precision, device, threads) to a network; imports what it needs.
+        open: (component, precision, device, threads) to a network; imports what it needs.
     """
 
     name: str
@@ -31,7 +33,7 @@ class Engine:
     install: str
     precisions: tuple[str, ...]
     devices: bool
-    open: Callable[[SavedModel, str, str, int | None], Network]
+    open: Callable[[SavedComponent, str, str, int | None], Network]
 
     @property
     def installed(self) -> bool:
@@ -40,12 +42,16 @@ class Engine:
 
 
 def open_network(
-    model: SavedModel, engine: str, precision: str = "float32", device: str = "cpu", threads: int | None = None
+    component: SavedComponent,
+    engine: str,
+    precision: str = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
 ) -> Network:
-    """A model's network on an engine.
+    """A network of a model on an engine.
 
     Args:
-        model: whose network.
+        component: of the kind `network`: `saved.component("network")` is what is sampled.
         engine: a name in `ENGINES`.
         precision: of the arithmetic.
         device: cpu, cuda, mps, where the engine has a choice.
@@ -69,27 +75,38 @@ def open_network(
         raise ValueError(f"threads must be at least 1, got {threads}")
     if not chosen.installed:
         raise ImportError(f"the engine '{engine}' needs {chosen.package}: {chosen.install}")
-    return chosen.open(model, precision, device, threads)
+    if not isinstance(component.part, NetworkPart):
+        raise EngineError(f"the component '{component.name}' is not a network: no engine runs it")
+    return chosen.open(component, precision, device, threads)
 
 
-def _onnx(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+def _graph(component: SavedComponent, engine: str) -> Path:
+    """The exported network."""
+    if (file := component.file(GRAPH)) is None:
+        raise EngineError(
+            f"the engine '{engine}' needs '{component.name}{GRAPH}' in the model's directory: export the model first"
+        )
+    return file
+
+
+def _onnx(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.onnx").OnnxNetwork
-    return network(model.exported, threads)  # type: ignore[no-any-return]
+    return network(_graph(component, "onnx"), threads)  # type: ignore[no-any-return]
 
 
-def _openvino(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+def _openvino(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.openvino").OpenVinoNetwork
-    return network(model.exported, precision, threads)  # type: ignore[no-any-return]
+    return network(_graph(component, "openvino"), precision, threads)  # type: ignore[no-any-return]
 
 
-def _eager(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+def _eager(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.eager").EagerNetwork
-    return network(model, device, threads)  # type: ignore[no-any-return]
+    return network(component, device, threads)  # type: ignore[no-any-return]
 
 
-def _compiled(model: SavedModel, precision: str, device: str, threads: int | None) -> Network:
+def _compiled(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.compiled").CompiledNetwork
-    return network(model, device, threads)  # type: ignore[no-any-return]
+    return network(component, device, threads)  # type: ignore[no-any-return]
 
 
 ENGINES: dict[str, Engine] = {  # the first that can is what is taken where nothing was measured

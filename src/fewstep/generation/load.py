@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewstep.engines import table
+from fewstep.engines.components import running
 from fewstep.engines.registry import open_network
 from fewstep.generation.model import Model
-from fewstep.models.saved import find
+from fewstep.models.finding import find
 
 
 def load(
@@ -37,4 +38,5 @@ def load(
     if engine == "auto":
         engine, precision = table.choose(saved, precision, device, threads)
     precision = precision or "float32"
-    return Model(saved, open_network(saved, engine, precision, device, threads), engine, precision, device)
+    network = open_network(saved.component("network"), engine, precision, device, threads)
+    return Model(running(saved, threads), network, engine, precision, device)

@@ -18,7 +18,7 @@ from fewstep.editing.framing import Framed, Window, framed
 from fewstep.editing.layouts import Layout
 from fewstep.editing.prepared import Prepared, StartImage
 from fewstep.generation.request import GUIDANCE, Interpolation, Request
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 from fewstep.pictures import image_hash
 from fewstep.pictures.generated import GeneratedImage
 from fewstep.pictures.pixels import from_image
@@ -255,8 +255,8 @@ def _control(spec: ModelSpec, request: Request) -> tuple[Any, Window | None]:
     sketch, window = request.control, None
     if sketch is None or not request.is_controlled:
         return None, None
-    if spec.fills is not None and request.edit is None and request.control_frame:
-        sketch, window = framed(sketch, spec.fills, (spec.pixels[-1], spec.pixels[-2]))
+    if spec.sketch.fills is not None and request.edit is None and request.control_frame:
+        sketch, window = framed(sketch, spec.sketch.fills, (spec.pixels[-1], spec.pixels[-2]))
     return from_image(sketch, spec.pixels, spec.pixel_format), window
 
 

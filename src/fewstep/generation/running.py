@@ -19,7 +19,7 @@ from fewstep.editing import Constrained, Fitted
 from fewstep.generation.planning import Conditions, Plan, Sampling, Start
 from fewstep.models.codecs import Codec
 from fewstep.models.conditioning import between
-from fewstep.models.saved import ModelSpec
+from fewstep.models.spec import ModelSpec
 from fewstep.samplers import SAMPLERS
 from fewstep.samplers.consistency import NoiseSource
 
@@ -93,7 +93,7 @@ def run(spec: ModelSpec, plan: Plan, network: CountingNetwork, estimator: Estima
         timings = {stage: 1000 * value for stage, value in seconds.items()}
         left = time.perf_counter()
         evaluations = network.samples // len(sampling.seeds)
-        yield Progress(jump, sampling.steps, spec.conditioning.codec, evaluations, timings)
+        yield Progress(jump, sampling.steps, spec.codec, evaluations, timings)
         away += time.perf_counter() - left
 
 
@@ -107,12 +107,13 @@ def condition(spec: ModelSpec, conditions: Conditions) -> Condition:
 
 
 def _arrays(spec: ModelSpec, conditions: Conditions, prompts: Sequence[str]) -> dict[str, Any]:
-    return spec.conditioning.arrays(
-        prompts=prompts,
-        labels=conditions.labels,
-        controls=[conditions.control] * len(prompts),
-        pixels=spec.pixels,
-        guidance=conditions.guidance,
+    size = len(prompts)
+    return spec.conditioning.encode(
+        size,
+        prompt=prompts,
+        label=conditions.labels,
+        control=[conditions.control] * size,
+        guidance=None if conditions.guidance is None else [conditions.guidance] * size,
     )
 
 
@@ -137,7 +138,7 @@ def _constrained(estimator: Estimator, start: Start) -> Estimator:
 
 def _noise(spec: ModelSpec, sampling: Sampling) -> NoiseSource:
     """The images' noise, each by its own seed."""
-    shape = spec.conditioning.codec.shape(spec.pixels)
+    shape = spec.codec.shape(spec.pixels)
     way = sampling.interpolation
     if way is None or way.seed is None:
         return Noise(sampling.seeds, shape)

@@ -16,10 +16,13 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 from fewstep.core.parameterisations import Clipped, Edm, Targets
 from fewstep.engines.export import export_onnx
 from fewstep.models.codecs import SpaceToDepth
+from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.writing import write
+from fewstep.networks.registry import describe
 from fewstep.networks.unet2d import UNet2D, UNet2DConfig
 from fewstep.pictures.pixels import PixelFormat
 
@@ -68,10 +71,9 @@ def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") 
     codec = SpaceToDepth(1, (0.5,), (settings.sigma_data / 2,), settings.sigma_data)  # pixels in [-1, 1] are the data
     spec = ModelSpec(
         name=name,
-        network={"kind": "unet2d", "config": {"settings": dict(network.config.settings)}},
+        components=components(describe(network), Conditioning(codec)),
         parameterisation=Clipped(consistency, 1.0) if settings.clip_denoised else consistency,
         targets=Targets.CLEAN,
-        conditioning=Conditioning(codec),
         pixels=(channels, height, width),
         pixel_format=_FORMATS[channels],
         sampler="consistency",
@@ -88,7 +90,7 @@ def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") 
 
 def _export(network: UNet2D, spec: ModelSpec, directory: Path) -> Path:
     with torch.no_grad():
-        return export_onnx(network, spec.conditioning.codec.shape(spec.pixels), {}, directory)
+        return export_onnx(network, spec.codec.shape(spec.pixels), {}, directory)
 
 
 def _levels(scheduler: CMStochasticIterativeScheduler, steps: int) -> tuple[float, ...]:

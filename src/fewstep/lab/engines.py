@@ -119,8 +119,12 @@ def _pixels(turns: Turns, file: Path) -> Any:
 def call(model: Any, batch: int) -> float:
     """Run a model's network once on a batch, at half-way times: seconds."""
     spec = model.spec
-    shape = (batch, *spec.conditioning.codec.shape(spec.pixels))
-    arrays = spec.conditioning.arrays(["a red apple"] * batch, None, None, spec.pixels, spec.guidance)
+    shape = (batch, *spec.codec.shape(spec.pixels))
+    arrays = spec.conditioning.encode(
+        batch,
+        prompt=["a red apple"] * batch,
+        guidance=None if spec.guidance is None else [spec.guidance] * batch,
+    )
     x, times = np.ones(shape, dtype=np.float32), np.full(batch, 0.5, dtype=np.float32)
     began = time.perf_counter()
     model.network(x, times, np.zeros_like(times), arrays)

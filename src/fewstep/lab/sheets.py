@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from fewstep.data.styles import SKETCHES, styles_of
+from fewstep.data.styles import SKETCHES
 from fewstep.generation import Edit, Model, Request
 from fewstep.pictures.pixels import to_image, to_pixels
 from fewstep.pictures.sheet import Row, sheet
@@ -83,7 +83,7 @@ def styled(model: Model, seed: int, prompts: int = 5) -> Image.Image:
     """Some prompts and one seed, plain and in each style that the model knows."""
     _check_sketches(model, "styled")
     rows = []
-    for style in ("", *styles_of(model.spec.recipe)):
+    for style in ("", *model.spec.vocabulary.styles):
         plain = _requests(model, seed, 1)[:prompts]
         asked = [replace(request, prompt=f"{style} {request.prompt}".strip()) for request in plain]
         rows.append(Row(style or "plain", "", [model.generate_all(request)[0] for request in asked]))

@@ -226,11 +226,8 @@ class PictureWorld:
 
     def conditions(self, samples: int) -> Condition:
         asks = self._subject.asks(samples, 0)
-        arrays: Mapping[str, Any] = self.recipe.conditioning.arrays(
-            prompts=[ask.prompt for ask in asks],
-            labels=[ask.label for ask in asks] if self.recipe.conditioning.classes else None,
-            controls=[None] * len(asks),
-            pixels=self.recipe.pixels,
+        arrays: Mapping[str, Any] = self.recipe.conditioning.encode(
+            len(asks), prompt=[ask.prompt for ask in asks], label=[ask.label for ask in asks]
         )
         return tensors(arrays)
 

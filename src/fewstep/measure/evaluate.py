@@ -108,7 +108,7 @@ class Way:
     def run(self, plan: Plan) -> tuple[Any, int]:
         """The pixels of one plan, and evaluations."""
         *_, last = self.model.run(plan)
-        return self.model.spec.conditioning.codec.decode(last.jump.x), last.evaluations
+        return self.model.spec.codec.decode(last.jump.x), last.evaluations
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fewstep.engines.errors import EngineError
 from fewstep.engines.onnx import open_session
+from fewstep.models.saved import SavedModel
 
 PART = 256  # pictures judged at once
 
@@ -88,6 +89,20 @@ class Recogniser:
         shares = np.exp(names - names.max(axis=1, keepdims=True))
         confidence = 1 / shares.sum(axis=1)  # the largest share is e⁰
         return Verdict(features, tuple(self.names[i] for i in names.argmax(axis=1)), words, confidence)
+
+
+def judge_of(saved: SavedModel, threads: int | None = None) -> Recogniser:
+    """The judge that a model has with it.
+
+    Raises:
+        RecogniserError: it has none.
+    """
+    if saved.judge is None:
+        raise RecogniserError(
+            f"the model '{saved.spec.name}' has no recogniser: give one, or make it by "
+            "'fewstep train recogniser --out DIR'"
+        )
+    return Recogniser(saved.judge, threads)
 
 
 def _words(text: str) -> tuple[str, ...]:

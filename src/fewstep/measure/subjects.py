@@ -13,9 +13,9 @@ import numpy as np
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
 from fewstep.data.emoji import SIZES, Augmentation, Emoji
-from fewstep.data.styles import COLOURS, styles_of
+from fewstep.data.styles import COLOURS
 from fewstep.generation.model import Model
-from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict
+from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict, judge_of
 
 Kind = Literal["colour", "style"]
 GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
@@ -222,9 +222,10 @@ def subject_for(model: Model, recogniser: Path | None = None, threads: int | Non
     spec = model.spec
     captions = model.saved.captions
     if spec.pixel_format == "rgba_premultiplied" and captions is not None and spec.pixels[-1] in SIZES:
-        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=styles_of(spec.recipe))
+        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=spec.vocabulary.styles)
         if set(captions.captions) == set(dataset.captions):
-            return EmojiSubject(dataset, Recogniser(recogniser or model.saved.recogniser, threads))
+            judge = Recogniser(recogniser, threads) if recogniser else judge_of(model.saved, threads)
+            return EmojiSubject(dataset, judge)
     if spec.pixel_format == "grey" and spec.conditioning.classes == 10 and spec.recipe.get("name") == "digits":
         return DigitsSubject(spec.pixels[-1])
     raise ValueError(

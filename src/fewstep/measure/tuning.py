@@ -18,7 +18,8 @@ from fewstep.measure.evaluate import MAX_N, REFERENCES, Way
 from fewstep.measure.judges import Verdict
 from fewstep.measure.levels import best_levels
 from fewstep.measure.subjects import Ask, Subject, answered, subject_for
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.writing import rewrite
 
 MAX_STEPS = 16

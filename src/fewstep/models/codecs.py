@@ -7,15 +7,19 @@ whose data are the pixels themselves, scaled and rearranged, is a `PixelCodec`: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-from array_api_compat import device
+import numpy as np
+from array_api_compat import device, to_device
 
-from fewstep.core.arrays import ArrayT, namespace
+from fewstep.core.arrays import ArrayT, like, namespace
+from fewstep.core.parameterisations import Network
+from fewstep.models.parts import BOUND
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Pixels [b, c, h, w] in [0, 1] to data and back."""
 
@@ -138,3 +142,59 @@ class SpaceToDepth:
         xp = namespace(pixels)
         array: ArrayT = xp.asarray(list(values), dtype=pixels.dtype, device=device(pixels))
         return xp.reshape(xp.broadcast_to(array, (pixels.shape[1],)), (-1, 1, 1))
+
+
+@dataclass(frozen=True)
+class LearnedCodec:
+    """A codec whose two directions are networks of the model: each cell of pixels becomes one position of a grid.
+
+    What normalises the latents belongs to the networks. They run one image at a time, so that the bits of an image do
+    not depend on its batch, and on NumPy arrays; tensors are converted to them and back.
+
+    Args:
+        channels: of the latents.
+        factor: pixels a side of what becomes one position.
+        encoder, decoder: the components that are these networks; they take `x` alone.
+        networks: those, running on an engine.
+    """
+
+    channels: int
+    factor: int
+    encoder: str = "encoder"
+    decoder: str = "decoder"
+    networks: Mapping[str, Network] = field(default_factory=dict, compare=False, repr=False, metadata=BOUND)
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.factor < 1:
+            raise ValueError(f"channels and factor must be at least 1, got {self.channels} and {self.factor}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The components that have to run."""
+        return self.encoder, self.decoder
+
+    def running(self, networks: Mapping[str, Network]) -> LearnedCodec:
+        """The same with the networks that it needs, by component."""
+        return replace(self, networks=networks)
+
+    def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
+        _, height, width = pixels
+        if height % self.factor or width % self.factor:
+            raise ValueError(f"height and width must be multiples of {self.factor}, got {height} and {width}")
+        return (self.channels, height // self.factor, width // self.factor)
+
+    def encode(self, pixels: ArrayT) -> ArrayT:
+        self.shape(pixels.shape[1:])
+        return self._run(self.encoder, pixels)
+
+    def decode(self, data: ArrayT) -> ArrayT:
+        return self._run(self.decoder, data)
+
+    def _run(self, name: str, values: ArrayT) -> ArrayT:
+        """Raise RuntimeError where the networks were not given: `fewstep.engines.components` gives them."""
+        if name not in self.networks:
+            raise RuntimeError(f"the codec's network '{name}' is not running: load the model with fewstep.load")
+        images = np.asarray(to_device(values, "cpu"), dtype=np.float32)
+        no_time = np.zeros(1, dtype=np.float32)
+        outputs = [self.networks[name](image[None], no_time, no_time, {}) for image in images]
+        return like(np.concatenate(outputs), values)

@@ -1,108 +1,150 @@
 """How a model's inputs are made from what people have: prompts, labels and sketches become named arrays.
 
-Training and generation call the same function, so a model is asked the way it was taught.
+Training and generation call the same function, so a model is asked the way it was trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from fewstep.models.codecs import Codec, SpaceToDepth
-from fewstep.models.text import MAX_PROMPT, table
+from fewstep.models.codecs import Codec
+from fewstep.models.conditioners import (
+    ClassLabel,
+    Conditioner,
+    ControlImage,
+    GuidanceScale,
+    PromptTokens,
+    TextConditioner,
+    UsesCodec,
+)
+
+ORDER = ("prompt", "label", "control", "guidance")
+"""Of conditioners by name, and so of an exported network's inputs; others come after these."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers a model, and the codec of its pixels.
+    """All that steers a model, and the codec of its images.
 
     Args:
-        codec: between pixels and data.
-        text_length: tokens kept of a prompt, or 0 for a model without text.
-        classes: how many labels, or 0.
-        control: whether a control image is an input.
-        guidance: the range of guidance scales that was distilled into the model, or None if guidance is applied
-            outside, by two evaluations.
+        codec: between pixels and data; control images pass through it too.
+        conditioners: by name.
+
+    Raises:
+        ValueError: two of them give an array of the same name.
     """
 
-    codec: Codec = field(default_factory=SpaceToDepth)
-    text_length: int = 0
-    classes: int = 0
-    control: bool = False
-    guidance: tuple[float, float] | None = None
+    codec: Codec
+    conditioners: Mapping[str, Conditioner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.text_length <= MAX_PROMPT:
-            raise ValueError(f"text_length must be between 0 and {MAX_PROMPT}, got {self.text_length}")
-        if self.classes < 0:
-            raise ValueError(f"classes must be at least 0, got {self.classes}")
-        if self.guidance is not None and not 0 <= self.guidance[0] <= self.guidance[1]:
-            raise ValueError(f"guidance must be a range of scales, low then high, got {self.guidance}")
+        order = sorted(self.conditioners, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+        with_codec = {
+            name: part.with_codec(self.codec) if isinstance(part := self.conditioners[name], UsesCodec) else part
+            for name in order
+        }
+        object.__setattr__(self, "conditioners", with_codec)
+        names = [name for part in with_codec.values() for name in part.names]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two conditioners give the array {', '.join(twice)}")
 
-    def arrays(
-        self,
-        prompts: Sequence[str],
-        labels: Sequence[int | None] | None = None,
-        controls: Sequence[Any] | None = None,
-        pixels: Sequence[int] | None = None,
-        guidance: float | None = None,
-    ) -> dict[str, Any]:
+    def encode(self, size: int, **inputs: Sequence[Any] | None) -> dict[str, Any]:
         """The named arrays of a batch, NumPy.
 
         Args:
-            prompts: one a sample; gives the batch's size. Empty means unconditional.
-            labels: a class each, None for none.
-            controls: a control image float32 [c, h, w] in [0, 1] each, None for none.
-            pixels: an image's shape [c, h, w], needed for a model with control images.
-            guidance: the scale, for a model that takes it as input.
+            size: of the batch.
+            inputs: by what conditioners read (`prompt`, `label`, `control`, `guidance`), a value for each sample; a
+                conditioner whose input is None or missing gives its null. Inputs that no conditioner reads are not
+                looked at: data sets have more than every model takes.
 
-        Returns:
-            Some of `text`, `text_mask`, `label`, `control`, `control_mask`, `guidance`: always the same names for
-            one model, which an exported network relies on.
+        Raises:
+            ValueError: an input has another number of values, or one that cannot be encoded.
         """
-        size = len(prompts)
         arrays: dict[str, Any] = {}
-        if self.text_length:
-            arrays.update(table().encode(prompts, self.text_length))
-        if self.classes:
-            chosen = labels if labels is not None else [None] * size
-            arrays["label"] = np.array([self._label(label) for label in chosen], dtype=np.int64)
-        if self.control:
-            if pixels is None:
-                raise ValueError("a model with control images needs the shape of its pixels")
-            arrays.update(self._controls(controls if controls is not None else [None] * size, pixels))
-        if self.guidance is not None and guidance is not None:
-            arrays["guidance"] = np.full(size, guidance, dtype=np.float32)
+        for part in self.conditioners.values():
+            values = inputs.get(part.input)
+            if values is None:
+                arrays.update(part.null(size))
+                continue
+            if len(values) != size:
+                raise ValueError(f"{part.input} must have a value for each of {size} samples, got {len(values)}")
+            arrays.update(part.encode(values))
         return arrays
 
-    def _label(self, label: int | None) -> int:
-        if label is None:
-            return self.classes
-        if not 0 <= label < self.classes:
-            raise ValueError(f"a label must be between 0 and {self.classes - 1}, got {label}")
-        return label
+    def null(self, size: int) -> dict[str, Any]:
+        """The arrays of a batch that nothing steers."""
+        return self.encode(size)
 
-    def _controls(self, controls: Sequence[Any], pixels: Sequence[int]) -> dict[str, Any]:
-        mask = np.array([control is not None for control in controls], dtype=np.float32)
-        if not mask.any():
-            return {"control": np.repeat(self._blank(tuple(pixels)), len(controls), axis=0), "control_mask": mask}
-        empty = np.zeros(tuple(pixels), dtype=np.float32)
-        stacked = np.stack([empty if control is None else control for control in controls]).astype(np.float32)
-        return {"control": self.codec.encode(stacked), "control_mask": mask}
+    def unguided(self, size: int) -> dict[str, Any]:
+        """The arrays that classifier-free guidance replaces in its other estimate: nulls of what it strengthens."""
+        arrays: dict[str, Any] = {}
+        for part in self.conditioners.values():
+            if part.guided:
+                arrays.update(part.null(size))
+        return arrays
 
-    @cached_property
-    def _blanks(self) -> dict[tuple[int, ...], Any]:
-        return {}
+    def without(self, *inputs: str) -> Conditioning:
+        """The same without the conditioners that read these inputs."""
+        kept = {name: part for name, part in self.conditioners.items() if part.input not in inputs}
+        return replace(self, conditioners=kept)
 
-    def _blank(self, pixels: tuple[int, ...]) -> Any:
-        """The data of one image of zeros, float32 [1, ...], encoded once: most requests have no control image."""
-        if pixels not in self._blanks:
-            self._blanks[pixels] = self.codec.encode(np.zeros((1, *pixels), dtype=np.float32))
-        return self._blanks[pixels]
+    def having(self, **conditioners: Conditioner) -> Conditioning:
+        """The same with these conditioners beside."""
+        return replace(self, conditioners={**self.conditioners, **conditioners})
+
+    def takes(self, input: str) -> bool:
+        """Whether a conditioner reads this input."""
+        return any(part.input == input for part in self.conditioners.values())
+
+    @property
+    def text_length(self) -> int:
+        """Tokens kept of a prompt; 0 for a model without text."""
+        parts = self.conditioners.values()
+        return max((part.length for part in parts if isinstance(part, TextConditioner)), default=0)
+
+    @property
+    def classes(self) -> int:
+        """How many labels; 0 for a model without."""
+        parts = self.conditioners.values()
+        return max((part.classes for part in parts if isinstance(part, ClassLabel)), default=0)
+
+    @property
+    def control(self) -> bool:
+        """Whether a control image is an input."""
+        return self.takes("control")
+
+    @property
+    def guidance(self) -> tuple[float, float] | None:
+        """The range of scales distilled into the network; None if guidance is applied outside."""
+        parts = self.conditioners.values()
+        return next(((part.low, part.high) for part in parts if isinstance(part, GuidanceScale)), None)
+
+
+def conditioners(
+    text_length: int = 0,
+    classes: int = 0,
+    control: Sequence[int] | None = None,
+    guidance: tuple[float, float] | None = None,
+) -> dict[str, Conditioner]:
+    """The usual conditioners by their usual names.
+
+    Args:
+        text_length: tokens kept of a prompt; 0 for no text.
+        classes: how many labels; 0 for none.
+        control: the shape [c, h, w] of control images; None for none.
+        guidance: the range of scales distilled into the network; None where guidance is applied outside.
+    """
+    usual: dict[str, Conditioner | None] = {
+        "prompt": PromptTokens(text_length) if text_length else None,
+        "label": ClassLabel(classes) if classes else None,
+        "control": None if control is None else ControlImage(tuple(control)),
+        "guidance": None if guidance is None else GuidanceScale(*guidance),
+    }
+    return {name: part for name, part in usual.items() if part is not None}
 
 
 def between(first: Mapping[str, Any], second: Mapping[str, Any], positions: Sequence[float]) -> dict[str, Any]:
@@ -112,7 +154,7 @@ def between(first: Mapping[str, Any], second: Mapping[str, Any], positions: Sequ
     says the same to attention and changes the picture little; zeros in its place would be words of their own.
 
     Args:
-        first, second: of `Conditioning.arrays`, as long as positions.
+        first, second: of `Conditioning.encode`, as long as positions.
         positions: of each sample, 0 to 1: 0 is `first` and 1 `second`, both to the bit.
     """
     longer = np.maximum(first["text_mask"], second["text_mask"])

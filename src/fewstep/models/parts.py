@@ -10,8 +10,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.parameterisations import Clipped, Edm, Epsilon, V, Velocity
-from fewstep.models.codecs import Identity, SpaceToDepth
-from fewstep.models.conditioning import Conditioning
 
 PARTS: dict[str, type[Any]] = {
     "edm": Edm,
@@ -19,14 +17,16 @@ PARTS: dict[str, type[Any]] = {
     "v": V,
     "velocity": Velocity,
     "clipped": Clipped,
-    "identity": Identity,
-    "space_to_depth": SpaceToDepth,
     "ve": VE,
     "linear": Linear,
     "trig": Trig,
     "vp": VP,
-    "conditioning": Conditioning,
 }
+"""Parts that are numbers alone. Those that a model has by name are in `fewstep.models.components.KINDS`."""
+
+BOUND = {"bound": True}
+"""Metadata of a field that a part is given when its model is put together, and that is never written."""
+
 _KINDS = {part: kind for kind, part in PARTS.items()}
 
 
@@ -37,10 +37,9 @@ class ModelError(ValueError):
 def to_plain(value: Any) -> Any:
     """A part, or anything made of parts, as JSON values; infinity, which JSON lacks, as the text inf."""
     if type(value) in _KINDS:
-        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": _KINDS[type(value)], **fields}
+        return {"kind": _KINDS[type(value)], **settings_of(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return settings_of(value)
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -60,15 +59,35 @@ def from_plain(value: Any) -> Any:
         kind = value["kind"]
         if kind not in PARTS:
             raise ModelError(f"unknown part '{kind}': this version knows {', '.join(sorted(PARTS))}")
-        known = {f.name for f in dataclasses.fields(PARTS[kind])}
-        fields = {name: from_plain(v) for name, v in value.items() if name != "kind"}
-        if unknown := sorted(set(fields) - known):
-            raise ModelError(f"part '{kind}' has unknown settings: {', '.join(unknown)}")
-        check_types(PARTS[kind], fields)
-        return PARTS[kind](**fields)
+        return with_settings(kind, PARTS[kind], {name: v for name, v in value.items() if name != "kind"})
     if isinstance(value, list):
         return tuple(from_plain(v) for v in value)
     return math.inf if value == "inf" else value
+
+
+def settings_of(part: Any) -> dict[str, Any]:
+    """The fields of a part as JSON values, without those that are `BOUND`."""
+    return {field.name: to_plain(getattr(part, field.name)) for field in _written(type(part))}
+
+
+def with_settings(kind: str, part: type[Any], settings: Mapping[str, Any]) -> Any:
+    """The part of a class with fields from JSON values; `kind` is what errors call it.
+
+    Raises:
+        ModelError: a setting is unknown, or its value is of another type.
+        TypeError: a setting that has no default is missing.
+        ValueError: the part refuses a value.
+    """
+    known = {field.name for field in _written(part)}
+    if unknown := sorted(set(settings) - known):
+        raise ModelError(f"part '{kind}' has unknown settings: {', '.join(unknown)}")
+    fields = {name: from_plain(value) for name, value in settings.items()}
+    check_types(part, fields)
+    return part(**fields)
+
+
+def _written(part: type[Any]) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(part) if not field.metadata.get("bound")]
 
 
 def check_types(kind: type[Any], fields: Mapping[str, Any]) -> None:

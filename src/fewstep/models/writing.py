@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from fewstep.models.components import KINDS, TEXT, WEIGHTS, Component, Vocabulary
+from fewstep.models.conditioners import PromptTokens
+from fewstep.models.format2 import to_json
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import CAPTIONS, DESCRIPTION, WEIGHTS, ModelSpec, SavedModel, read, sha256, text_table_hash
+from fewstep.models.saved import DESCRIPTION, SavedModel, read, sha256, text_table_hash
+from fewstep.models.spec import ModelSpec
 
 
 def write(
@@ -28,18 +32,20 @@ def write(
     """Save a model.
 
     Args:
-        spec: its description; `files` and `text_table` are filled in.
+        spec: its description; the files of its components and the token table of its prompts are filled in.
         weights: the network's arrays, stored in the precision they have.
         directory: where; what stood there is replaced once the new model is whole.
-        captions: what it was trained on, to tell what it knows.
+        captions: what it was trained on, to tell what it knows; kept with its vocabulary.
         other_words: words it was trained on beside the captions.
-        complete: called with the unfinished directory, to add the exported network and a recogniser.
+        complete: called with the unfinished directory, to add files of components, such as the exported network: a
+            file is called like its component, network.onnx or judge.onnx.
 
     Returns:
         The model, read back.
 
     Raises:
-        ModelError: something other than a model stands there, or the description could not be read back.
+        ModelError: something other than a model stands there, a file belongs to no component, or the description
+            could not be read back.
         ValueError: a number of the description is NaN.
     """
     return _whole(directory, lambda scratch: _fill(scratch, spec, weights, captions, other_words, complete))
@@ -50,7 +56,7 @@ def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
 
     Args:
         saved: the model, as it was read.
-        spec: its new description; `files` and `text_table` stay the old one's.
+        spec: its new description, of the same components; their files stay.
         directory: the model's own, where the description alone is replaced and whatever lies beside it stays; or
             another, where each file is copied and what stood there is replaced once the copy is whole.
 
@@ -62,9 +68,15 @@ def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
         ValueError: the description could not be read back.
     """
     place = Path(os.path.realpath(directory))
-    described = replace(spec, files=saved.spec.files, text_table=saved.spec.text_table)
+    described = replace(
+        spec,
+        components={
+            name: replace(component, files=saved.component(name).component.files)
+            for name, component in spec.components.items()
+        },
+    )
     described.check()
-    text = described.to_json()
+    text = to_json(described)
     if read(saved.directory).hash != saved.hash:
         raise ModelError(f"'{saved.directory}' was changed meanwhile: it is no longer the model that was read")
     if _is_own(saved, place):
@@ -153,19 +165,38 @@ def _fill(
     other_words: Sequence[str],
     complete: Callable[[Path], object] | None,
 ) -> None:
-    save_file({name: np.ascontiguousarray(values) for name, values in weights.items()}, scratch / WEIGHTS)
+    arrays = {name: np.ascontiguousarray(values) for name, values in weights.items()}
+    save_file(arrays, scratch / f"network{WEIGHTS}")
+    named = dict(spec.components)
     # one caption a line, none empty: an empty line ends them in the file
     lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
     if lines:
+        named.setdefault("vocabulary", Component(Vocabulary()))
         text = "\n".join(lines) + "\n\n" + " ".join(sorted(set(other_words))) + "\n"
-        (scratch / CAPTIONS).write_text(text, encoding="utf-8")
+        (scratch / f"vocabulary{TEXT}").write_text(text, encoding="utf-8")
     if complete is not None:
         complete(scratch)
-    files = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
-    text_table = text_table_hash() if spec.conditioning.text_length else None
-    (scratch / DESCRIPTION).write_text(replace(spec, files=files, text_table=text_table).to_json(), encoding="utf-8")
+    described = replace(spec, components=_with_files(named, scratch))
+    (scratch / DESCRIPTION).write_text(to_json(described), encoding="utf-8")
     for file in scratch.iterdir():
         file.chmod(0o644)
+
+
+def _with_files(named: Mapping[str, Component], directory: Path) -> dict[str, Component]:
+    """The components with the files of a directory, each of which is called like its component."""
+    files: dict[str, dict[str, str]] = {name: {} for name in named}
+    for file in sorted(directory.iterdir()):
+        if file.stem not in named or file.suffix not in KINDS[named[file.stem].kind].files:
+            raise ModelError(f"the file '{file.name}' belongs to none of the components {', '.join(sorted(named))}")
+        files[file.stem][file.name] = sha256(file)
+    return {name: replace(_with_table(component), files=files[name]) for name, component in named.items()}
+
+
+def _with_table(component: Component) -> Component:
+    """A prompt's conditioner names the token table that it was trained with: this version's."""
+    if not isinstance(component.part, PromptTokens):
+        return component
+    return replace(component, part=replace(component.part, table=text_table_hash()))
 
 
 def _aside(directory: Path) -> Path:

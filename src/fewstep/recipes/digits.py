@@ -17,8 +17,9 @@ from fewstep.core.parameterisations import Targets
 from fewstep.data.digits import Digits
 from fewstep.measure.subjects import DigitsSubject
 from fewstep.models.codecs import SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.networks.inputs import NetworkSize
 from fewstep.networks.unet import check_size
 from fewstep.objectives.registry import EasyConsistencySettings
@@ -94,7 +95,7 @@ class DigitsRecipe:
 
     @property
     def conditioning(self) -> Conditioning:
-        return Conditioning(SpaceToDepth(PATCH, (0.305,), (0.376,), SIGMA_DATA), classes=CLASSES)
+        return Conditioning(SpaceToDepth(PATCH, (0.305,), (0.376,), SIGMA_DATA), conditioners(classes=CLASSES))
 
     @property
     def network_size(self) -> NetworkSize:

@@ -17,12 +17,15 @@ from torch import nn
 
 from fewstep.core.parameterisations import Targets
 from fewstep.data.emoji import Augmentation, Emoji
-from fewstep.data.styles import COLOURS, STYLES
-from fewstep.measure.judges import Recogniser
+from fewstep.data.styles import COLOURS, STYLES, hexadecimal
+from fewstep.measure.judges import Recogniser, judge_of
 from fewstep.measure.subjects import EmojiSubject
 from fewstep.models.codecs import SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel, find
+from fewstep.models.components import Component, Judge, Sketch, Vocabulary
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.finding import find
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.text import words
 from fewstep.networks.inputs import NetworkSize
 from fewstep.networks.unet import check_size
@@ -128,7 +131,8 @@ class EmojiRecipe:
 
     @property
     def conditioning(self) -> Conditioning:
-        return Conditioning(SpaceToDepth(self.patch, MEAN, STD, SIGMA_DATA), TEXT_LENGTH, control=True)
+        codec = SpaceToDepth(self.patch, MEAN, STD, SIGMA_DATA)
+        return Conditioning(codec, conditioners(TEXT_LENGTH, control=self.pixels))
 
     @property
     def guidance_range(self) -> tuple[float, float]:
@@ -152,11 +156,17 @@ class EmojiRecipe:
 
     def describe(self, spec: ModelSpec, is_student: bool) -> ModelSpec:
         is_guided = not is_student or spec.conditioning.guidance is not None
+        palette = {name: hexadecimal(colour) for name, colour in COLOURS.items()}
+        others = {
+            "sketch": Component(Sketch(FILLS, self.control_scale if is_student and is_guided else None)),
+            "vocabulary": Component(Vocabulary(self.styles, palette)),
+        }
+        if self._recogniser_for(spec) is not None:
+            others["judge"] = Component(Judge())
         return replace(
             spec,
+            components={**spec.components, **others},
             guidance=self.scale if is_guided else None,
-            control_guidance=self.control_scale if is_student and is_guided else None,
-            fills=FILLS,
             levels=LEVELS if spec.targets is Targets.CLEAN else {},
             sigma_min=self.stages.objective.lowest or STUDENT_SIGMA_MIN if is_student else spec.sigma_min,
             licence=LICENCE,
@@ -167,8 +177,11 @@ class EmojiRecipe:
         dataset = self.dataset
         keywords = {word for glyph in dataset.glyphs for keyword in glyph.keywords for word in words(keyword)}
         known = keywords | {word for name in [*COLOURS, *self.styles] for word in words(name)}
-        recogniser = None if spec.targets is Targets.SAME else self.recogniser
-        return save_model(network, spec, directory, dataset.captions, sorted(known), recogniser)
+        return save_model(network, spec, directory, dataset.captions, sorted(known), self._recogniser_for(spec))
+
+    def _recogniser_for(self, spec: ModelSpec) -> Path | None:
+        """The judge of a student; a teacher is not served."""
+        return None if spec.targets is Targets.SAME else self.recogniser
 
     def subject(self) -> EmojiSubject:
         """What models of these emoji are examined in, by this recipe's recogniser or the built-in one.
@@ -176,7 +189,8 @@ class EmojiRecipe:
         Raises:
             RecogniserError: the recogniser is missing, or judges other pictures.
         """
-        return EmojiSubject(self.dataset, Recogniser(self.recogniser or find("emoji").recogniser))
+        recogniser = Recogniser(self.recogniser) if self.recogniser else judge_of(find("emoji"))
+        return EmojiSubject(self.dataset, recogniser)
 
 
 def emoji_64() -> EmojiRecipe:

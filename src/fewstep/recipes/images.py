@@ -22,8 +22,9 @@ from fewstep.core.parameterisations import Targets
 from fewstep.data import DataError, channel_statistics, open_pictures
 from fewstep.data.sources import Pictures
 from fewstep.models.codecs import SpaceToDepth
-from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.conditioning import Conditioning, conditioners
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.networks.inputs import NetworkSize
 from fewstep.networks.unet import check_size
 from fewstep.objectives.times import LogNormal
@@ -174,8 +175,10 @@ class ImagesRecipe:
         text = bool(captions) and self.condition in ("auto", "text")
         return Conditioning(
             SpaceToDepth(self.patch, *self._statistics, SIGMA_DATA),
-            text_length=self.text_length if text else 0,
-            classes=classes if not text and self.condition in ("auto", "class") else 0,
+            conditioners(
+                text_length=self.text_length if text else 0,
+                classes=classes if not text and self.condition in ("auto", "class") else 0,
+            ),
         )
 
     @property

@@ -20,7 +20,6 @@ from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.measure.examine import examine
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
-from fewstep.models.saved import RECOGNISER
 from fewstep.training.recogniser import RecogniserCheckpoints, RecogniserConfig, draw_pool, train_recogniser
 from fewstep.training.recogniser_export import export_recogniser
 from fewstep.training.saving import resolved
@@ -58,7 +57,7 @@ class RecogniserRecipe:
             pool, len(dataset), self.training, RecogniserCheckpoints(out / "checkpoints", facts)
         )
         trained = time.monotonic()
-        file = out / RECOGNISER
+        file = out / "recogniser.onnx"
         export_recogniser(network, dataset.captions, dataset.shape, file)
         figures = {
             **examine(EmojiSubject(dataset, Recogniser(file)), self.draws),

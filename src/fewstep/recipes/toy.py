@@ -24,7 +24,8 @@ from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.measure.metrics import sliced_wasserstein
 from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import ModelSpec, SavedModel
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.networks.inputs import NetworkSize
 from fewstep.objectives.registry import ConsistencyDistillationSettings
 from fewstep.objectives.times import LogNormal

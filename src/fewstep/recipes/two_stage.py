@@ -22,8 +22,12 @@ from fewstep.core.levels import VE, VP, Linear, Trig
 from fewstep.core.levels import Path as NoisePath
 from fewstep.core.parameterisations import Edm, Parameterised, Targets
 from fewstep.data.dataset import Dataset
+from fewstep.models.components import components
+from fewstep.models.conditioners import GuidanceScale
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.saved import WEIGHTS, ModelSpec, SavedModel, find
+from fewstep.models.finding import find
+from fewstep.models.saved import SavedModel
+from fewstep.models.spec import ModelSpec
 from fewstep.models.text import table
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.registry import NETWORKS, describe, fit
@@ -297,8 +301,10 @@ def _check_parent(stages: TwoStage, network: nn.Module, parent: SavedModel) -> N
 
 def conditioning_of(experiment: Experiment, is_student: bool) -> Conditioning:
     """What steers a model: a student whose objective learns guidance also takes the scale."""
-    learns = is_student and experiment.stages.objective.learns_guidance
-    return replace(experiment.conditioning, guidance=experiment.guidance_range if learns else None)
+    scales = experiment.guidance_range
+    if scales is None or not (is_student and experiment.stages.objective.learns_guidance):
+        return experiment.conditioning
+    return experiment.conditioning.having(guidance=GuidanceScale(*scales))
 
 
 def build_network(experiment: Experiment, is_student: bool) -> nn.Module:
@@ -329,10 +335,9 @@ def describe_model(
     sampler = stages.student_sampler if is_student else SOLVER
     spec = ModelSpec(
         name=experiment.model_name if is_student else f"{experiment.model_name}-teacher",
-        network=describe(network),
         parameterisation=Edm(SIGMA_DATA),
         targets=stages.objective.targets if is_student else Targets.SAME,
-        conditioning=conditioning_of(experiment, is_student),
+        components=components(describe(network), conditioning_of(experiment, is_student)),
         pixels=experiment.pixels,
         pixel_format=experiment.pixel_format,
         sampler=sampler,
@@ -431,4 +436,4 @@ def _setup(stages: TwoStage, config: TrainingConfig) -> TrainingSetup:
 
 
 def _weights_hash(saved: SavedModel | None) -> str | None:
-    return None if saved is None else saved.spec.files[WEIGHTS]
+    return None if saved is None else saved.weights_hash

@@ -52,8 +52,8 @@ _TEACHER_JOBS = 2
 def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = None) -> Desk:
     """The desk of a loaded model, in this process."""
     metrics = Metrics()
-    file = model.saved.recogniser
-    recognise = partial(_recognised, Recogniser(file)) if file.is_file() else None
+    judge = model.saved.judge
+    recognise = None if judge is None else partial(_recognised, Recogniser(judge))
     runtime = LocalRuntime(
         model, settings.jobs, settings.max_waiting, settings.max_batch, settings.network_cpus, metrics, recognise
     )

@@ -59,11 +59,11 @@ class DatasetBatches:
         drawn = np.array([derive("drop", self.seed, position + i) for i in range(len(rows))], dtype=np.float64)
         dropped = (drawn / 2**63 < self.drop).tolist()
         pixels = np.stack([row.data for row in rows])
-        cond = self.conditioning.arrays(
-            prompts=["" if out else row.caption for row, out in zip(rows, dropped, strict=True)],
-            labels=[None if out else row.label for row, out in zip(rows, dropped, strict=True)],
-            controls=[row.control for row in rows],
-            pixels=rows[0].data.shape,
+        cond = self.conditioning.without("guidance").encode(
+            len(rows),
+            prompt=["" if out else row.caption for row, out in zip(rows, dropped, strict=True)],
+            label=[None if out else row.label for row, out in zip(rows, dropped, strict=True)],
+            control=[row.control for row in rows],
         )
         return Batch(torch.from_numpy(self.conditioning.codec.encode(pixels)), tensors(cond))
 

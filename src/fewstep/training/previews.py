@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -23,7 +23,7 @@ from fewstep.training.loop import TrainingState
 
 def null_condition(conditioning: Conditioning) -> Condition:
     """The unconditional condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
-    return tensors(replace(conditioning, control=False).arrays([""], [None]))
+    return tensors(conditioning.unguided(1))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class PreviewSamples:
 
     def cond(self, device: torch.device) -> Condition:
         """The condition of all samples."""
-        arrays = self.conditioning.arrays(self.prompts, self.labels, None, self.pixels, self.guidance)
+        size = len(self.prompts)
+        scales = None if self.guidance is None else [self.guidance] * size
+        arrays = self.conditioning.encode(size, prompt=self.prompts, label=self.labels, guidance=scales)
         return {name: values.to(device) for name, values in tensors(arrays).items()}
 
     def noise(self, device: torch.device) -> Noise:

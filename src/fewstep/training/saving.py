@@ -14,7 +14,8 @@ from fewstep.core.parameterisations import Targets
 from fewstep.engines.export import export_onnx
 from fewstep.models import writing
 from fewstep.models.parts import to_plain
-from fewstep.models.saved import ModelSpec, SavedModel, read
+from fewstep.models.saved import SavedModel, read
+from fewstep.models.spec import ModelSpec
 from fewstep.objectives.settings import ObjectiveSettings
 from fewstep.training.strategy import accelerator
 
@@ -34,14 +35,12 @@ def save_model(
     """
     rounded = {name: value.detach().half().cpu() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in rounded.items()})
-    shape = spec.conditioning.codec.shape(spec.pixels)
-    guidance = None if spec.conditioning.guidance is None else spec.conditioning.guidance[0]
-    cond = spec.conditioning.arrays(["", ""], None, None, spec.pixels, guidance)
+    shape = spec.codec.shape(spec.pixels)
 
     def complete(scratch: Path) -> None:
-        export_onnx(network, shape, cond, scratch)
+        export_onnx(network, shape, spec.conditioning.null(2), scratch)
         if recogniser is not None:
-            (scratch / "recogniser.onnx").write_bytes(recogniser.read_bytes())
+            (scratch / "judge.onnx").write_bytes(recogniser.read_bytes())
 
     processes = accelerator()
     if processes.is_main_process:

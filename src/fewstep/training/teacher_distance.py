@@ -65,7 +65,7 @@ class DistanceToTeacher:
         return {**named, "student_beside_teacher": picture}
 
     def _end_of_teacher(self, x: Tensor) -> Tensor:
-        samples = replace(self.samples, conditioning=replace(self.samples.conditioning, guidance=None))
+        samples = replace(self.samples, conditioning=self.samples.conditioning.without("guidance"))
         teacher = samples.guided(self.teacher, x.device)
         *_, last = SAMPLERS["heun"].run(teacher, x, karras(self.teacher_steps), samples.cond(x.device))
         return torch.as_tensor(last.x)

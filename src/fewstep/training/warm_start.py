@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised, Targets
+from fewstep.models.finding import find
 from fewstep.models.parts import to_plain
-from fewstep.models.saved import SavedModel, find
+from fewstep.models.saved import SavedModel
 from fewstep.networks.registry import build, describe, load_weights
 from fewstep.objectives.objective import inner_network
 from fewstep.training.calling import AtPrecision

@@ -245,7 +245,8 @@ def test_a_prompt_of_the_clients_comes_before_the_records(server: Running) -> No
 def test_a_model_without_prompts_makes_variations_of_a_picture_with_one(server: Running, tiny: TinyModels) -> None:
     url = data_url(image_of(draw(server.url, "red apple")))
     spec = tiny.student.spec
-    bare = replace(tiny.student, spec=replace(spec, conditioning=replace(spec.conditioning, text_length=0)))
+    others = {name: component for name, component in spec.components.items() if name != "prompt"}
+    bare = replace(tiny.student, spec=replace(spec, components=others))
     model = Model(bare, lambda x, time_at, time_to, cond: np.zeros_like(x), "onnx")
     with running(tiny, model=model) as promptless:
         answer = call(promptless.url, "/v1/images/variations", {"images": [{"image_url": url}]})
@@ -263,7 +264,7 @@ def test_what_a_recogniser_sees_is_told(tiny: TinyModels) -> None:
     model = fewstep.load("emoji", threads=1)
     plan = model.plan(fewstep.Request("a red apple", seed=7))
     *_, last = model.run(plan)
-    verdict = Recogniser(model.saved.recogniser)(last.pixels)
+    verdict = Recogniser(model.saved.judge)(last.pixels)
     with running(tiny, model=model, max_batch=1) as server:
         (image,) = draw(server.url, "a red apple", seed=7).body["data"]
     assert image["recognised"] == verdict.names[0]

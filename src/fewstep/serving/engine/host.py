@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from fewstep.generation import Model, Request, load
+from fewstep.models.finding import find
 from fewstep.models.parts import ModelError
-from fewstep.models.saved import SavedModel, find
+from fewstep.models.saved import SavedModel
 from fewstep.serving.engine.errors import NotFound, ShuttingDown
 from fewstep.serving.engine.runtime import Runtime
 

@@ -138,7 +138,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
 def _usage(model: Model, record: Record, images: int) -> Usage:
     """Tokens as this model counts them: of a prompt its table's, of an image the positions of its data."""
     words = len(table().tokens(record.prompt)) if model.spec.conditioning.text_length else 0
-    shape = model.spec.conditioning.codec.shape(model.spec.pixels)
+    shape = model.spec.codec.shape(model.spec.pixels)
     drawn = images * shape[-1] * shape[-2]
     return Usage(
         input_tokens=words,

@@ -23,7 +23,6 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fewstep.data.styles import COLOURS, styles_of
 from fewstep.models.text import words
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk
@@ -146,12 +145,8 @@ def described(desk: Desk) -> dict[str, Any]:
             "high": high,
         },
         "images": limits.max_images,
-        "styles": [style for style in styles_of(spec.recipe) if known.issuperset(words(style))],
-        "palette": {
-            name: "#{:02x}{:02x}{:02x}".format(*(round(255 * part) for part in colour))
-            for name, colour in COLOURS.items()
-            if name in known
-        },
+        "styles": [style for style in spec.vocabulary.styles if known.issuperset(words(style))],
+        "palette": {name: colour for name, colour in spec.vocabulary.palette.items() if name in known},
     }
 
 
