@@ -8,10 +8,12 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from fewstep.cli import main as command_line
+from fewstep.models.components import KINDS
 from fewstep.models.finding import built_in
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +45,7 @@ def run(chosen: list[Block], name: str) -> None:
     names: dict[str, object] = {"__name__": "docs"}
     for block in chosen:
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), patch.dict(KINDS):  # a page's own kinds stay on the page
             exec(compile(block.code, name, "exec", dont_inherit=True), names)
         if block.printed is not None:
             assert printed.getvalue() == block.printed, f"after:\n{block.code}"
