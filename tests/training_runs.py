@@ -21,10 +21,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from fewstep.core.levels import from_ratio
-from fewstep.core.parameterisations import Edm, Estimator, Targets
+from fewstep.core.parameterisations import Edm, Estimator, Parameterised, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.objectives import Batch, ConsistencyTraining, ContinuousConsistency, Loss, Objective
+from fewstep.objectives import (
+    Batch,
+    ConsistencyTraining,
+    ContinuousConsistency,
+    DistributionMatching,
+    Loss,
+    Objective,
+)
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import mean_loss
 from fewstep.objectives.times import Rng
@@ -32,6 +39,7 @@ from fewstep.training import checkpoints, ema, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
+from oracles import Gaussian
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,16 @@ def run_differentiating(out: Path, config: TrainingConfig, rank: int = 0) -> Non
     """A perceptron that learns by the derivative of itself, with dropout and a learned weight."""
     torch.manual_seed(rank)
     objective = ContinuousConsistency(warmup=4, dropout=True)
+    average = loop.train(small_mlp(rank), Edm(), objective, Rows((2,)), config, out)
+    if rank == 0:
+        save_file(dict(average.state_dict()), out / "result.safetensors")
+
+
+def run_matching(out: Path, config: TrainingConfig, rank: int = 0) -> None:
+    """A perceptron that learns to match a Gaussian, and another one beside it that learns its score."""
+    torch.manual_seed(rank)
+    fake = Parameterised(small_mlp(rank + 5), Edm())
+    objective = DistributionMatching(Gaussian(0.2, 0.6, targets=Targets.SAME), fake, (80.0, 2.0), every=3)
     average = loop.train(small_mlp(rank), Edm(), objective, Rows((2,)), config, out)
     if rank == 0:
         save_file(dict(average.state_dict()), out / "result.safetensors")

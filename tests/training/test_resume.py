@@ -28,6 +28,7 @@ from training_runs import (
     in_a_step,
     removing_an_old_one,
     run_differentiating,
+    run_matching,
     run_mlp,
     run_unet,
     small_mlp,
@@ -140,6 +141,21 @@ def test_what_learns_by_its_own_derivative_shares_gradients_too(processes: Proce
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
     moved = load_file(alone / "result.safetensors")["head.weight"]
     assert float(moved.abs().max()) > 1e-3
+
+
+def test_a_network_beside_the_student_shares_its_gradients_in_its_own_rhythm(
+    processes: Processes, tmp_path: Path
+) -> None:
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    assert processes.run_together(2, run_matching, shared, replace(EXACT, images=48, batch=3)) == [0, 0]
+    assert processes.run(run_matching, alone, replace(EXACT, images=48, batch=6)) == 0
+    for file in ("student", "average", "fake"):
+        ours, theirs = (
+            load_file(run / "checkpoints" / "step-00000008" / f"{file}.safetensors") for run in (shared, alone)
+        )
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+        assert float(theirs["head.weight"].abs().max()) > 1e-3
 
 
 def test_what_learns_by_its_own_derivative_resumes_bit_for_bit(processes: Processes, tmp_path: Path) -> None:

@@ -53,12 +53,13 @@ STARTS = {
     "eulerian_flow_map": "diffusion",
     "lagrangian_flow_map": "diffusion",
     "distribution_matching": "diffusion",
-    "flow_map_distribution_matching": "diffusion",
+    "flow_map_distribution_matching": "mean_flow_distillation",
 }
 """What a method starts from, where it is not a fresh network."""
 
-RATES = {"truncated_consistency": 0.1}
-"""It refines a network that is nearly right: at the whole rate, gaps as narrow as its own make that one worse."""
+RATES = {"truncated_consistency": 0.1, "flow_map_distribution_matching": 0.2}
+"""Both refine a network that is nearly right: at the whole rate, gaps as narrow as the first's own, and a score that
+has to follow the samples it moves, make that one worse."""
 
 
 SETTINGS: dict[str, ObjectiveSettings] = {

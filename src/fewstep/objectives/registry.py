@@ -365,13 +365,13 @@ class DistributionMatchingSettings(ObjectiveSettings):
     Args:
         ratios: The noise levels σ/α that the student samples at, falling: one for each step.
         every: Steps of the fake score for each of the student's.
-        fake_rate: Learning rate of the fake score, in units of the student's.
+        fake_rate: Learning rate of the fake score, in units of the student's; the published 1 is for long trainings.
         dropout: Whether to drop activations of the student; the rate is the network's.
     """
 
     ratios: tuple[float, ...] = (80.0, 3.0)
     every: int = 5
-    fake_rate: float = 1.0
+    fake_rate: float = 3.0
     dropout: bool = False
 
     kind = "distribution_matching"

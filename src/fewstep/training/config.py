@@ -14,25 +14,26 @@ from fewstep.training.optimizers import OptimizerConfig
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how.
+    """How long and how a network is trained.
 
     Args:
-        images: training images in all.
-        batch: images a micro-batch and process.
-        accumulate: micro-batches a step.
-        precision: of the network's arithmetic; weights, losses and averages are float32.
-        clip: the largest norm of each network's gradient; inf for any.
-        seed: of everything random.
-        optimizer: of every network that learns.
-        optimizers: those of single networks, by name, in its place: "student", or a module of the objective.
-        ema: of the average that is saved.
-        checkpoint_every, preview_every, log_every: in optimiser steps; 0 for never.
-        keep: checkpoints that stay.
-        channels_last: memory layout of images; faster on CPUs and GPUs alike.
-        workers: processes that make batches, for a GPU that waits for them; 0 for one thread.
-        graphs: whether a GPU replays the network as a CUDA graph instead of being given kernel by kernel: several
-            times as fast for small networks. Not for objectives with forward-mode derivatives, nor for those that
-            call the student twice in a step.
+        images: Training images in all.
+        batch: Images in a micro-batch of each process.
+        accumulate: Micro-batches in a step.
+        precision: Precision of the network's arithmetic; weights, losses and averages are float32.
+        clip: Largest norm of each network's gradient; inf for no clipping.
+        seed: Seed of everything random.
+        optimizer: Optimiser of every network that learns.
+        optimizers: Optimisers of single networks by name, in its place: "student", or a module of the objective.
+        ema: Moving average of the weights, which is what is saved.
+        checkpoint_every: Steps between checkpoints; 0 for none but the last.
+        preview_every: Steps between previews; 0 for none but the last.
+        log_every: Steps between reports; 0 for none but the last.
+        keep: Checkpoints that are kept.
+        channels_last: Whether images lie in memory with their channels last, which is faster on CPUs and GPUs.
+        workers: Processes that make batches, for a GPU that waits for them; 0 for a thread.
+        graphs: Whether a GPU replays the network as a CUDA graph, several times as fast for small networks. Not for
+            objectives with forward-mode derivatives, nor for those that call the student twice in a step.
     """
 
     images: int

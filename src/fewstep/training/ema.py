@@ -12,11 +12,11 @@ from fewstep.training.trainable import trainable
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """How the average that is saved forgets.
+    """How long the moving average of the weights remembers.
 
     Args:
-        decay: a constant decay a step, or None for the power function.
-        sigma_rel: the power function's width relative to training's length (EDM2 eq. 3), e.g. 0.05 or 0.10.
+        decay: Constant decay of each step; None for the power function.
+        sigma_rel: Width of the power function relative to the length of training (EDM2 eq. 3), e.g. 0.05 or 0.10.
     """
 
     decay: float | None = None

@@ -49,7 +49,7 @@ class Networks:
         self.average = strategy.average(self.network)
         follows = objective.target_decay(Clock(0, total)) is not None
         self._follower = strategy.average(self.network) if follows else None
-        modules = {name: strategy.place(module, False) for name, module in objective.modules.items()}
+        modules = {name: strategy.place(module, config.channels_last) for name, module in objective.modules.items()}
         self.learning: dict[str, nn.Module] = {STUDENT: self.network, **modules}
         exact = objective.in_float32 if config.precision != "float32" else ()
         if exact:

@@ -101,16 +101,16 @@ def _each_orthogonal(*stacks: Tensor) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Which optimiser, how fast.
+    """Which optimiser, and how fast it learns.
 
     Args:
-        kind: `muon` for the matrices with `adamw` for the rest, or `adamw` or `radam` for all.
-        lr: AdamW's (RAdam's) step.
-        muon_lr: Muon's step.
-        betas: AdamW's (RAdam's).
-        weight_decay: decoupled, of all.
-        warmup: steps over which the rates rise.
-        decay_from: the share of training after which the rates fall to 0 by a half cosine; 1 for never.
+        kind: `muon` for matrices with `adamw` for the rest, or `adamw` or `radam` for all parameters.
+        lr: Learning rate of AdamW or RAdam.
+        muon_lr: Learning rate of Muon.
+        betas: Decays of AdamW's or RAdam's two averages.
+        weight_decay: Decoupled weight decay of all parameters.
+        warmup: Steps over which the rates rise.
+        decay_from: Share of training after which the rates fall to 0 by a half cosine; 1 for never.
     """
 
     kind: Literal["muon", "adamw", "radam"] = "adamw"
