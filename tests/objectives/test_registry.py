@@ -17,13 +17,13 @@ from fewstep.objectives.settings import TrainingSetup
 from fewstep.objectives.times import LogNormal
 from objective_cases import START
 from oracles import Gaussian
-from students import step_rng
+from students import WithError, step_rng
 
 
 def setup(name: str) -> TrainingSetup:
     """One with a parent of the kind that the objective needs."""
     parent = Gaussian(0.2, 0.6, targets=OBJECTIVES[name].needs or Targets.SAME)
-    return TrainingSetup(LogNormal(), steps=10, parent=parent)
+    return TrainingSetup(LogNormal(), steps=10, parent=parent, copy_student=lambda: WithError(parent))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

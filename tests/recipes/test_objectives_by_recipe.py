@@ -111,7 +111,9 @@ def test_every_recipe_trains_a_student_by_every_objective(
     parent_of: Callable[[str, Targets], SavedModel],
     tmp_path: Path,
 ) -> None:
-    settings = OBJECTIVES[objective]
+    settings: Any = OBJECTIVES[objective]
+    if hasattr(settings, "every"):  # three steps of the run shall be three of the student's
+        settings = replace(settings, every=1)
     parent = parent_of(name, settings.needs or Targets.SAME)
     saved = run(staged(recipe_of(name), objective=settings, parent=parent.directory), tmp_path)
     assert saved.spec.targets is settings.targets

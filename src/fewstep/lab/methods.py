@@ -122,11 +122,11 @@ def cost_of(settings: ObjectiveSettings, world: World, device: torch.device, sam
     Counted with untrained networks, as the mean over so many steps that each network has had its own.
     """
     counters = [CostCounter(world.network().to(device)) for _ in range(3)]
-    of_student, of_parent, of_copy = counters
-    parent, parent_copy = (
-        Parameterised(counter, Edm(SIGMA_DATA), settings.needs or Targets.SAME) for counter in (of_parent, of_copy)
+    of_student, of_parent, of_second = counters
+    parent, second = (
+        Parameterised(counter, Edm(SIGMA_DATA), settings.needs or Targets.SAME) for counter in (of_parent, of_second)
     )
-    objective = settings.build(TrainingSetup(world.density, 1, parent, lambda: parent_copy))
+    objective = settings.build(TrainingSetup(world.density, 1, parent, lambda: second))
     student = Parameterised(of_student, Edm(SIGMA_DATA), objective.targets)
     (batch,) = world.batches(0).stream(0, 1, samples, 0, 1)
     moved = Batch(batch.data.to(device), {name: values.to(device) for name, values in batch.cond.items()})
@@ -164,7 +164,8 @@ def train_method(method: Method, world: World, budget: int, cost: float, seed: i
     config = replace(config, optimizer=replace(config.optimizer, lr=config.optimizer.lr * method.rate))
     setup = TrainingSetup(world.density, config.steps(1))
     if start is not None:
-        setup = replace(setup, parent=start.estimator, copy_parent=partial(trainable_copy, start.estimator))
+        second = partial(trainable_copy, network, Edm(SIGMA_DATA), config)
+        setup = replace(setup, parent=start.estimator, copy_student=second)
     objective = method.settings.build(setup)
     with tempfile.TemporaryDirectory() as folder:
         average = train(network, Edm(SIGMA_DATA), objective, world.batches(seed), config, Path(folder))

@@ -392,7 +392,7 @@ class DistributionMatchingSettings(ObjectiveSettings):
     def build(self, setup: TrainingSetup) -> Objective:
         return DistributionMatching(
             setup.teacher,
-            setup.parent_copy,
+            setup.student_copy,
             self.ratios,
             every=self.every,
             fake_rate=self.fake_rate,

@@ -22,8 +22,8 @@ class TrainingSetup:
         density: the noise levels σ/α that the data's denoiser is trained at.
         steps: optimiser steps of this training.
         parent: the frozen network that the student starts from; None for a student from scratch.
-        copy_parent: makes a copy of the parent whose network can be trained, for an objective that trains a second
-            network; None without a parent.
+        copy_student: makes a denoiser that learns, with the student's inputs and the weights it starts from, for an
+            objective that trains a second network; None without a parent.
         guidance: what the student learns to be guided by; None for none.
         path: the scale on which x is shown; None for the objective's own.
         sigma_data: the data's standard deviation σd.
@@ -32,7 +32,7 @@ class TrainingSetup:
     density: Density
     steps: int
     parent: Estimator | None = None
-    copy_parent: Callable[[], Estimator] | None = None
+    copy_student: Callable[[], Estimator] | None = None
     guidance: LearnedGuidance | None = None
     path: Path | None = None
     sigma_data: float = 0.5
@@ -49,15 +49,15 @@ class TrainingSetup:
         return self.parent
 
     @property
-    def parent_copy(self) -> Estimator:
-        """A copy of the parent, to be trained.
+    def student_copy(self) -> Estimator:
+        """A second network for an objective that trains one beside the student.
 
         Raises:
             ValueError: there is no parent.
         """
-        if self.copy_parent is None:
+        if self.copy_student is None:
             raise ValueError("this objective needs a teacher")
-        return self.copy_parent()
+        return self.copy_student()
 
     def warmup(self, share: float) -> int:
         """A share of the training, in steps."""

@@ -284,7 +284,7 @@ def check(experiment: Experiment) -> None:
         _check_parent(stages, network, find(stages.parent))
     describe_model(experiment, network, is_student=True).check()
     untrained = Parameterised(network, Edm(SIGMA_DATA), stages.objective.needs or Targets.SAME)
-    stages.objective.build(replace(_setup(stages, stages.student), parent=untrained, copy_parent=lambda: untrained))
+    stages.objective.build(replace(_setup(stages, stages.student), parent=untrained, copy_student=lambda: untrained))
 
 
 def _check_parent(stages: TwoStage, network: nn.Module, parent: SavedModel) -> None:
@@ -381,7 +381,8 @@ def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) 
         taught = network_of(parent)
         initialise(network, taught)
         estimator = frozen(taught, parent.spec.parameterisation, stages.student, parent.spec.targets)
-        setup = replace(setup, parent=estimator, copy_parent=partial(trainable_copy, estimator))
+        second = partial(trainable_copy, network, parent.spec.parameterisation, stages.student)
+        setup = replace(setup, parent=estimator, copy_student=second)
     samples = experiment.preview(spec)
     callbacks: list[Callback] = []
     if not samples.is_points:

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised, Targets
+from fewstep.core.parameterisations import Parameterisation, Parameterised, Targets
 from fewstep.models.finding import find
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import SavedModel
 from fewstep.networks.registry import build, describe, load_weights
-from fewstep.objectives.objective import inner_network
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.strategy import accelerator
@@ -105,14 +104,24 @@ def frozen(
         config: of the training that it teaches in, whose precision, graphs and memory layout it shares.
         targets: the jumps that it makes.
     """
-    device = accelerator().device
+    still = _placed(network, config).eval().requires_grad_(False)
+    return _called(still, parameterisation, config, targets)
+
+
+def trainable_copy(network: nn.Module, parameterisation: Parameterisation, config: TrainingConfig) -> Parameterised:
+    """A denoiser that learns beside a network and begins with its weights; for the rest as `frozen`."""
+    second = _placed(copy.deepcopy(network), config).train().requires_grad_(True)
+    return _called(second, parameterisation, config, Targets.SAME)
+
+
+def _placed(network: nn.Module, config: TrainingConfig) -> nn.Module:
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    still = network.to(device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
-    return Parameterised(AtPrecision(still, device, config.precision, config.graphs), parameterisation, targets)
+    placed: nn.Module = network.to(accelerator().device, memory_format=layout)  # type: ignore[call-overload]
+    return placed
 
 
-def trainable_copy(parent: Estimator) -> Estimator:
-    """A copy of a frozen estimator whose network can be trained."""
-    learning = copy.deepcopy(parent)
-    inner_network(learning).requires_grad_(True).train()
-    return learning
+def _called(
+    network: nn.Module, parameterisation: Parameterisation, config: TrainingConfig, targets: Targets
+) -> Parameterised:
+    called = AtPrecision(network, accelerator().device, config.precision, config.graphs)
+    return Parameterised(called, parameterisation, targets)
