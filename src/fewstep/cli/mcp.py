@@ -21,20 +21,15 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
         threads: Threads of one network call; one per core if left out.
     """
     try:
-        from pydantic import ValidationError
-
         from fewstep.serving.app import build_desk
         from fewstep.serving.mcp.server import mcp_server
-        from fewstep.serving.settings import ServeSettings, wrong_setting
+        from fewstep.serving.settings import settings_from_environment
     except ImportError as error:
         raise ImportError(f"this needs the package '{error.name}': pip install 'fewstep[serve]'") from error
     from fewstep.generation import load
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    try:
-        settings = ServeSettings(model=model, jobs=8)
-    except ValidationError as error:
-        raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment apply here too)") from None
+    settings = settings_from_environment(model=model, jobs=8)
     desk = build_desk(settings, load(model, engine, threads=threads))
     signal.signal(signal.SIGINT, _stop)
     mcp_server(desk).run("stdio")

@@ -11,13 +11,16 @@ import tyro
 def tool_schema(dialect: Annotated[Literal["openai", "anthropic"], tyro.conf.arg(name="for")] = "openai") -> int:
     """Print the drawing tool's declaration, for agents that call language models without MCP.
 
+    Its bounds are those of `fewstep serve` with the FEWSTEP_SERVE_… in the environment.
+
     Args:
         dialect: openai for Chat Completions and what follows it, anthropic for Messages.
     """
     try:
-        from fewstep.serving.mcp import tools
+        from fewstep.serving.mcp.tools import tool_schema as schema
+        from fewstep.serving.settings import settings_from_environment
     except ImportError as error:
         raise ImportError(f"this needs the package '{error.name}': pip install 'fewstep[serve]'") from error
 
-    print(json.dumps(tools.tool_schema(dialect), indent=2))
+    print(json.dumps(schema(dialect, settings_from_environment().limits), indent=2))
     return 0

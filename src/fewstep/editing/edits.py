@@ -393,6 +393,10 @@ _BY_NAME: Mapping[str, type[Edit]] = {
     DenoiseEdit.name: DenoiseEdit,
 }
 
+_EVERY_KIND: tuple[type[Edit], ...] = (Edit, *_BY_NAME.values())
+EDIT_CHOICES = sorted({taken.name for kind in _EVERY_KIND for taken in kind.takes} - {MASK.name})
+"""The fields that one edit or another takes beside its images."""
+
 EDIT_NAME = Choice(
     name="edit",
     help="Another edit than redrawing: colours for an image in grey, a small image enlarged, or noise taken out.",

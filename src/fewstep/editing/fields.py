@@ -116,10 +116,10 @@ class Integer(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Number(Field):
-    """A number, minimum … maximum, the minimum left out where `is_open`."""
+    """A number, minimum … maximum, without the minimum itself where `is_open`."""
 
     minimum: float
-    maximum: float
+    maximum: float = math.inf
     is_open: bool = False
     type: ClassVar[Any] = float
 
@@ -128,7 +128,10 @@ class Number(Field):
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not is_number or not self.minimum <= value <= self.maximum or (self.is_open and value == self.minimum):
             raise RequestError(name, f"{name} must be {_span(self)}, got {_shown(value)}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
 
     def schema(self) -> dict[str, Any]:
         lower = "exclusiveMinimum" if self.is_open else "minimum"
@@ -137,10 +140,6 @@ class Number(Field):
     @property
     def bounds(self) -> str:
         return _span(self)
-
-    def within(self, low: float, high: float) -> Self:
-        """The field with the bounds of one model."""
-        return replace(self, minimum=max(low, self.minimum), maximum=min(high, self.maximum))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -309,7 +308,7 @@ def digits_between(low: int, high: int) -> str:
 
 def _span(number: Integer | Number) -> str:
     """The bounds of a number in words."""
-    if number.maximum is None:
+    if number.maximum in (None, math.inf):
         return f"at least {number.minimum}"
     low, high = (value if isinstance(value, int) else f"{value:g}" for value in (number.minimum, number.maximum))
     if isinstance(number, Number) and number.is_open:
@@ -327,7 +326,11 @@ def _limits(**limits: float | None) -> dict[str, float]:
 
 
 def _shown(value: Any) -> str:
-    """A value in a complaint: texts in quotes, and of long ones the beginning."""
+    """A value in a complaint, as it is written on most surfaces: texts in quotes, true and false, 2 for 2.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
@@ -336,6 +339,7 @@ MASK = Picture(
     name="mask",
     help="Which pixels may change: the transparent ones or, in a mask that is transparent nowhere, the white ones.",
     operation="edit",
+    surfaces=BY_PROGRAMS,
 )
 STRENGTH = Number(
     name="strength",

@@ -17,7 +17,7 @@ from fewstep.editing.errors import RequestError
 from fewstep.editing.framing import Framed, Window, framed
 from fewstep.editing.layouts import Layout
 from fewstep.editing.prepared import Prepared, StartImage
-from fewstep.generation.request import GUIDANCE, Interpolation, Request
+from fewstep.generation.request import GUIDANCE, MAX_GUIDANCE, Interpolation, Request
 from fewstep.models.spec import ModelSpec
 from fewstep.pictures import image_hash
 from fewstep.pictures.generated import GeneratedImage
@@ -208,7 +208,7 @@ def _estimator(spec: ModelSpec) -> Parameterised:
 def _guidance(spec: ModelSpec, request: Request) -> float | None:
     """The guidance scale; None for a model that none was chosen for."""
     distilled = spec.conditioning.guidance
-    low, high = distilled or (GUIDANCE.minimum, GUIDANCE.maximum)
+    low, high = distilled or (GUIDANCE.minimum, MAX_GUIDANCE)
     scale = spec.usual_guidance(request.is_controlled) if request.guidance is None else request.guidance
     if scale is None and distilled is not None:
         scale = low

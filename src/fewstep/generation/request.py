@@ -35,12 +35,14 @@ from fewstep.editing.fields import (
 from fewstep.models.text import MAX_PROMPT
 from fewstep.samplers import SAMPLERS
 
+MAX_GUIDANCE = 20.0
+"""The largest scale for models whose guidance is not distilled; those have ranges of their own."""
+
 GUIDANCE = Number(
     name="guidance",
     help="How strongly the prompt steers; the model's own if left out, which may be another with a control "
-    "image. Models with distilled guidance have a smaller range.",
+    f"image. Up to {MAX_GUIDANCE:g}, or what the model was distilled for.",
     minimum=1,
-    maximum=20,
     surfaces=BY_PROGRAMS,
 )
 STEPS = Integer(name="steps", help="Number of steps; the model's own if left out.", minimum=1, maximum=1000)
@@ -148,9 +150,10 @@ INTERPOLATION: tuple[Field, ...] = (
         operation="interpolate",
     ),
 )
-FIELDS: Mapping[str, Field] = {
-    field.name: field for field in (*DRAWING, *INTERPOLATION, MASK, STRENGTH, FIT, EDIT_NAME, NOISE, *MARGINS)
-}
+OWN = (*DRAWING, *INTERPOLATION)
+"""The fields of `Request` itself, but for `edit`, which is an object."""
+
+FIELDS: Mapping[str, Field] = {field.name: field for field in (*OWN, MASK, STRENGTH, FIT, EDIT_NAME, NOISE, *MARGINS)}
 """Every field that a surface may carry."""
 
 
@@ -205,7 +208,7 @@ class Request:
     position: float | None = None
 
     def __post_init__(self) -> None:
-        for field in (*DRAWING, *INTERPOLATION):
+        for field in OWN:
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
                 object.__setattr__(self, field.name, field.check(value))
@@ -216,23 +219,25 @@ class Request:
         self._check_images()
 
     @classmethod
-    def from_public(cls, values: Mapping[str, Any], fields: Iterable[Field] = FIELDS.values(), **own: Any) -> Self:
+    def from_public(cls, values: Mapping[str, Any], edit: Edit | None = None) -> Self:
         """A request as a surface was asked for it.
 
         Args:
-            values: by public name; None is as if left out.
-            fields: what may be asked for, with the bounds that hold there; other values are not looked at.
-            own: further fields by their own names, such as `edit`.
+            values: by public name; None is as if left out, and what is no field of `Request` is not looked at.
+            edit: made of the fields of an edit.
 
         Raises:
             RequestError: as for `Request`, with the public name of the field.
         """
-        given = {field.name: field.check(values[field.public], field.public) for field in fields
-                 if field.name in cls.__dataclass_fields__ and values.get(field.public) is not None}  # fmt: skip
+        given = {
+            field.name: field.check(values[field.public], field.public)
+            for field in OWN
+            if values.get(field.public) is not None
+        }
         try:
-            return cls(**given, **own)
+            return cls(**given, edit=edit)
         except RequestError as error:
-            raise error.called({field.name: field.public for field in FIELDS.values()}) from None
+            raise error.called({field.name: field.public for field in OWN}) from None
 
     def seeded(self) -> Self:
         """The request with a seed: its own, or one drawn at random, below 2³²."""
@@ -272,4 +277,4 @@ def _documented(fields: Iterable[Field]) -> str:
     return "Args:\n" + "\n".join(lines)
 
 
-Request.__doc__ = f"{Request.__doc__}\n{textwrap.indent(_documented((*DRAWING, *INTERPOLATION)), '    ')}"
+Request.__doc__ = f"{Request.__doc__}\n{textwrap.indent(_documented(OWN), '    ')}"

@@ -26,7 +26,6 @@ from fewstep.serving.engine.desk import Desk
 from fewstep.serving.engine.errors import ShuttingDown
 from fewstep.serving.engine.host import ModelHost
 from fewstep.serving.engine.jobs import Recognition
-from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.local_runtime import LocalRuntime
 from fewstep.serving.engine.memory_store import MemoryStore
 from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
@@ -68,8 +67,7 @@ def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = No
     store = MemoryStore(settings.keep_images, settings.keep_bytes, settings.keep_seconds)
     decoder = ImageDecoder(settings.max_pixels, settings.max_held_pixels)
     loader = ImageLoader(store, decoder, settings.fetch_images, settings.max_body_bytes)
-    limits = Limits(settings.max_images, settings.max_steps, settings.max_pixels, settings.max_prompt)
-    return Desk(host, store, loader, limits, Accounting(metrics, traces or Traces(), settings.log_prompts))
+    return Desk(host, store, loader, settings.limits, Accounting(metrics, traces or Traces(), settings.log_prompts))
 
 
 def _recognised(judge: Recogniser, pixels: Any) -> Sequence[Recognition]:

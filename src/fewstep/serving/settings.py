@@ -19,6 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fewstep.generation.request import IMAGES, STEPS
+from fewstep.models.text import MAX_PROMPT
+from fewstep.serving.engine.limits import Limits
 from fewstep.serving.http.security import read_keys
 
 
@@ -76,9 +79,9 @@ class ServeSettings(BaseSettings):
     max_held_pixels: int = Field(
         134_217_728, ge=64, description="Most pixels of uploaded images in memory at a time; then requests get 429."
     )
-    max_images: int = Field(10, ge=1, le=64, description="Most images per request.")
-    max_steps: int = Field(64, ge=1, le=1000, description="Most steps per request.")
-    max_prompt: int = Field(4_000, ge=1, le=32_000, description="Longest prompt, in characters.")
+    max_images: int = Field(10, ge=1, le=IMAGES.maximum, description="Most images per request.")
+    max_steps: int = Field(64, ge=1, le=STEPS.maximum, description="Most steps per request.")
+    max_prompt: int = Field(4_000, ge=1, le=MAX_PROMPT, description="Longest prompt, in characters.")
     fetch_images: bool = Field(False, description="Fetch images that a request names by a public URL.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_prompts: bool = Field(False, description="Write prompts to the log.")
@@ -116,6 +119,11 @@ class ServeSettings(BaseSettings):
                 f"listening at {self.host} lets others in: give --keys-file, or --without-keys if that is meant"
             )
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """The most that one request may ask for."""
+        return Limits(self.max_images, self.max_steps, self.max_pixels, self.max_prompt)
 
     @property
     def is_local(self) -> bool:
@@ -194,6 +202,18 @@ def wrong_setting(error: ValidationError, arguments: Sequence[str] = ()) -> str:
     if any(argument.partition("=")[0] == flag for argument in arguments):
         return f"{flag}: {message}"
     return f"{variable}: {message}" if variable in map(str.upper, os.environ) else f"{name} in the file: {message}"
+
+
+def settings_from_environment(**given: Any) -> ServeSettings:
+    """The settings of a command that has few flags of its own.
+
+    Raises:
+        ValueError: a setting is wrong; the message is one line and names it.
+    """
+    try:
+        return ServeSettings(**given)
+    except ValidationError as error:
+        raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment apply here too)") from None
 
 
 def _check_environment(settings: type[BaseSettings]) -> None:

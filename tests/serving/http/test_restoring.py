@@ -57,9 +57,9 @@ def test_an_edit_is_what_python_draws(
 @pytest.mark.parametrize(
     ("side", "edit", "param", "said"),
     [
-        (20, {"edit": "sharpen"}, "edit", "'colorize', 'super-resolve' or 'denoise', got 'sharpen'"),
+        (20, {"edit": "sharpen"}, "edit", "one of colorize, super-resolve, denoise, got 'sharpen'"),
         (20, {"edit": "super-resolve"}, "image", "image must be at most 8x8"),
-        (20, {"edit": "denoise", "noise": 2}, "noise", "less than or equal to 1, got '2'"),
+        (20, {"edit": "denoise", "noise": 2}, "noise", "at most 1, got 2"),
         (20, {"edit": "denoise", "strength": 0.5}, "strength", "the edit 'denoise' takes no strength"),
         (20, {"noise": 0.1}, "noise", "an edit other than 'denoise' takes no noise"),
         (20, {"edit": "colorize", "fit": 8, "steps": 4}, "fit", "at most 64, got 8 with 4 steps"),

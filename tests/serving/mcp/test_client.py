@@ -182,19 +182,27 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
     [
         ("draw_image", {"prompt": "x", "size": "1x1"}, "between 8 and"),
         ("draw_image", {"prompt": "x", "size": "big"}, "size must be like 64x64"),
-        ("draw_image", {"prompt": "x", "steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
-        ("draw_image", {"prompt": "x", "steps": 65}, "steps: Input should be less than or equal to 64, got 65"),
-        ("draw_image", {"prompt": "x", "seed": -1}, "seed: Input should be greater than or equal to 0, got -1"),
-        ("draw_image", {"prompt": "x", "seed": True}, "seed: must be a whole number, got true"),
-        ("draw_image", {"prompt": "x", "steps": True}, "steps: must be a whole number, got true"),
+        ("draw_image", {"prompt": "x", "steps": 0}, "steps must be a whole number between 1 and 64, got 0"),
+        ("draw_image", {"prompt": "x", "steps": 65}, "steps must be a whole number between 1 and 64, got 65"),
+        (
+            "draw_image",
+            {"prompt": "x", "seed": -1},
+            "seed must be a whole number between 0 and 9223372036854775807, got -1",
+        ),
+        ("draw_image", {"prompt": "x", "seed": True}, "seed must be a whole number between 0 and"),
+        ("draw_image", {"prompt": "x", "steps": True}, "steps must be a whole number between 1 and 64"),
         ("draw_image", {}, "prompt: Field required"),
         ("draw_image", {"prompt": "x" * 5000}, "prompt must have at most 4000 characters"),
         ("change_image", {"image_id": "nobody"}, "draw it again"),
         ("change_image", {"prompt": "x"}, "give either image_id"),
         ("change_image", {"prompt": "x", "region": [0, 0, 1]}, "region: List should have at least 4 items"),
         ("change_image", {"image": "http://127.0.0.1/x.png"}, "this server fetches no URLs"),
-        ("change_image", {"image_id": "x", "edit": "blur"}, "edit: Input should be 'colorize', 'super-resolve'"),
-        ("change_image", {"image_id": "x", "edit": "colorize", "region": [0, 0, 1, 1]}, "give one of them"),
+        (
+            "change_image",
+            {"image_id": "x", "edit": "blur"},
+            "edit must be one of colorize, super-resolve, denoise, got 'blur'",
+        ),
+        ("change_image", {"image_id": "x", "edit": "colorize", "region": [0, 0, 1, 1]}, "give only one of them"),
         (
             "change_image",
             {"image_id": "x", "margins": [0, 0, 0, 1], "strength": 0.5},
@@ -205,8 +213,8 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
             {"image_id": "x", "margins": [0, 0, 0, 3]},
             "margins.3: Input should be less than or equal to 2",
         ),
-        ("draw_between", {"prompt": "x"}, "position is of an interpolation: give to_prompt or to_seed"),
-        ("draw_between", {"prompt": "x", "to_seed": 1, "position": 2}, "position: Input should be less than"),
+        ("draw_between", {"prompt": "x"}, "position is for an interpolation: give to_prompt or to_seed"),
+        ("draw_between", {"prompt": "x", "to_seed": 1, "position": 2}, "position must be between 0 and 1, got 2"),
         (
             "change_image",
             {"image": "data:image/png;base64,AAAA", "region": [0, 0, 1, 1]},
@@ -227,7 +235,7 @@ def test_what_the_model_can_mend_is_a_result_that_says_how(
 def test_the_schema_tells_the_limits(server: Running) -> None:
     tools = {tool.name: tool for tool in talk(server.url, ERAS[0], lambda client: client.list_tools()).tools}
     drawing, changing = (tools[name].input_schema["properties"] for name in ("draw_image", "change_image"))
-    assert "8 to 2048" in drawing["size"]["description"]
+    assert "between 8 and 2048" in drawing["size"]["description"]
     (region,) = [option for option in changing["region"]["anyOf"] if option["type"] == "array"]
     assert (region["minItems"], region["maxItems"], region["items"]["maximum"]) == (4, 4, 1)
 

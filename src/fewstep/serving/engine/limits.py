@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fewstep.editing.fields import Field, Integer, Operation, Surface, Text
 from fewstep.generation import Model, Request, RequestError
 from fewstep.generation.planning import corrections
+from fewstep.generation.request import OWN, fields_of
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,23 @@ class Limits:
     max_pixels: int
     max_prompt: int
 
+    def fields(self, surface: Surface, *operations: Operation) -> tuple[Field, ...]:
+        """What a surface carries for these operations, with the bounds of this server."""
+        return tuple(self._limited(field) for field in fields_of(surface, *operations))
+
+    def _limited(self, field: Field) -> Field:
+        maxima = {"images": self.max_images, "steps": self.max_steps}
+        maxima |= dict.fromkeys(("prompt", "to_prompt", "negative_prompt"), self.max_prompt)
+        if field.name in maxima and isinstance(field, (Integer, Text)):
+            return field.limited(maxima[field.name])
+        return field
+
     def check(self, request: Request, model: Model) -> None:
         """Raise RequestError for a request that is more work than this server does for one."""
-        for name in ("prompt", "to_prompt", "negative_prompt"):
-            length = len(getattr(request, name) or "")
-            if length > self.max_prompt:
-                raise RequestError(name, f"{name} must have at most {self.max_prompt} characters, got {length}")
-        check_count("images", request.images, self.max_images)
-        check_count("steps", request.steps, self.max_steps)
+        for field in map(self._limited, OWN):
+            value = getattr(request, field.name)
+            if value is not None:
+                field.check(value)
         self._check_corrections(request, model)
         self._check_pixels(request)
 
@@ -50,12 +61,6 @@ class Limits:
                 f"all images of a request must have at most {self.max_pixels} pixels together, "
                 f"got {request.images} of {width}x{height}",
             )
-
-
-def check_count(field: str, value: int | None, most: int) -> None:
-    """Raise RequestError for a field that is above what the server allows."""
-    if value is not None and value > most:
-        raise RequestError(field, f"{field} must be between 1 and {most}, got {value}")
 
 
 def delivered_size(request: Request) -> tuple[int, int] | None:

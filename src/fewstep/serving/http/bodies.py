@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from fewstep.serving.engine.sources import ImageFile, ImageId, ImageSource, ImageUrl, SourceImages
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.errors import ApiError
-from fewstep.serving.http.schemas import EditBody, EditFields, Generation, ImageFields, Source
+from fewstep.serving.http.schemas import Bodies, EditFields, ImageFields, Source
 
 MAX_VALUES = 10_000
 """Of a JSON body. Many small values take long to read and much memory; an image is one."""
@@ -22,18 +22,18 @@ _FILES = {"image": ("image", "image[]"), "mask": ("mask",), "control": ("control
 T = TypeVar("T", bound=ImageFields)
 
 
-async def generation(request: Request) -> tuple[Generation, SourceImages]:
+async def generation(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceImages]:
     """The body of `POST /v1/images/generations`."""
-    fields = await _json(request, Generation)
+    fields = await _json(request, bodies.generation)
     return _without_images(fields), SourceImages(control=_control(fields))
 
 
-async def edit(request: Request) -> tuple[EditFields, SourceImages]:
+async def edit(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceImages]:
     """The body of an edit or a variation: a form or JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        return await _form(request)
-    fields = await _json(request, EditBody)
+        return await _form(request, bodies.edit_form)
+    fields = await _json(request, bodies.edit_json)
     image = _source(fields.images[0], "images")
     mask = None if fields.mask is None else _source(fields.mask, "mask")
     return _without_images(fields), SourceImages(image, mask, _control(fields))
@@ -49,19 +49,19 @@ async def _json(request: Request, kind: type[T]) -> T:
         raise invalid(error.errors()) from None
 
 
-async def _form(request: Request) -> tuple[EditFields, SourceImages]:
+async def _form(request: Request, kind: type[EditFields]) -> tuple[ImageFields, SourceImages]:
     _check_charset(request.headers.get("content-type", ""))
     async with request.form(max_files=17, max_fields=100) as form:
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
         for name, value in form.multi_items():
-            if isinstance(value, UploadFile) and name in EditFields.model_fields and name not in _FILES:
+            if isinstance(value, UploadFile) and name in kind.model_fields and name not in _FILES:
                 raise ApiError(400, f"{name} must be text, got a file", name)
         image, mask = await _file(form, "image"), await _file(form, "mask")
         control = None if "control" in texts else await _file(form, "control")
     if image is None:
         raise ApiError(400, "image must be a file", "image")
     try:
-        fields = EditFields.model_validate(texts)
+        fields = kind.model_validate(texts)
     except ValidationError as error:
         raise invalid(error.errors()) from None
     return _without_images(fields), SourceImages(image, mask, control or _control(fields))
@@ -91,7 +91,8 @@ async def _file(form: FormData, name: str) -> ImageFile | None:
 
 
 def _control(fields: ImageFields) -> ImageUrl | None:
-    return None if fields.control is None else ImageUrl("control", fields.control)
+    url = fields.values()["control"]
+    return None if url is None else ImageUrl("control", url)
 
 
 def _source(source: Source, field: str) -> ImageSource:

@@ -7,75 +7,41 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fewstep.generation import Edit, Model, Request, RequestError
+from fewstep.editing.edits import EDIT_CHOICES
+from fewstep.generation import Edit, Model, Request
 from fewstep.models.text import table
 from fewstep.pictures import Record
 from fewstep.pictures.generated import prompt_of
 from fewstep.serving.engine.desk import Answer, Output, PartialImage
 from fewstep.serving.engine.encoding import Encoding
-from fewstep.serving.engine.limits import Limits, check_count
 from fewstep.serving.engine.sources import DecodedImages
-from fewstep.serving.http.schemas import EditFields, Generation, ImageFields, ImageInfo, ImagesAnswer, Usage
+from fewstep.serving.http.schemas import ImageFields, ImageInfo, ImagesAnswer, Usage
 
 
-def request_of(
-    fields: ImageFields, limits: Limits, images: DecodedImages, model: Model, prompt_from_image: bool = False
-) -> Request:
+def request_of(fields: ImageFields, images: DecodedImages, model: Model, prompt_from_image: bool = False) -> Request:
     """What to draw.
 
     Args:
         fields: of the client's message.
-        limits: the server's.
         images: that came with it.
         model: that will draw.
         prompt_from_image: a prompt that is left out is the one in the image's record.
 
     Raises:
-        RequestError: a field is out of range.
+        RequestError: fields do not go together.
     """
-    check_count("n", fields.n, limits.max_images)  # before the request calls it by its own name
-    check_count("steps", fields.steps, limits.max_steps)
-    prompt = fields.prompt if isinstance(fields, (Generation, EditFields)) else ""
+    values = {**fields.values(), "control": images.control}
     if prompt_from_image and "prompt" not in fields.model_fields_set and images.image is not None:
-        prompt = prompt_of(images.image) if model.spec.conditioning.text_length else ""
-    return Request(
-        prompt=prompt,
-        seed=fields.seed,
-        steps=fields.steps,
-        images=fields.n,
-        guidance=fields.guidance,
-        size=fields.size,  # type: ignore[arg-type]
-        background=_background(fields),
-        control=images.control,
-        control_strength=fields.control_strength,
-        control_frame=fields.control_frame,
-        edit=_edit(fields, images),
-        negative_prompt=fields.negative_prompt,
-        label=fields.label,
-        sampler=fields.sampler,
-        **_interpolation(fields),
-    )
+        values["prompt"] = prompt_of(images.image) if model.spec.conditioning.text_length else ""
+    if fields.output_format == "jpeg" and values["background"] in (None, "auto"):
+        values["background"] = "white"
+    return Request.from_public(values, edit=_edit(values, images))
 
 
-def _edit(fields: ImageFields, images: DecodedImages) -> Edit | None:
-    if not isinstance(fields, EditFields) or images.image is None:
+def _edit(values: dict[str, Any], images: DecodedImages) -> Edit | None:
+    if images.image is None:
         return None
-    choices = {name: getattr(fields, name) for name in ("strength", "fit", "noise")}
-    return Edit.named(fields.edit, images.image, images.mask, **choices)
-
-
-def _interpolation(fields: ImageFields) -> dict[str, Any]:
-    if not isinstance(fields, Generation):
-        return {}
-    if fields.n == 1 and fields.position is None and (fields.to_prompt, fields.to_seed) != (None, None):
-        raise RequestError("n", "n of an interpolation must be at least 2, or give a position")
-    return {name: getattr(fields, name) for name in ("to_prompt", "to_seed", "position")}
-
-
-def _background(fields: ImageFields) -> str | None:
-    if fields.background in (None, "auto"):
-        return "white" if fields.output_format == "jpeg" else None
-    return "white" if fields.background == "opaque" else fields.background
+    return Edit.named(values["edit"], images.image, images.mask, **{name: values[name] for name in EDIT_CHOICES})
 
 
 def output_of(fields: ImageFields) -> Output:

@@ -32,7 +32,7 @@ from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.errors import as_api_error
 from fewstep.serving.http.images import output_of, request_of
 from fewstep.serving.http.openapi import ERRORS, FRAME, FRAMES
-from fewstep.serving.http.schemas import EditFields, Whole
+from fewstep.serving.http.schemas import ImageFields, Whole, body_of
 from fewstep.serving.http.security import PROTOCOL
 from fewstep.serving.http.waiting import until_disconnected
 
@@ -43,6 +43,10 @@ MAX_CONCURRENT_FRAMES = 4
 
 MAX_HEAD_BYTES = 65_536
 """The largest head of a frame."""
+
+
+MAX_SEQ = 2**53
+"""Beyond it the numbers of JavaScript have gaps."""
 
 
 class Part(BaseModel):
@@ -57,10 +61,10 @@ class Part(BaseModel):
     height: Whole = Field(0, ge=0)
 
 
-class Head(EditFields):
-    """What a frame asks for: the fields of an edit, and its images."""
+class Head(ImageFields):
+    """What a frame asks for: beside the fields of an edit, its images."""
 
-    seq: Whole = Field(ge=0, le=2**53)
+    seq: Whole = Field(ge=0, le=MAX_SEQ)
     parts: list[Part] = Field(default_factory=list, max_length=3)
 
 
@@ -97,6 +101,7 @@ def _wrong_frame(message: str, field: str = "") -> InputError:
 def live_router(desk: Desk) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
+    kind = body_of(Head, desk.limits.fields("live", "draw", "edit"))
 
     @router.get("/live")
     async def about() -> dict[str, Any]:
@@ -109,7 +114,7 @@ def live_router(desk: Desk) -> APIRouter:
         frame = b"".join([part async for part in request.stream()])
         state = request.state
         caller = Caller("live", state.client, state.owner, None, state.id)
-        answer = await _answered(desk, frame, caller, request)
+        answer = await _answered(desk, kind, frame, caller, request)
         return Response(answer, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
     @router.websocket("/live")
@@ -117,7 +122,7 @@ def live_router(desk: Desk) -> APIRouter:
         """Answer frames until the connection ends."""
         protocols = socket.scope.get("subprotocols") or []
         await socket.accept(PROTOCOL if PROTOCOL in protocols else None)
-        await _converse(desk, socket)
+        await _converse(desk, kind, socket)
 
     return router
 
@@ -150,7 +155,7 @@ def described(desk: Desk) -> dict[str, Any]:
     }
 
 
-async def _converse(desk: Desk, socket: WebSocket) -> None:
+async def _converse(desk: Desk, kind: type[Head], socket: WebSocket) -> None:
     """Answer a connection's frames until it ends; those that are still drawn then are stopped."""
     state = socket.state
     connection = Caller("live", state.client, state.owner, f"live/{state.id}", state.id)
@@ -159,7 +164,7 @@ async def _converse(desk: Desk, socket: WebSocket) -> None:
 
     async def answer(frame: bytes, caller: Caller) -> None:
         try:
-            reply = await _answered(desk, frame, caller)
+            reply = await _answered(desk, kind, frame, caller)
             async with sending:
                 await socket.send_bytes(reply)
         except (WebSocketDisconnect, RuntimeError) as error:  # it is gone: nobody waits for this one
@@ -184,13 +189,15 @@ async def _converse(desk: Desk, socket: WebSocket) -> None:
         log.info("live connection=%s closed", state.id)
 
 
-async def _answered(desk: Desk, frame: bytes, caller: Caller, request: Request | None = None) -> bytes:
+async def _answered(
+    desk: Desk, kind: type[Head], frame: bytes, caller: Caller, request: Request | None = None
+) -> bytes:
     """The answer to a frame, whatever comes of it; a client that made a `request` may go away meanwhile."""
     seq = -1
     try:
         fields, data = unpacked(frame)
         seq = fields.get("seq", -1)
-        head = _head(fields)
+        head = _head(kind, fields)
         sources = _sources(head, data)
     except InputError as error:
         desk.refused(caller, error)
@@ -210,9 +217,9 @@ def _refusal(seq: Any, error: Exception) -> bytes:
     return packed(head)
 
 
-def _head(fields: dict[str, Any]) -> Head:
+def _head(kind: type[Head], fields: dict[str, Any]) -> Head:
     try:
-        return Head.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         raise invalid(error.errors()) from None
 
@@ -235,8 +242,9 @@ def _sources(head: Head, data: memoryview) -> SourceImages:
         raise _wrong_frame(f"parts leave {len(data)} bytes over", "parts")
     if "mask" in found and "image" not in found:
         raise _wrong_frame("mask needs an image", "mask")
-    if head.control is not None:
-        found.setdefault("control", ImageUrl("control", head.control))
+    control = head.values()["control"]
+    if control is not None:
+        found.setdefault("control", ImageUrl("control", control))
     return SourceImages(**found)
 
 
@@ -251,7 +259,7 @@ def _pixels(part: Part, data: memoryview) -> ImagePixels:
 async def _drawn(desk: Desk, head: Head, sources: SourceImages, caller: Caller) -> bytes:
     if caller.session is None:
         caller = replace(caller, session=head.session)
-    request = partial(request_of, head, desk.limits)
+    request = partial(request_of, head)
     render = partial(_packed, head.seq, caller.arrived)
     async with await desk.draw(request, sources, caller, output_of(head), render, head.model) as drawing:
         return await drawing.answer()

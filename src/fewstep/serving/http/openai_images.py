@@ -12,13 +12,13 @@ from fastapi.responses import StreamingResponse
 
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk, Drawing, PartialImage
-from fewstep.serving.engine.errors import NotFound
+from fewstep.serving.engine.errors import InputError, NotFound
 from fewstep.serving.engine.sources import SourceImages
 from fewstep.serving.http import bodies
-from fewstep.serving.http.errors import as_api_error
+from fewstep.serving.http.errors import ApiError, as_api_error
 from fewstep.serving.http.images import answer_of, output_of, partial_event, request_of
-from fewstep.serving.http.openapi import ANSWERS, ERRORS, FILE, FILES, JSON
-from fewstep.serving.http.schemas import ImageFields, ImagesAnswer, ModelInfo, ModelList
+from fewstep.serving.http.openapi import ANSWERS, ERRORS, FILE, edit_body, json_body
+from fewstep.serving.http.schemas import Bodies, ImageFields, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.http.security import UrlSigner
 from fewstep.serving.http.waiting import until_disconnected
 
@@ -36,37 +36,44 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
         public_url: where clients reach this server behind a proxy.
     """
     router = APIRouter(prefix="/v1", responses=ERRORS)
+    kinds = Bodies.within(desk.limits)
+    prompt_body, image_body = json_body(kinds.generation), edit_body(kinds.edit_form, kinds.edit_json)
+    read_generation, read_edit = partial(bodies.generation, kinds), partial(bodies.edit, kinds)
 
     async def accepted(
         request: Request, read: BodyReader, prompt_from_image: bool = False
     ) -> tuple[ImageFields, Drawing[Rendered]]:
         """The request's fields and its drawing. Its images, which may be large, live no longer than this."""
-        fields, sources = await read(request)
+        try:
+            fields, sources = await read(request)
+        except (ApiError, InputError) as error:
+            desk.refused(_caller(request), error)
+            raise
         base_url = public_url or str(request.base_url).rstrip("/")
         drawing = desk.draw(
-            partial(request_of, fields, desk.limits, prompt_from_image=prompt_from_image),
+            partial(request_of, fields, prompt_from_image=prompt_from_image),
             sources,
-            _caller(request, fields),
+            _caller(request, fields.session),
             output_of(fields),
             partial(_rendered, fields, partial(signer.url, base_url)),
             fields.model,
         )
         return fields, await until_disconnected(request, drawing)
 
-    @router.post("/images/generations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=JSON)
+    @router.post("/images/generations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=prompt_body)
     async def generations(request: Request) -> Response:
         """Draw images from a prompt."""
-        return await _answered(request, *await accepted(request, bodies.generation), "image_generation")
+        return await _answered(request, *await accepted(request, read_generation), "image_generation")
 
-    @router.post("/images/edits", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=FILES)
+    @router.post("/images/edits", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=image_body)
     async def edits(request: Request) -> Response:
         """Draw images from an image: all of it anew, or what its mask leaves open."""
-        return await _answered(request, *await accepted(request, bodies.edit), "image_edit")
+        return await _answered(request, *await accepted(request, read_edit), "image_edit")
 
-    @router.post("/images/variations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=FILES)
+    @router.post("/images/variations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=image_body)
     async def variations(request: Request) -> Response:
         """Draw other versions of an image, with the prompt in its record if none is given."""
-        return await _answered(request, *await accepted(request, bodies.edit, True), "image_edit")
+        return await _answered(request, *await accepted(request, read_edit, True), "image_edit")
 
     @router.get("/images/files/{id}", response_class=Response, responses=FILE)
     async def file(request: Request, id: str, signature: str = "") -> Response:
@@ -92,9 +99,9 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
     return router
 
 
-def _caller(request: Request, fields: ImageFields) -> Caller:
+def _caller(request: Request, session: str | None = None) -> Caller:
     state = request.state
-    return Caller("http", state.client, state.owner, fields.session, state.id, state.arrived)
+    return Caller("http", state.client, state.owner, session, state.id, state.arrived)
 
 
 def _model_info(desk: Desk) -> ModelInfo:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from fewstep.serving.engine.encoding import MIME
-from fewstep.serving.http.schemas import EditBody, EditFields, ErrorBody, Generation
+from fewstep.serving.http.schemas import ErrorBody
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
@@ -44,12 +44,26 @@ FRAMES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _published(kind: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON schema in one piece: what may be left out may be null."""
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """The request body of an operation that takes JSON."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": published(kind)}}}}
+
+
+def edit_body(form: type[BaseModel], json: type[BaseModel]) -> dict[str, Any]:
+    """The request body of an operation that takes a form with files, or JSON."""
+    schema = published(form)
+    schema["properties"] |= {"image": _FILE, "mask": _FILE}
+    schema["required"] = ["image"]
+    content = {"application/json": {"schema": published(json)}, "multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_FILE = {"type": "string", "format": "binary"}
+
+
+def published(kind: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON Schema in one piece."""
     schema = kind.model_json_schema()
-    for name, property in schema["properties"].items():
-        if name not in schema.get("required", ()):
-            schema["properties"][name] = {"anyOf": [property, {"type": "null"}]}
     return cast(dict[str, Any], _whole(schema, schema.pop("$defs", {})))
 
 
@@ -62,24 +76,3 @@ def _whole(value: Any, parts: dict[str, Any]) -> Any:
     if "$ref" in value:
         return _whole(parts[value["$ref"].rpartition("/")[2]], parts)
     return {name: _whole(each, parts) for name, each in value.items()}
-
-
-JSON: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": _published(Generation)}}}
-}
-_FILE = {"type": "string", "format": "binary"}
-FILES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": _published(EditBody)},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {**EditFields.model_json_schema()["properties"], "image": _FILE, "mask": _FILE},
-                }
-            },
-        },
-    }
-}

@@ -1,87 +1,94 @@
-"""What clients send and get, as OpenAI's Images API has it, and fewstep's own fields beside."""
+"""What clients send and get, as OpenAI's Images API has it, with fewstep's own fields."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    create_model,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from fewstep.editing import fields as table
 from fewstep.serving.engine.encoding import Format
+from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.typed_fields import pydantic_type
 
 
-def _no_bool(value: Any) -> Any:
+def _no_boolean(value: Any) -> Any:
+    """The value, for numbers: pydantic takes true for 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "must be a number")
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-EditName = Literal["colorize", "super-resolve", "denoise"]
-Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
 
-class ImageFields(BaseModel):
-    """The fields that every request for images has. Fields of OpenAI's that mean nothing here are taken and ignored;
-    unknown ones are ignored too, as OpenAI's own server does, so that newer clients work. Null is as if left out."""
-
-    model_config = ConfigDict(extra="ignore", strict=False)
+class NullIsLeftOut(BaseModel):
+    """Takes null for every field that may be left out, and publishes that it does."""
 
     @model_validator(mode="before")
     @classmethod
-    def _told(cls, values: Any) -> Any:
-        """Without what is null."""
+    def _without_nulls(cls, values: Any) -> Any:
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
 
-    model: str | None = Field(None, max_length=200)
-    n: Whole = Field(1, ge=1)
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT, or auto for the model's own.")
-    background: str | None = Field(None, max_length=20, description="transparent, opaque, auto, white, #rrggbb")
-    output_format: Format = "png"
-    output_compression: Whole = Field(100, ge=0, le=100, description="Quality; a webp of 100 loses nothing.")
-    response_format: Literal["b64_json", "url"] = "b64_json"
-    stream: bool = False
-    partial_images: Whole = Field(0, ge=0, le=3)
-    user: str | None = Field(None, max_length=1000)
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        own = handler.resolve_ref_schema(schema)
+        for name in own["properties"].keys() - set(own.get("required", ())):
+            own["properties"][name] = _or_null(own["properties"][name])
+        return schema
 
-    seed: Seed | None = None
-    steps: Whole | None = Field(None, ge=1)
-    guidance: Number | None = None
-    negative_prompt: str = ""
-    label: Whole | None = None
-    sampler: str | None = Field(None, max_length=50)
-    control: str | None = Field(None, description="A sketch to follow, as a data URL, for models that take one.")
-    control_strength: Number | None = Field(
-        None, ge=0, le=4, description="How strongly the sketch steers: 0 not at all, 1 as trained, more exaggerates."
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A property's schema that takes null too; the constraints stay with what is not null."""
+    null = {"type": "null"}
+    if null in schema.get("anyOf", ()):
+        return schema
+    about: dict[str, Any] = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+    return {"anyOf": [{key: value for key, value in schema.items() if key not in about}, null], **about}
+
+
+class ImageFields(NullIsLeftOut):
+    """How a client wants to be answered. OpenAI's fields that mean nothing here are ignored, and so are unknown ones,
+    as OpenAI's own server does, so that newer clients work."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    model: str | None = Field(None, max_length=200, description="The model; the served one if left out.")
+    output_format: Format = Field("png", description="Format of the files.")
+    output_compression: Whole = Field(
+        100, ge=0, le=100, description="Quality of a jpeg or webp; a webp of 100 is lossless."
     )
-    control_frame: bool = Field(
-        True, description="Whether a sketch is shown to the model as large as things stood in training, or as it is."
+    response_format: Literal["b64_json", "url"] = Field(
+        "b64_json", description="The files themselves, or addresses where they are for a while."
     )
-    session: str | None = Field(None, max_length=200, description="Of whose requests only the latest counts.")
+    stream: bool = Field(False, description="Answer with server-sent events.")
+    partial_images: Whole = Field(0, ge=0, le=3, description="With stream: intermediate images of the first image.")
+    user: str | None = Field(None, max_length=1000, description="Taken and ignored.")
+    session: str | None = Field(None, max_length=200, description="Only the latest request of a session counts.")
 
+    drawing: ClassVar[tuple[table.Field, ...]] = ()
+    """The fields of the table that the body has."""
 
-class Generation(ImageFields):
-    """`POST /v1/images/generations`."""
-
-    prompt: str
-    to_prompt: str | None = Field(None, description="Of an interpolation: the last image's prompt.")
-    to_seed: Seed | None = Field(None, description="Of an interpolation: the last image's seed.")
-    position: Number | None = Field(None, ge=0, le=1, description="Of an interpolation: one image on the way.")
-
-
-class EditFields(ImageFields):
-    """`POST /v1/images/edits` and `/variations`, beside their files."""
-
-    prompt: str = ""
-    strength: Number | None = Field(None, gt=0, le=1)
-    fit: Whole | None = Field(None, ge=0, le=8, description="How often the start is fitted to what is kept.")
-    edit: EditName | None = Field(None, description="Another edit than with a mask, or of all of the image.")
-    noise: Number | None = Field(None, gt=0, le=1, description="Of denoise: how noisy the image is.")
+    def values(self) -> dict[str, Any]:
+        """What the body says of the table's fields, by public name."""
+        return {field.public: getattr(self, field.public) for field in self.drawing}
 
 
 class Source(BaseModel):
-    """Either a URL, or the id of an image of an earlier answer."""
+    """Either a URL, or the id of an image drawn before."""
 
     image_url: str | None = None
     file_id: str | None = None
@@ -93,11 +100,62 @@ class Source(BaseModel):
         return self
 
 
+class Generation(ImageFields):
+    """`POST /v1/images/generations`."""
+
+
+class EditFields(ImageFields):
+    """`POST /v1/images/edits` and `/variations`, beside their files."""
+
+
 class EditBody(EditFields):
     """`POST /v1/images/edits` and `/variations` as JSON."""
 
-    images: list[Source] = Field(min_length=1, max_length=1)
-    mask: Source | None = None
+    images: list[Source] = Field(min_length=1, max_length=1, description="The image to edit.")
+    mask: Source | None = Field(None, description=table.MASK.help)
+
+
+Body = TypeVar("Body", bound=ImageFields)
+
+
+def body_of(base: type[Body], fields: Iterable[table.Field], required: str = "") -> type[Body]:
+    """A body with these fields of the table, of which only `required` must be given; images are fields of the base.
+
+    Args:
+        base: what else it has.
+        fields: with the bounds that hold here.
+        required: the name of a field; none if empty.
+    """
+    drawing = tuple(field for field in fields if field.name != "mask")
+    types: dict[str, Any] = {
+        field.public: (
+            pydantic_type(field),
+            Field(... if field.name == required else field.default, description=field.description),
+        )
+        for field in drawing
+    }
+    body = create_model(base.__name__, __base__=base, __module__=base.__module__, __doc__=base.__doc__, **types)
+    body.drawing = drawing
+    return body
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """The bodies of one server's requests, with its limits."""
+
+    generation: type[Generation]
+    edit_form: type[EditFields]
+    edit_json: type[EditBody]
+
+    @classmethod
+    def within(cls, limits: Limits) -> Bodies:
+        """Those of a server with these limits."""
+        edit = limits.fields("http", "draw", "edit")
+        return cls(
+            body_of(Generation, limits.fields("http", "draw", "interpolate"), required="prompt"),
+            body_of(EditFields, edit),
+            body_of(EditBody, edit),
+        )
 
 
 class ErrorInfo(BaseModel):

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -32,10 +32,18 @@ from fewstep.serving.engine.errors import Busy, NotFound, Stopped
 from fewstep.serving.engine.sources import URI, DecodedImages, ImageId, ImageUrl, SourceImages
 from fewstep.serving.engine.store import StoredImage
 from fewstep.serving.engine.validation import invalid
-from fewstep.serving.mcp.tools import DESCRIPTION, EditName, Prompt, Seed, Size, Steps
+from fewstep.serving.mcp.tools import DESCRIPTION, with_arguments
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Beyond = Annotated[float, Field(ge=0, le=LEFT.maximum)]
+Region = Annotated[
+    Annotated[list[Share], Field(min_length=4, max_length=4)] | None,
+    Field(description="Left, top, right, bottom as shares of the image: only there it changes."),
+]
+Margins = Annotated[
+    Annotated[list[Annotated[float, Field(ge=LEFT.minimum, le=LEFT.maximum)]], Field(min_length=4, max_length=4)]
+    | None,
+    Field(description="How far to draw beyond left, top, right, bottom, as shares of the image, which is kept."),
+]
 INLINE = 512
 _OUTPUT = Output(Encoding("png"), steps=True)
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
@@ -66,7 +74,16 @@ class ModelDescriptions(BaseModel):
 
 
 class _Server(MCPServer[Any]):
-    """Reports wrong arguments as the HTTP API does, in words that a language model can follow."""
+    """Reports wrong arguments as the HTTP API does, in words that a language model can follow.
+
+    Args:
+        desk: accounts for them.
+        about: the server's, as `MCPServer` has it.
+    """
+
+    def __init__(self, desk: Desk, **about: Any) -> None:
+        super().__init__(**about)
+        self._desk = desk
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context | None = None
@@ -76,13 +93,17 @@ class _Server(MCPServer[Any]):
         except ToolError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            raise ToolError(str(invalid(error.__cause__.errors()))) from None
+            wrong = invalid(error.__cause__.errors())
+            if context is not None:
+                self._desk.refused(_caller(context), wrong)
+            raise ToolError(str(wrong)) from None
 
 
 def mcp_server(desk: Desk) -> MCPServer[Any]:
     """The tools of one desk."""
     server = _Server(
-        "fewstep",
+        desk,
+        name="fewstep",
         title="fewstep: images at once",
         version=fewstep.__version__,
         instructions=_instructions(desk),
@@ -90,75 +111,36 @@ def mcp_server(desk: Desk) -> MCPServer[Any]:
     )
 
     @server.tool(annotations=DRAWS, title="Draw an image", description=DESCRIPTION)
-    async def draw_image(
-        prompt: Prompt, ctx: Context, seed: Seed = None, steps: Steps = None, size: Size = None
-    ) -> Annotated[CallToolResult, DrawnImage]:
-        build = partial(_request, prompt=prompt, seed=seed, steps=steps, size=size)
-        return await _draw(desk, ctx, build, SourceImages())
+    @with_arguments(desk.limits.fields("mcp", "draw"), required="prompt")
+    async def draw_image(ctx: Context, **arguments: Any) -> Annotated[CallToolResult, DrawnImage]:
+        return await _draw(desk, ctx, partial(_request, arguments), SourceImages())
 
-    @server.tool(annotations=DRAWS, title="Draw what lies between")
-    async def draw_between(
-        prompt: Prompt,
-        ctx: Context,
-        to_prompt: Annotated[str | None, Field(description="What the other end shows; the same if left out.")] = None,
-        to_seed: Annotated[Seed, Field(description="The other end's seed; the same if left out.")] = None,
-        position: Annotated[Share, Field(description="0 is the first end, 1 the other.")] = 0.5,
-        seed: Seed = None,
-        steps: Steps = None,
-        size: Size = None,
-    ) -> Annotated[CallToolResult, DrawnImage]:
-        """Draw an image between two prompts, two seeds, or both: with one seed and several positions, a film."""
-        build = partial(
-            _request,
-            prompt=prompt,
-            seed=seed,
-            steps=steps,
-            size=size,
-            to_prompt=to_prompt,
-            to_seed=to_seed,
-            position=position,
-        )
-        return await _draw(desk, ctx, build, SourceImages())
+    @server.tool(annotations=DRAWS, title="Draw between two images")
+    @with_arguments(desk.limits.fields("mcp", "draw", "interpolate"), required="prompt")
+    async def draw_between(ctx: Context, **arguments: Any) -> Annotated[CallToolResult, DrawnImage]:
+        """Draw an image between two prompts, two seeds, or both: with one seed and several positions, a film.
+        Without a position it is the middle."""
+        if arguments["position"] is None:
+            arguments["position"] = 0.5
+        return await _draw(desk, ctx, partial(_request, arguments), SourceImages())
 
     @server.tool(annotations=DRAWS, title="Change an image")
+    @with_arguments(desk.limits.fields("mcp", "draw", "edit"))
     async def change_image(
         ctx: Context,
         image_id: Annotated[
-            str | None, Field(description="Of an image drawn before, or its uri; or give image.")
+            str | None, Field(description="The id or the uri of an image drawn before; or give image.")
         ] = None,
         image: Annotated[str | None, Field(description="Any picture or coloured sketch, as a data URL.")] = None,
-        prompt: Annotated[str | None, Field(description="What it shall show; as before if left out.")] = None,
-        strength: Annotated[
-            float | None, Field(gt=0, le=1, description="How different it may become: 0.5, in a region 1.")
-        ] = None,
-        region: Annotated[
-            list[Share] | None,
-            Field(
-                min_length=4,
-                max_length=4,
-                description="Left, top, right, bottom as shares of the image: only there it changes.",
-            ),
-        ] = None,
-        margins: Annotated[
-            list[Beyond] | None,
-            Field(
-                min_length=4,
-                max_length=4,
-                description="How far to draw beyond left, top, right, bottom, as shares of the image, which is kept.",
-            ),
-        ] = None,
-        edit: Annotated[
-            EditName | None,
-            Field(description="Colours for an image in grey, a tiny image enlarged, or one without its noise."),
-        ] = None,
-        seed: Seed = None,
-        steps: Steps = None,
+        region: Region = None,
+        margins: Margins = None,
+        **arguments: Any,
     ) -> Annotated[CallToolResult, DrawnImage]:
         """Draw another version of an image, all of it or a region, with the same or another prompt; or restore it,
         or draw beyond its borders."""
-        if sum(choice is not None for choice in (edit, region, margins)) > 1:
-            raise ToolError("edit, region and margins are changes of their own: give one of them")
-        if margins is not None and strength is not None:
+        if sum(choice is not None for choice in (arguments["edit"], region, margins)) > 1:
+            raise ToolError("edit, region and margins are different changes: give only one of them")
+        if margins is not None and arguments["strength"] is not None:
             raise ToolError("beyond the image nothing is there to start from: leave out strength, or margins")
         if (image_id is None) == (image is None):
             raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
@@ -166,9 +148,10 @@ def mcp_server(desk: Desk) -> MCPServer[Any]:
 
         def build(images: DecodedImages, model: Model) -> Request:
             assert images.image is not None
-            change = _edit(images.image, edit, strength, region, margins)
             shown = prompt_of(images.image) if model.spec.conditioning.text_length else ""
-            return Request(shown if prompt is None else prompt, seed=seed, steps=steps, edit=change)
+            prompt = shown if arguments["prompt"] is None else arguments["prompt"]
+            edit = _edit(images.image, arguments["edit"], arguments["strength"], region, margins)
+            return Request.from_public({**arguments, "prompt": prompt}, edit=edit)
 
         return await _draw(desk, ctx, build, SourceImages(source))
 
@@ -220,9 +203,9 @@ def _instructions(desk: Desk) -> str:
     )
 
 
-def _request(images: DecodedImages, model: Model, **fields: Any) -> Request:
+def _request(arguments: Mapping[str, Any], images: DecodedImages, model: Model) -> Request:
     """A request without images."""
-    return Request(**fields)
+    return Request.from_public(arguments)
 
 
 def _edit(

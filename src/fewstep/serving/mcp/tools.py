@@ -1,37 +1,17 @@
-"""Drawing as a tool for language models: its arguments once, in every dialect."""
+"""The arguments of the drawing tools of MCP, and draw_image as other language models' APIs want it declared."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field as Described
 
-from fewstep.generation.request import SIZE
-
-
-def _no_boolean(value: Any) -> Any:
-    """pydantic takes true for 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("int_type", "must be a whole number")
-    return value
-
-
-Prompt = Annotated[str, Field(description="What to draw, in a few plain words, such as 'a blue cat face'.")]
-Seed = Annotated[
-    int | None,
-    BeforeValidator(_no_boolean),
-    Field(ge=0, le=2**63 - 1, description="The same seed gives the same image."),
-]
-Steps = Annotated[
-    int | None,
-    BeforeValidator(_no_boolean),
-    Field(ge=1, le=64, description="Jumps; the model's own choice if left out."),
-]
-Size = Annotated[
-    str | None,
-    Field(description=SIZE.description),
-]
+from fewstep.editing.fields import Field
+from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.typed_fields import pydantic_type
 
 EditName = Literal["colorize", "super-resolve", "denoise"]
 
@@ -39,34 +19,50 @@ NAME = "draw_image"
 DESCRIPTION = "Draw an image from a short prompt; it takes milliseconds."
 
 Dialect = Literal["openai", "anthropic"]
+Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 
-class DrawImage(BaseModel):
-    """The arguments of `draw_image`."""
+def with_arguments(fields: Iterable[Field], required: str = "") -> Callable[[Tool], Tool]:
+    """Give a tool the fields as arguments, beside its own parameters; it gets them as `**arguments`.
 
-    prompt: Prompt
-    seed: Seed = None
-    steps: Steps = None
-    size: Size = None
+    Args:
+        fields: may be left out, or be null, but for `required`.
+        required: the name of the one that must be given; none if empty.
+    """
+
+    def decorate(tool: Tool) -> Tool:
+        hints = typing.get_type_hints(tool, include_extras=True)
+        given = {field.public: _argument(field, field.name == required) for field in fields}
+        own = {
+            name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(tool).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        }
+        parameters = [*{**given, **own}.values()]
+        tool.__signature__ = inspect.Signature(parameters, return_annotation=hints["return"])  # type: ignore[attr-defined]
+        return tool
+
+    return decorate
 
 
-def tool_schema(dialect: Dialect) -> dict[str, Any]:
-    """The tool as a language model's API wants it declared.
+def _argument(field: Field, is_required: bool) -> inspect.Parameter:
+    hint: Any = pydantic_type(field) if is_required else pydantic_type(field) | None
+    annotation: Any = Annotated[hint, Described(description=field.description)]
+    default = inspect.Parameter.empty if is_required else None
+    return inspect.Parameter(field.public, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def tool_schema(dialect: Dialect, limits: Limits) -> dict[str, Any]:
+    """The tool as a language model's API wants it declared: without null, which some models would write out.
 
     Args:
         dialect: `openai` for Chat Completions and what follows it, `anthropic` for Messages.
+        limits: of the server that draws.
     """
-    properties = {name: _plain(schema) for name, schema in DrawImage.model_json_schema()["properties"].items()}
+    properties = {
+        field.public: {**field.schema(), "description": field.description} for field in limits.fields("mcp", "draw")
+    }
     parameters = {"type": "object", "properties": properties, "required": ["prompt"], "additionalProperties": False}
     if dialect == "anthropic":
         return {"name": NAME, "description": DESCRIPTION, "input_schema": parameters}
     return {"type": "function", "function": {"name": NAME, "description": DESCRIPTION, "parameters": parameters}}
-
-
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without titles, defaults and `null`, which some models would write out."""
-    kept = {key: value for key, value in schema.items() if key not in ("title", "default", "anyOf")}
-    for option in schema.get("anyOf", []):
-        if option.get("type") != "null":
-            kept |= option
-    return kept
