@@ -1,1 +1,1 @@
-"""Serving: many people's requests, one network, answers while they are still looking."""
+"""Serving: requests of many clients that share one network, by HTTP, a live wire, MCP and the studio."""

@@ -170,7 +170,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:
-    """A server that cannot draw one image ends, as if told to, instead of never being ready."""
+    """A server that cannot draw one image ends as if by SIGTERM, instead of never being ready."""
     error = None if warming.cancelled() else warming.exception()
     if error is not None and not isinstance(error, ShuttingDown):
         log.error("the first image failed: %s", error)

@@ -1,4 +1,4 @@
-"""The process that serves: uvicorn, whose requests are ended and answered when the server is told to stop."""
+"""The process that serves: uvicorn, with an orderly end for the requests that run when it is stopped."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What serves, whatever the protocol: jobs, queues, shared batches, kept images, metrics, traces."""
+"""Serving without any protocol: the desk, jobs and their runtime, shared batches, stored images, metrics, traces."""

@@ -1,4 +1,4 @@
-"""What the log, the metrics and the traces are told of a request for images, the same on every surface."""
+"""A request for images in the log, the metrics and the traces, the same on every surface."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Accounting:
     """Opens an `Account` for each request.
 
     Args:
-        metrics, traces: told of each.
+        metrics, traces: where each is recorded.
         log_prompts: whether the log may hold prompts; metrics and traces never do.
     """
 

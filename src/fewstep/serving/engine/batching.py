@@ -3,7 +3,7 @@
 The samplers stay plain generators in threads of their own; each asks for its network's output and waits. One thread
 owns the network. When it is free it takes what is waiting, at once and without a delay to collect more, in fair
 shares: a call for many samples is taken in parts, so it does not hold up a call for one. Requests with other levels
-and numbers of steps share a call, since a network is told each sample's times.
+and numbers of steps share a call, since the network is given each sample's own times.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Batcher:
         batch = self._next(wait=True)
         while batch is not None:
             answer = self._answer(batch)
-            # joined before those who are done wake up: they would hold the interpreter while the network waits
+            # joined before the finished callers wake up, who would hold the interpreter while the network waits
             following = self._next(wait=False)
             self._deliver(batch, *answer)
             batch = following or self._next(wait=True)
@@ -208,7 +208,7 @@ class Batcher:
                 parts.append((call, call.taken, call.taken + rows))
                 call.taken += rows
         unfinished = [call for call in self._calls if call.taken < call.size]
-        # who got a part goes behind who got none
+        # calls that got a part go behind those that got none
         unfinished.sort(key=lambda call: taken.get(call, 0) > 0)
         self._calls = deque(unfinished)
         return parts

@@ -1,8 +1,8 @@
 """The desk: every request for images passes here, whatever surface it came by.
 
-What happens to a request is decided once: room is checked before its images are decoded, the server's limits before
-it is planned; it is queued, waited for, encoded and stored, and the log, the metrics and the traces are told. A
-surface translates its protocol's message into the arguments of `Desk.draw`, and the answer into a message.
+What happens to a request is written here once: room is checked before its images are decoded, the server's limits
+before it is planned; then it is queued, waited for, encoded and stored, and it enters the log, the metrics and the
+traces. A surface translates its protocol's message into the arguments of `Desk.draw`, and the answer into a message.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Drawing(AbstractAsyncContextManager["Drawing[T]"], Generic[T]):
     Args:
         runtime: where it is queued.
         job: its job.
-        events: what it tells on the way; None is the end.
+        events: of its steps; None is the end.
     """
 
     def __init__(self, runtime: Runtime, job: Job[T], events: asyncio.Queue[Event | None]) -> None:
@@ -128,7 +128,7 @@ class Drawing(AbstractAsyncContextManager["Drawing[T]"], Generic[T]):
         self._runtime.stop(self._job, Cancelled("the client went away"))
 
     async def events(self) -> AsyncIterator[Event]:
-        """What the request's `Output` asked to be told, until its end."""
+        """The events that the request's `Output` asks for, until its end."""
         while (event := await self._events.get()) is not None:
             yield event
 
@@ -149,7 +149,7 @@ class Desk:
         store: keeps what was drawn.
         loader: reads the images that requests bring.
         limits: the most that one request may ask for.
-        accounting: tells the log, the metrics and the traces.
+        accounting: enters each request in the log, the metrics and the traces.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Desk:
         Args:
             request: makes the request of the decoded images.
             sources: the images it brings.
-            caller: who asks.
+            caller: the client.
             output: what the client wants to be sent.
             render: makes the protocol's message of the answer, in the job's thread.
             model: the name of the model; None for the served one.
@@ -241,11 +241,15 @@ class Desk:
             self._keep(answer, output.encoding, caller)
             return message
 
+        on_step = _reporter(runtime.model, plan, output, publish)
+        if on_step is None:
+            events.put_nowait(None)  # here, since waking the loop from the job's thread costs the answer time
+
         def ended(future: Future[T]) -> None:
             account.close(future.exception())
-            publish(None)
+            if on_step is not None:
+                publish(None)
 
-        on_step = _reporter(runtime.model, plan, output, publish)
         job = Job(plan, finish, caller.client, caller.session_key, on_step, caller.arrived)
         job.future.add_done_callback(ended)
         runtime.submit(job)
@@ -272,7 +276,7 @@ def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Accou
 def _reporter(
     model: Model, plan: Plan, output: Output, publish: Callable[[Event], Any]
 ) -> Callable[[Progress], None] | None:
-    """What to call after each step; None where nobody wants to know."""
+    """What to call after each step; None where no events are wanted."""
     shown = partial_steps(plan.sampling.steps, output.partial_images)
     if not shown and not output.steps:
         return None

@@ -1,4 +1,4 @@
-"""Pictures that a request names by a URL: fetched from public addresses alone, and only where the server is told to.
+"""Images that a request names by a URL: fetched from public addresses only, and only if the settings allow it.
 
 A URL can name this machine, the network behind it, or a name that points there. So the addresses of a name are looked
 at, the connection is made to the very address that was looked at, and every redirect goes the same way again.

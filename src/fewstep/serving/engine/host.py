@@ -87,7 +87,7 @@ class ModelHost:
 
     @cached_property
     def teacher(self) -> SavedModel | None:
-        """The model that the served one was distilled from, if it is here: built in, or beside the served one."""
+        """The model that the served one was distilled from, if it is here: built in, or in the same folder."""
         saved = self.model.saved
         for entry in saved.spec.lineage:
             name = entry.get("teacher", "")

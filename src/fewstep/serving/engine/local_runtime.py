@@ -24,7 +24,7 @@ _MAX_SESSIONS = 10_000
 
 
 class Observer(Protocol):
-    """Told what happens: `fewstep.serving.engine.metrics.Metrics`."""
+    """What a runtime reports to: `fewstep.serving.engine.metrics.Metrics`."""
 
     def batch(self, samples: int, seconds: float) -> None: ...
 
@@ -43,10 +43,10 @@ class LocalRuntime:
     Args:
         model: what draws.
         threads: jobs that run at a time; their network calls share batches.
-        max_waiting: jobs that may wait beside them.
+        max_waiting: jobs that may wait.
         max_batch: samples in one network call.
         cpus: the cores of the network's thread, None for all.
-        observer: told what happens.
+        observer: called when something happens.
         recognise: names what finished pixels [b, c, h, w] show, or None.
     """
 

@@ -114,7 +114,7 @@ class ImageLoader:
 
         Args:
             id: of the image.
-            owner: whose it must be; None where whoever asks has proved that it may be seen.
+            owner: whose it must be; None for a client with a signed address.
             field: the field the id came in, for complaints.
 
         Raises:
@@ -146,7 +146,7 @@ class ImageLoader:
         return source
 
     async def _behind(self, url: str, field: str) -> bytes | str:
-        """What a URL stands for: a data URL itself, or the file behind it."""
+        """A data URL itself, or the file behind another URL."""
         if url[:5].lower() == "data:":
             return url
         if not self._fetch_urls:

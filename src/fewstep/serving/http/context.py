@@ -28,7 +28,7 @@ class RequestContext:
 
     Args:
         app: the application behind it.
-        metrics, traces: told of each request.
+        metrics, traces: where each request is recorded.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:

@@ -12,12 +12,15 @@ from fewstep.serving.http.schemas import ErrorBody
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field is wrong; `param` names it."},
     401: {"model": ErrorBody, "description": "The API key is missing or wrong."},
-    403: {"model": ErrorBody, "description": "The server has another name, or a page from elsewhere asks."},
-    404: {"model": ErrorBody, "description": "There is no such model or image."},
+    403: {
+        "model": ErrorBody,
+        "description": "The Host or the Origin of the request is unknown.",
+    },
+    404: {"model": ErrorBody, "description": "There is no such model, or no such image of this client."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     429: {
         "model": ErrorBody,
-        "description": "The queue, or the room for pictures, is full; `retry-after-ms` says when to come back.",
+        "description": "The queue, or the room for uploads, is full; `retry-after-ms` says when to try again.",
     },
     499: {"model": ErrorBody, "description": "A newer request of the same session took this one's place."},
     503: {"model": ErrorBody, "description": "The server is closing."},
@@ -25,7 +28,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images; with `stream`, events.",
+        "description": "The images; with `stream`, server-sent events.",
         "content": {"text/event-stream": {}},
     }
 }
@@ -40,7 +43,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 _FRAME: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 FRAME: dict[str, Any] = {"requestBody": {"required": True, "content": _FRAME}}
 FRAMES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The pictures as a frame, or one that says why there are none.", "content": _FRAME}
+    200: {"description": "A frame with the images, or with the reason why there are none.", "content": _FRAME}
 }
 
 
