@@ -32,7 +32,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Any:
     def decide(better: bool) -> None:
         tune = tuning.tune
 
-        def decided(*asked: Any) -> list[tuning.Tuned]:
+        def decided(*asked: Any) -> list[tuning.TunedLevels]:
             return [replace(row, score_before=2.0, score_found=1.0 if better else 2.0) for row in tune(*asked)]
 
         monkeypatch.setattr(tuning, "tune", decided)

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fewstep.lab.filling import Restoring
 from fewstep.lab.inpainting import LinearConsistency, gaps
+from fewstep.lab.restoration import Restoration
 
 
 def test_the_loop_is_its_closed_form_and_more_steps_come_nearer() -> None:
@@ -27,7 +27,7 @@ def test_corrections_of_the_noise_come_nearer_than_forty_steps_and_then_all_the_
 
 
 @pytest.mark.parametrize("edit", ["colorize", "super-resolve"])
-def test_other_edits_are_their_closed_form_and_come_all_the_way_by_corrections(edit: Restoring) -> None:
+def test_other_edits_are_their_closed_form_and_come_all_the_way_by_corrections(edit: Restoration) -> None:
     rows = {(row["steps"], row["fit"]): row for row in gaps(size=8, draws=20_000, edit=edit)}
     for row in rows.values():
         if row["mean_gap"] is not None:

@@ -15,9 +15,9 @@ from fewstep.data.dataset import DataError
 from fewstep.data.toys import ring
 from fewstep.lab import comparison, tradeoff
 from fewstep.lab import methods as recipes
-from fewstep.lab.comparison import Way, compare, ways_of
+from fewstep.lab.comparison import SamplerSetting, compare, sampler_settings
 from fewstep.lab.method_rows import joined
-from fewstep.lab.methods import METHODS, Method, Trained, cost_of, costs, train_method
+from fewstep.lab.methods import METHODS, Method, TrainedMethod, cost_of, costs, train_method
 from fewstep.lab.worlds import PictureWorld, PlaneWorld
 from fewstep.recipes.digits import DigitsRecipe
 from fewstep.training.calling import AtPrecision
@@ -75,7 +75,7 @@ def test_every_method_comes_after_what_it_starts_from() -> None:
 def test_a_comparison_trains_what_is_needed_and_tells_what_was_spent() -> None:
     said: list[str] = []
     methods, worlds = ["easy_consistency", "mean_flow"], {"mixture": WORLD}
-    groups = list(compare({"mixture": 4_000}, methods, (0, 1), CPU, say=said.append, worlds=worlds))
+    groups = list(compare({"mixture": 4_000}, methods, (0, 1), CPU, progress=said.append, worlds=worlds))
     assert [len(group) for group in groups] == [3, 5] * 2
     single = [row for group in groups for row in group]
     rows = joined(single)
@@ -118,7 +118,7 @@ def test_a_seed_by_itself_is_the_same_as_among_others() -> None:
 def test_the_error_of_digits_is_about_0_for_others_and_large_for_grey() -> None:
     world = PictureWorld(DigitsRecipe(), 300)
     world.check()
-    real = world._subject.real(world._subject.asks(300, 0), 7)
+    real = world._subject.real(world._subject.queries(300, 0), 7)
     samples = torch.from_numpy(world.recipe.conditioning.codec.encode(real))
     assert samples.shape[1:] == world.shape
     assert abs(world.error(samples)) < 0.1
@@ -127,10 +127,10 @@ def test_the_error_of_digits_is_about_0_for_others_and_large_for_grey() -> None:
 
 
 def test_solvers_are_compared_by_their_evaluations() -> None:
-    ways = ways_of("diffusion", Targets.SAME)
-    assert [way.evaluations for way in ways] == [7, 19, 39, 8, 20, 40]
-    assert Way("heun", 20).is_deterministic
-    assert not Way("consistency", 2).is_deterministic
+    settings = sampler_settings("diffusion", Targets.SAME)
+    assert [setting.evaluations for setting in settings] == [7, 19, 39, 8, 20, 40]
+    assert SamplerSetting("heun", 20).is_deterministic
+    assert not SamplerSetting("consistency", 2).is_deterministic
 
 
 def test_rows_that_are_there_are_not_made_again_and_starts_only_where_needed() -> None:
@@ -147,14 +147,14 @@ def test_rows_that_are_there_are_not_made_again_and_starts_only_where_needed() -
 def test_what_diverges_is_said_and_left_out_with_all_that_starts_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trained, said = comparison.train_method, list[str]()
 
-    def diverging(method: Method, *given: Any) -> Trained:
+    def diverging(method: Method, *given: Any) -> TrainedMethod:
         if method is METHODS["easy_consistency"]:
             raise TrainingDiverged("at σ/α = 3")
         return trained(method, *given)
 
     monkeypatch.setattr(comparison, "train_method", diverging)
     methods = ["easy_consistency", "truncated_consistency", "flow_matching"]
-    (rows,) = compare({"mixture": 2_000}, methods, [0], CPU, say=said.append, worlds={"mixture": WORLD})
+    (rows,) = compare({"mixture": 2_000}, methods, [0], CPU, progress=said.append, worlds={"mixture": WORLD})
     assert {row.method for row in rows} == {"flow_matching"}
     assert "mixture, seed 0: easy_consistency diverged: at σ/α = 3" in said
     assert "mixture, seed 0: truncated_consistency has nothing to start from" in said
@@ -191,7 +191,9 @@ class Whole(AtPrecision):
         return output
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "truncated_consistency"])  # it asks for values
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name != "truncated_consistency"]
+)  # it queries for values
 def test_all_that_a_method_computes_with_is_on_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: the device `meta` refuses to compute with tensors of the CPU, as a GPU does."""
     monkeypatch.setattr(recipes, "StepRng", Meta)

@@ -54,7 +54,7 @@ def test_a_server_that_does_not_start_is_told_in_its_own_words() -> None:
 
 def test_a_soak_tells_the_requests_it_made(tiny: TinyModels) -> None:
     said: list[str] = []
-    figures = soak(str(tiny.student.directory), "onnx", clients=3, requests=35, say=said.append)
+    figures = soak(str(tiny.student.directory), "onnx", clients=3, requests=35, progress=said.append)
     assert figures["requests"] == 30  # ten parts of three
     assert said[-1].startswith("30 requests: ")
     assert figures["last_mb"] > 20

@@ -17,22 +17,25 @@ from fewstep.cli.evaluate import evaluate as command
 from fewstep.cli.evaluate import parse_steps
 from fewstep.core.parameterisations import Targets
 from fewstep.generation import Model, RequestError, load
-from fewstep.measure.evaluate import Row, Settings, Way, _Examiner, evaluate, teacher_of, time_in_turn
+from fewstep.measure.candidates import Candidate
+from fewstep.measure.evaluate import EvaluationRow, EvaluationSettings, _Evaluation, evaluate
 from fewstep.measure.judges import Verdict
 from fewstep.measure.metrics import Share, sharpness
 from fewstep.measure.report import as_dicts, ratios, table
-from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject
+from fewstep.measure.subjects import DigitsSubject, EmojiSubject, Query
+from fewstep.measure.teachers import teacher_of
+from fewstep.measure.timing import time_in_turn
 from judging import tiny_model
 
-SETTINGS = Settings(n=10, batch=4, held_out=4, diverse=(3, 2), timing=False)
+SETTINGS = EvaluationSettings(n=10, batch=4, held_out=4, diverse=(3, 2), timing=False)
 
 
 @pytest.fixture(scope="module")
-def rows(pair: tuple[Model, Model], subject: EmojiSubject) -> list[Row]:
+def rows(pair: tuple[Model, Model], subject: EmojiSubject) -> list[EvaluationRow]:
     return evaluate(*pair, subject, steps=(1, 2), settings=SETTINGS)
 
 
-def test_rows_are_real_pictures_the_teacher_its_denoise_and_the_model_by_steps(rows: list[Row]) -> None:
+def test_rows_are_real_pictures_the_teacher_its_denoise_and_the_model_by_steps(rows: list[EvaluationRow]) -> None:
     assert [(r.who, r.sampler, r.steps, r.evaluations, r.guidance) for r in rows] == [
         ("real", None, None, None, None),
         ("teacher", "heun", 3, 10, 2.0),  # five evaluations, twice for guidance
@@ -42,7 +45,7 @@ def test_rows_are_real_pictures_the_teacher_its_denoise_and_the_model_by_steps(r
     ]
 
 
-def test_real_pictures_are_right_near_themselves_and_as_sharp_as_themselves(rows: list[Row]) -> None:
+def test_real_pictures_are_right_near_themselves_and_as_sharp_as_themselves(rows: list[EvaluationRow]) -> None:
     real, *others = rows
     assert real.prompt_accuracy is not None
     assert real.prompt_accuracy.value >= 0.8
@@ -56,7 +59,7 @@ def test_real_pictures_are_right_near_themselves_and_as_sharp_as_themselves(rows
         assert row.kid[0] > real.kid[0]
 
 
-def test_what_cannot_be_measured_is_left_out(rows: list[Row]) -> None:
+def test_what_cannot_be_measured_is_left_out(rows: list[EvaluationRow]) -> None:
     real, teacher, *students = rows
     assert real.endpoint_distance is None
     assert teacher.endpoint_distance is None
@@ -71,7 +74,9 @@ def test_a_model_without_a_teacher_stands_alone(pair: tuple[Model, Model], subje
     assert ratios(rows) == []
 
 
-def test_the_batch_changes_no_figure(pair: tuple[Model, Model], subject: EmojiSubject, rows: list[Row]) -> None:
+def test_the_batch_changes_no_figure(
+    pair: tuple[Model, Model], subject: EmojiSubject, rows: list[EvaluationRow]
+) -> None:
     again = evaluate(pair[0], None, subject, (1,), replace(SETTINGS, batch=10))[1]
     before = rows[3]
     assert again.prompt_accuracy == before.prompt_accuracy
@@ -81,27 +86,29 @@ def test_the_batch_changes_no_figure(pair: tuple[Model, Model], subject: EmojiSu
 
 def test_one_picture_by_each_way_starts_from_the_same_noise(pair: tuple[Model, Model]) -> None:
     """One Euler step of the same network is one consistency step: only the name of the jump differs."""
-    ask = [Ask(0, "grapes", "grapes")]
-    (denoise, _), (again, _) = (Way("w", pair[1], 1, "euler").draw(ask, [5], batch) for batch in (1, 7))
+    query = [Query(0, "grapes", "grapes")]
+    (denoise, _), (again, _) = (Candidate("w", pair[1], 1, "euler").draw(query, [5], batch) for batch in (1, 7))
     np.testing.assert_array_equal(denoise, again)
-    other, _ = Way("w", pair[1], 1, "euler").draw(ask, [6], 1)
+    other, _ = Candidate("w", pair[1], 1, "euler").draw(query, [6], 1)
     assert np.abs(denoise - other).max() > 1e-3
 
 
 class Perfect:
     """A stand-in for a model's pictures: real ones, so that figures must come out as the real row's."""
 
-    def __init__(self, way: Way, subject: EmojiSubject) -> None:
-        self.way, self.subject = way, subject
+    def __init__(self, candidate: Candidate, subject: EmojiSubject) -> None:
+        self.candidate, self.subject = candidate, subject
 
-    def __call__(self, asks: Sequence[Ask], seeds: Sequence[int], batch: int) -> tuple[Any, int]:
-        return self.subject.real(asks, 50), 1
+    def __call__(self, queries: Sequence[Query], seeds: Sequence[int], batch: int) -> tuple[Any, int]:
+        return self.subject.real(queries, 50), 1
 
 
 def test_a_model_that_draws_real_pictures_gets_the_real_pictures_figures(
     pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Way, "draw", lambda self, asks, seeds, batch: Perfect(self, subject)(asks, seeds, batch))
+    monkeypatch.setattr(
+        Candidate, "draw", lambda self, queries, seeds, batch: Perfect(self, subject)(queries, seeds, batch)
+    )
     settings = replace(SETTINGS, n=24, held_out=8)
     real, model = evaluate(pair[0], None, subject, (1,), settings)
     assert model.prompt_accuracy is not None
@@ -114,8 +121,8 @@ def test_a_model_that_draws_real_pictures_gets_the_real_pictures_figures(
 
 
 def test_times_are_medians_over_turns_that_all_ways_share(pair: tuple[Model, Model]) -> None:
-    ways = [Way("teacher", pair[1], 3, "heun"), Way("model", pair[0], 1, "consistency")]
-    times = time_in_turn(ways, [Ask(0, "grapes", "grapes")], batches=(1, 4), rounds={1: 3, 4: 2})
+    candidates = [Candidate("teacher", pair[1], 3, "heun"), Candidate("model", pair[0], 1, "consistency")]
+    times = time_in_turn(candidates, [Query(0, "grapes", "grapes")], batches=(1, 4), rounds={1: 3, 4: 2})
     assert [list(entry) for entry in times] == [[1, 4], [1, 4]]
     assert all(ms > 0 for entry in times for ms in entry.values())
     assert times[0][1] > times[1][1]
@@ -128,17 +135,17 @@ def test_steps_that_a_model_cannot_take_are_refused_before_the_work(
         raise AssertionError("work began")
 
     with pytest.raises(ValueError, match="steps must be a whole number between 1 and 1000, got 0"):
-        evaluate(*pair, subject, (1, 0), SETTINGS, say=fail)
+        evaluate(*pair, subject, (1, 0), SETTINGS, progress=fail)
     with pytest.raises(RequestError, match="guidance"):
-        evaluate(*pair, subject, (1,), SETTINGS, guidance=9.0, say=fail)
+        evaluate(*pair, subject, (1,), SETTINGS, guidance=9.0, progress=fail)
     with pytest.raises(ValueError, match="at least one"):
-        evaluate(*pair, subject, (), SETTINGS, say=fail)
+        evaluate(*pair, subject, (), SETTINGS, progress=fail)
 
 
 @pytest.mark.parametrize("wrong", [{"n": 1}, {"batch": 0}, {"held_out": -1}, {"seed": -1}, {"diverse": (1, 1)}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
-        Settings(**wrong)
+        EvaluationSettings(**wrong)
 
 
 def test_the_teacher_is_found_by_the_models_lineage(pair: tuple[Model, Model], tmp_path: Path) -> None:
@@ -155,35 +162,35 @@ def test_a_teacher_that_is_not_there_or_is_another_is_named(tmp_path: Path) -> N
     lineage = [{"data": "fruits"}, {"teacher": "gone", "hash": "0" * 64}, {"teacher": "hub/far"}]
     orphan = load(tiny_model(tmp_path / "orphan", Targets.CLEAN, ["grapes"], lineage).directory)
     said: list[str] = []
-    assert teacher_of(orphan, say=said.append) is None
+    assert teacher_of(orphan, progress=said.append) is None
     assert [line.split(" that")[0] for line in said] == ["the teacher 'gone' (0000000000)", "the teacher 'hub/far'"]
     assert f"is neither in '{tmp_path}' nor built in: it is left out; give one with --teacher" in said[0]
     other = tiny_model(tmp_path / "gone", Targets.SAME, ["grapes"])
     said.clear()
-    assert teacher_of(orphan, say=said.append) is None
+    assert teacher_of(orphan, progress=said.append) is None
     assert f"is another than the one in '{tmp_path / 'gone'}' ({other.hash[:10]})" in said[0]
 
 
 def test_of_the_real_pictures_to_compare_with_one_draw_is_held_at_a_time() -> None:
     held: list[weakref.ref[Any]] = []
 
-    def real(asks: Sequence[Ask], draw: int) -> Any:
+    def real(queries: Sequence[Query], draw: int) -> Any:
         assert sum(pixels() is not None for pixels in held) <= 1
-        pixels = np.full((len(asks), 4, 8, 8), float(draw))
+        pixels = np.full((len(queries), 4, 8, 8), float(draw))
         pixels[..., 0, 0] = 0.0
         held.append(weakref.ref(pixels))
         return pixels
 
     subject: Any = SimpleNamespace(
-        asks=lambda n, seed: [Ask(i, "grapes") for i in range(n)],
+        queries=lambda n, seed: [Query(i, "grapes") for i in range(n)],
         held_out=lambda kind, n, seed: [],
         real=real,
         judge=lambda pixels: Verdict(pixels[:, 0, 1].copy(), ("grapes",) * len(pixels)),
     )
-    examiner = _Examiner(subject, SETTINGS)
+    examiner = _Evaluation(subject, SETTINGS)
     assert len(held) == 4
     assert examiner.references[:, 0, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
-    assert examiner.detail == sharpness(real(examiner.asks, 1))
+    assert examiner.detail == sharpness(real(examiner.queries, 1))
 
 
 def test_digits_are_evaluated_by_label(tmp_path: Path) -> None:
@@ -197,15 +204,15 @@ def test_digits_are_evaluated_by_label(tmp_path: Path) -> None:
     assert rows[1].evaluations == 5
 
 
-def shared(right: int) -> Row:
-    return Row("teacher", "t", "heun", 18, 70, 2.0, Share(right, 100), ms_per_image={1: 200.0, 16: 160.0})
+def shared(right: int) -> EvaluationRow:
+    return EvaluationRow("teacher", "t", "heun", 18, 70, 2.0, Share(right, 100), ms_per_image={1: 200.0, 16: 160.0})
 
 
 def test_ratios_stand_in_the_rows_and_in_one_line_each() -> None:
-    model = Row(
+    model = EvaluationRow(
         "model", "m", "consistency", 1, 1, 2.0, Share(76, 100), kid=(0.1, 0.02), ms_per_image={1: 5.0, 16: 4.0}
     )
-    rows = [Row("real", prompt_accuracy=Share(98, 100)), shared(80), model]
+    rows = [EvaluationRow("real", prompt_accuracy=Share(98, 100)), shared(80), model]
     assert ratios(rows) == [
         "1 step: 40.0× the teacher's speed at batch 1, 40.0× the teacher's speed at batch 16, 0.950 of its accuracy"
     ]
@@ -221,7 +228,7 @@ def test_ratios_stand_in_the_rows_and_in_one_line_each() -> None:
     assert as_dicts([rows[0], shared(0), model])[2]["accuracy_ratio"] is None
 
 
-def test_the_table_shows_only_columns_that_hold_something(rows: list[Row]) -> None:
+def test_the_table_shows_only_columns_that_hold_something(rows: list[EvaluationRow]) -> None:
     built = table(rows)
     headers = [str(column.header) for column in built.columns]
     assert "held-out style" in headers

@@ -18,7 +18,7 @@ from fewstep.data.dataset import DataError
 from fewstep.data.emoji import Emoji
 from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser, RecogniserError, Verdict
-from fewstep.measure.subjects import Ask, DigitsSubject, EmojiSubject, answered, evenly, subject_for
+from fewstep.measure.subjects import DigitsSubject, EmojiSubject, Query, evenly, matches, subject_for
 from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning, conditioners
 from judging import tiny_model
@@ -33,33 +33,38 @@ def test_everything_is_asked_before_anything_is_asked_again() -> None:
 
 
 def test_an_answer_needs_the_name_and_the_words_that_were_asked() -> None:
-    asks = [Ask(0, "cat"), Ask(0, "cat", colour="blue"), Ask(0, "cat", style="flat"), Ask(0, "cat", colour="blue")]
+    queries = [
+        Query(0, "cat"),
+        Query(0, "cat", colour="blue"),
+        Query(0, "cat", style="flat"),
+        Query(0, "cat", colour="blue"),
+    ]
     verdict = Verdict(
         np.zeros((4, 1)),
         ("cat", "cat", "cat", "dog"),
         {"colour": ("red", "blue", "", "blue"), "style": ("flat", "flat", "outline", "")},
     )
-    assert answered(asks, verdict).tolist() == [True, True, False, False]
-    assert answered(asks[:1], Verdict(np.zeros((1, 1)), ("cat",))).tolist() == [True]
+    assert matches(queries, verdict).tolist() == [True, True, False, False]
+    assert matches(queries[:1], Verdict(np.zeros((1, 1)), ("cat",))).tolist() == [True]
 
 
 def test_emoji_are_asked_by_their_plain_captions(subject: EmojiSubject) -> None:
-    asks = subject.asks(12, seed=0)
-    assert sorted(ask.prompt for ask in asks) == sorted(subject.dataset.captions)
-    assert all(ask.prompt == ask.name == subject.dataset.glyphs[ask.index].name for ask in asks)
+    queries = subject.queries(12, seed=0)
+    assert sorted(query.prompt for query in queries) == sorted(subject.dataset.captions)
+    assert all(query.prompt == query.name == subject.dataset.glyphs[query.index].name for query in queries)
 
 
 def test_held_out_combinations_are_those_that_training_never_shows(subject: EmojiSubject) -> None:
     for kind in ("colour", "style"):
-        asks = subject.held_out(kind, 100, seed=0)  # type: ignore[arg-type]
-        assert asks
-        for ask in asks:
-            word = ask.colour or ask.style
-            assert subject.dataset.is_held_out(ask.index, word)
-            assert ask.prompt == f"{word} {ask.name}"
-        assert len({ask.index for ask in asks}) == len(asks)
+        queries = subject.held_out(kind, 100, seed=0)  # type: ignore[arg-type]
+        assert queries
+        for query in queries:
+            word = query.colour or query.style
+            assert subject.dataset.is_held_out(query.index, word)
+            assert query.prompt == f"{word} {query.name}"
+        assert len({query.index for query in queries}) == len(queries)
     assert len(subject.held_out("colour", 2, seed=0)) == 2
-    assert not any("green" in ask.name for ask in subject.held_out("colour", 100, seed=0))
+    assert not any("green" in query.name for query in subject.held_out("colour", 100, seed=0))
 
 
 def test_real_pictures_are_what_the_data_set_draws(emoji: Emoji) -> None:
@@ -72,10 +77,10 @@ def test_real_pictures_are_what_the_data_set_draws(emoji: Emoji) -> None:
 
 
 def test_every_draw_of_real_pictures_is_another_and_each_is_repeatable(subject: EmojiSubject) -> None:
-    asks = subject.asks(5, seed=0)
-    one, other = subject.real(asks, 0), subject.real(asks, 1)
+    queries = subject.queries(5, seed=0)
+    one, other = subject.real(queries, 0), subject.real(queries, 1)
     assert one.shape == (5, 4, 16, 16)
-    np.testing.assert_array_equal(one, subject.real(asks, 0))
+    np.testing.assert_array_equal(one, subject.real(queries, 0))
     assert all(np.abs(a - b).max() > 0.01 for a, b in zip(one, other, strict=True))
 
 
@@ -101,10 +106,10 @@ def test_missing_fonts_name_their_package(
 def test_digits_are_judged_by_a_classifier_of_the_real_ones() -> None:
     pytest.importorskip("sklearn")
     subject = DigitsSubject(8)
-    asks = subject.asks(200, seed=0)
-    assert Counter(ask.label for ask in asks) == dict.fromkeys(range(10), 20)
-    verdict = subject.judge(subject.real(asks, draw=0))
-    assert answered(asks, verdict).mean() >= 0.95
+    queries = subject.queries(200, seed=0)
+    assert Counter(query.label for query in queries) == dict.fromkeys(range(10), 20)
+    verdict = subject.judge(subject.real(queries, draw=0))
+    assert matches(queries, verdict).mean() >= 0.95
     assert verdict.features.shape == (200, 32)
     assert subject.held_out("colour", 10, seed=0) == []
 
@@ -157,7 +162,7 @@ def fake(model: Model, **values: Any) -> Model:
 
 def test_evaluation_needs_no_torch() -> None:
     code = (
-        "import sys; import fewstep.measure.report, fewstep.measure.subjects, fewstep.measure.examine;"
+        "import sys; import fewstep.measure.report, fewstep.measure.subjects, fewstep.measure.judge_accuracy;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'scipy', 'onnx')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

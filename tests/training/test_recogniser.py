@@ -15,9 +15,9 @@ import torch
 from fewstep.data.emoji import Emoji
 from fewstep.data.styles import COLOURS, STYLES
 from fewstep.generation import load
-from fewstep.measure.examine import examine
+from fewstep.measure.judge_accuracy import judge_accuracy
 from fewstep.measure.judges import Recogniser, RecogniserError
-from fewstep.measure.subjects import EmojiSubject, answered
+from fewstep.measure.subjects import EmojiSubject, matches
 from fewstep.models.finding import BUILT_IN
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.pictures.pixels import from_image
@@ -29,7 +29,7 @@ SHIPPED = BUILT_IN / "emoji" / "recogniser.onnx"
 
 
 def test_real_glyphs_that_it_has_not_seen_are_judged_right(subject: EmojiSubject) -> None:
-    figures = examine(subject, draws=2)
+    figures = judge_accuracy(subject, draws=2)
     assert figures["glyph"] >= 0.9
     assert figures["pictures"] == 24
     assert figures["style"] >= 0.4  # against 1 in 6 by guessing; in seconds, at 16 pixels
@@ -40,8 +40,8 @@ def test_real_glyphs_that_it_has_not_seen_are_judged_right(subject: EmojiSubject
 def test_the_shipped_recogniser_judges_real_glyphs_right(emoji: Emoji) -> None:
     everything = Emoji()
     subject = EmojiSubject(everything, Recogniser(SHIPPED))
-    asks = subject.asks(len(everything), seed=3)
-    assert answered(asks, subject.judge(subject.real(asks, 77))).mean() >= 0.95
+    queries = subject.queries(len(everything), seed=3)
+    assert matches(queries, subject.judge(subject.real(queries, 77))).mean() >= 0.95
     assert SHIPPED.stat().st_size <= 1_200_000
 
 
@@ -49,16 +49,16 @@ def test_the_shipped_recogniser_judges_real_glyphs_right(emoji: Emoji) -> None:
 def test_the_shipped_models_draw_what_they_are_asked(emoji: Emoji, name: str, asked: int, right: float) -> None:
     model = load(name)
     subject = EmojiSubject(Emoji(), Recogniser(SHIPPED))
-    asks = subject.asks(asked, seed=5)
-    drawn = [model.generate(ask.prompt, seed=i, background="transparent") for i, ask in enumerate(asks)]
+    queries = subject.queries(asked, seed=5)
+    drawn = [model.generate(query.prompt, seed=i, background="transparent") for i, query in enumerate(queries)]
     pixels = np.stack([from_image(image, model.spec.pixels, model.spec.pixel_format) for image in drawn])
-    assert answered(asks, subject.judge(pixels)).mean() >= right
+    assert matches(queries, subject.judge(pixels)).mean() >= right
 
 
 def test_the_exported_recogniser_says_what_the_network_says(
     subject: EmojiSubject, network: RecogniserNetwork
 ) -> None:
-    pixels = subject.real(subject.asks(9, seed=1), draw=5)
+    pixels = subject.real(subject.queries(9, seed=1), draw=5)
     verdict = subject.judge(pixels)
     with torch.no_grad():
         features, glyph, colour, style = network(torch.from_numpy(pixels))
@@ -77,7 +77,7 @@ def test_features_have_unit_variance_over_what_it_was_trained_on(network: Recogn
 
 
 def test_pixels_outside_the_range_count_as_the_nearest_inside(subject: EmojiSubject) -> None:
-    pixels = subject.real(subject.asks(4, seed=1), draw=5)
+    pixels = subject.real(subject.queries(4, seed=1), draw=5)
     beyond = pixels.copy()
     beyond[beyond >= 1] = 1.5
     beyond[beyond <= 0] = -0.5
@@ -87,7 +87,7 @@ def test_pixels_outside_the_range_count_as_the_nearest_inside(subject: EmojiSubj
 def test_a_picture_is_judged_alike_alone_and_among_many(
     subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = subject.real(subject.asks(7, seed=1), draw=5)
+    pixels = subject.real(subject.queries(7, seed=1), draw=5)
     together = subject.judge(pixels).features
     monkeypatch.setattr("fewstep.measure.judges.PART", 2)
     np.testing.assert_allclose(subject.judge(pixels).features, together, atol=1e-4)

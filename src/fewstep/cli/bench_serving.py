@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from fewstep.cli.bench import check_counts
+from fewstep.cli.benchmarks import check_counts, lab_packages
 from fewstep.cli.output import check_json, say, write_json
 
-Name = Annotated[str, tyro.conf.Positional]
-LEAST = 10  # requests of each client, below which figures mean nothing
+ModelName = Annotated[str, tyro.conf.Positional]
+MIN_REQUESTS = 10  # of each client: with fewer, the figures mean nothing
 
 
 def serving(
-    model: Name = "emoji",
+    model: ModelName = "emoji",
     /,
     engine: str = "auto",
     precision: str | None = None,
@@ -23,18 +23,18 @@ def serving(
     rounds: int = 3,
     json: str | None = None,
 ) -> int:
-    """Measure `fewstep serve`: what a request costs beside the model, and what many clients get of the network.
+    """Measure `fewstep serve`: what a request costs beside the model, and the throughput of many clients.
 
-    The second comparison keeps the network on one core and all else, the clients too, on another; so is the bare
+    For the throughput the network has one core, and everything else, the clients included, another; so has the bare
     network that it is compared with.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
-        precision: Of its arithmetic.
-        clients: At a time.
-        requests: Of all clients in each round, at least ten of each.
-        rounds: Of each measurement, in turn.
+        precision: Of the engine's arithmetic.
+        clients: Clients at a time.
+        requests: Requests of all clients in each round, at least ten of each.
+        rounds: Rounds of each measurement.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -58,7 +58,7 @@ def serving(
 
 
 def soak(
-    model: Name = "emoji",
+    model: ModelName = "emoji",
     /,
     engine: str = "auto",
     clients: int = 32,
@@ -70,8 +70,8 @@ def soak(
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
-        clients: At a time.
-        requests: In all, at least ten of each client, after a first part that fills what the server keeps.
+        clients: Clients at a time.
+        requests: Requests in all, at least ten of each client, after a first part that fills the server's caches.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -87,15 +87,15 @@ def soak(
 
 
 def _benchmarks() -> Any:
-    try:
+    with lab_packages():
         from fewstep.lab import serving as benchmarks
         from fewstep.serving import server  # noqa: F401  the server's packages, before one is started
-    except ImportError as error:
-        raise ImportError(f"serving needs the package '{error.name}': pip install 'fewstep[serve]'") from error
     return benchmarks
 
 
 def _check_load(clients: int, requests: int) -> None:
     check_counts(clients=clients, requests=requests)
-    if requests < LEAST * clients:
-        raise ValueError(f"--requests must be at least {LEAST * clients}, {LEAST} for each client, got {requests}")
+    if requests < MIN_REQUESTS * clients:
+        raise ValueError(
+            f"--requests must be at least {MIN_REQUESTS * clients}, {MIN_REQUESTS} for each client, got {requests}"
+        )

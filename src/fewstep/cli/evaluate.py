@@ -54,13 +54,14 @@ def evaluate(
     from fewstep.core.parameterisations import Targets
     from fewstep.generation import load
     from fewstep.generation.request import STEPS
-    from fewstep.measure.evaluate import Settings, teacher_of
+    from fewstep.measure.evaluate import EvaluationSettings
     from fewstep.measure.evaluate import evaluate as measure
     from fewstep.measure.report import as_dicts, ratios, table
     from fewstep.measure.subjects import subject_for
+    from fewstep.measure.teachers import teacher_of
 
     check_json(json)
-    settings = Settings(n, batch, seed, held_out)
+    settings = EvaluationSettings(n, batch, seed, held_out)
     asked = None if steps is None else parse_steps(steps)
     for number in asked or ():
         STEPS.check(number)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fewstep.cli.bench import check_counts
+from fewstep.cli.benchmarks import check_counts
 from fewstep.cli.evaluate import parse_steps
 from fewstep.cli.options import EngineName
 from fewstep.cli.output import check_json, progress, say, say_table, write_json
 
 if TYPE_CHECKING:
-    from fewstep.measure.tuning import Tuned
+    from fewstep.measure.tuning import TunedLevels
     from fewstep.models.saved import SavedModel
 
 
@@ -57,18 +57,18 @@ def tune_levels(
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.generation import load
-    from fewstep.measure.tuning import Effort, check_guidance, check_steps, examiner_for, store, tune
+    from fewstep.measure.tuning import SearchSettings, check_guidance, check_steps, scoring_for, store, tune
 
     check_json(json)
     check_counts(threads=threads)
     numbers = parse_steps(steps)
     check_steps(numbers)
-    effort = Effort(n, seed, tries, rounds)
+    search = SearchSettings(n, seed, tries, rounds)
     loaded = load(model, engine, threads=threads)
     check_guidance(loaded, guidance, is_copied=out is not None)
     place = _place(loaded.saved, model, out)
-    examiner = examiner_for(loaded, metric, recogniser, threads)
-    rows = tune(loaded, examiner, numbers, effort, guidance, progress)
+    scoring = scoring_for(loaded, metric, recogniser, threads)
+    rows = tune(loaded, scoring, numbers, search, guidance, progress)
     say_table([_readable(row) for row in rows], json)
     stored = store(loaded.saved, rows, place, guidance)
     if stored is None:
@@ -91,7 +91,7 @@ def _place(saved: SavedModel, name: str, out: Path | None) -> Path:
     return place
 
 
-def _readable(row: Tuned) -> dict[str, Any]:
+def _readable(row: TunedLevels) -> dict[str, Any]:
     from fewstep.measure.tuning import as_text
 
     return {
@@ -104,7 +104,7 @@ def _readable(row: Tuned) -> dict[str, Any]:
     }
 
 
-def _plain(row: Tuned) -> dict[str, Any]:
+def _plain(row: TunedLevels) -> dict[str, Any]:
     from dataclasses import asdict
 
     from fewstep.models.parts import to_plain

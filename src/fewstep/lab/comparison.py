@@ -1,4 +1,4 @@
-"""Quality against evaluations: methods trained alike are sampled in every way they allow, and measured."""
+"""Quality against evaluations: methods trained alike are sampled in every setting they allow, and measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import derive
 from fewstep.lab.method_rows import MethodRow
-from fewstep.lab.methods import METHODS, Trained, costs, train_method
+from fewstep.lab.methods import METHODS, TrainedMethod, costs, train_method
 from fewstep.lab.worlds import SIGMA_MIN, WORLDS, PlaneWorld, World
 from fewstep.measure.levels import best_levels
 from fewstep.samplers import SAMPLERS
@@ -31,8 +31,8 @@ SHORT_SAMPLES = 500
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of sampling.
+class SamplerSetting:
+    """A sampler and its number of steps.
 
     Args:
         sampler: its name.
@@ -51,23 +51,31 @@ class Way:
         return self.steps == 1 or not SAMPLERS[self.sampler].gamma
 
 
-def ways_of(method: str, targets: Targets) -> list[Way]:
+def sampler_settings(method: str, targets: Targets) -> list[SamplerSetting]:
     """How a method's network is sampled: solvers at some 8, 20 and 40 evaluations, consistency and flow maps at 1, 2
     and 4."""
     if targets is Targets.SAME:
-        if method == "flow_matching":
-            return [Way("euler", steps) for steps in (8, 20, 40)]
-        return [Way(name, steps) for name, all_steps in SOLVERS.items() for steps in all_steps]
-    consistency = [Way("consistency", steps) for steps in (1, 2, 4)]
-    return consistency + ([Way("flow_map", steps) for steps in (2, 4)] if targets is Targets.ANY else [])
+        return [SamplerSetting(name, steps) for name, all_steps in SOLVERS[method].items() for steps in all_steps]
+    consistency = [SamplerSetting("consistency", steps) for steps in (1, 2, 4)]
+    return consistency + ([SamplerSetting("flow_map", steps) for steps in (2, 4)] if targets is Targets.ANY else [])
 
 
-SOLVERS = {"heun": (4, 10, 20), "dpm_solver": (8, 20, 40)}
+SOLVERS: Mapping[str, Mapping[str, Sequence[int]]] = {
+    "diffusion": {"heun": (4, 10, 20), "dpm_solver": (8, 20, 40)},
+    "flow_matching": {"euler": (8, 20, 40)},
+}
+"""Solvers and their steps for each method that trains a denoiser."""
 
 
 @torch.no_grad()
 def sampled(
-    trained: Trained, world: World, way: Way, levels: Level, samples: int, seed: int, chunk: int = 10_000
+    trained: TrainedMethod,
+    world: World,
+    setting: SamplerSetting,
+    levels: Level,
+    samples: int,
+    seed: int,
+    chunk: int = 10_000,
 ) -> tuple[Tensor, Tensor]:
     """The noise that was begun with and the samples made of it, both [samples, …] on the CPU."""
     device = next(trained.network.parameters()).device
@@ -82,8 +90,8 @@ def sampled(
         rows = slice(begin, begin + chunk)
         here = {name: torch.as_tensor(values[rows], device=device) for name, values in cond.items()}
         x = fresh(0)[rows].to(device) * float(levels.sigma[0])
-        extra = {"noise": partial(_rows, fresh, rows)} if SAMPLERS[way.sampler].gamma is not None else {}
-        *_, last = SAMPLERS[way.sampler].run(trained.estimator, x, levels.like(x), here, **extra)
+        extra = {"noise": partial(_rows, fresh, rows)} if SAMPLERS[setting.sampler].gamma is not None else {}
+        *_, last = SAMPLERS[setting.sampler].run(trained.estimator, x, levels.like(x), here, **extra)
         ends.append(torch.as_tensor(last.x).cpu())
     return fresh(0), torch.cat(ends)
 
@@ -92,19 +100,19 @@ def _rows(fresh: Callable[[int], Tensor], rows: slice, draw: int) -> Tensor:
     return fresh(draw)[rows]
 
 
-def levels_for(trained: Trained, world: World, way: Way, samples: int) -> Level:
-    """The levels of a way: a Karras grid for solvers, else the best ones for this network, searched with noise of its
-    own."""
+def levels_for(trained: TrainedMethod, world: World, setting: SamplerSetting, samples: int) -> Level:
+    """The levels of a setting: a Karras grid for solvers, else the best ones for this network, searched with noise of
+    their own."""
     if trained.targets is Targets.SAME:
-        return grids.karras(way.steps, SIGMA_MIN, SIGMA_MAX)
-    if way.steps == 1:
+        return grids.karras(setting.steps, SIGMA_MIN, SIGMA_MAX)
+    if setting.steps == 1:
         return grids.from_ratios((SIGMA_MAX,))
 
     def score(ratios: tuple[float, ...]) -> float:
-        return world.error(sampled(trained, world, way, grids.from_ratios(ratios), samples, seed=-1)[1])
+        return world.error(sampled(trained, world, setting, grids.from_ratios(ratios), samples, seed=-1)[1])
 
-    tries = 12 // (way.steps - 1)  # of each level: two steps have but one, and two valleys along it
-    return grids.from_ratios(best_levels(score, way.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
+    tries = 12 // (setting.steps - 1)  # of each level: two steps have but one, and two valleys along it
+    return grids.from_ratios(best_levels(score, setting.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
 
 
 def compare(
@@ -114,7 +122,7 @@ def compare(
     device: torch.device,
     samples: int | None = None,
     known: Sequence[MethodRow] = (),
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
     worlds: Mapping[str, World] = WORLDS,
 ) -> Iterator[list[MethodRow]]:
     """Train and sample each method on each data, for each seed.
@@ -126,7 +134,7 @@ def compare(
         device: where.
         samples: to measure with; None for each world's own number.
         known: rows that need not be made again.
-        say: told what happens.
+        progress: called with a line of text for each step of the work.
         worlds: the data by name.
 
     Returns:
@@ -142,7 +150,10 @@ def compare(
     for name, budget in budgets.items():
         for seed in seeds:
             yield from _seed(
-                Task(worlds[name], budget, seed, device, samples or worlds[name].samples), methods, known, say
+                ComparisonTask(worlds[name], budget, seed, device, samples or worlds[name].samples),
+                methods,
+                known,
+                progress,
             )
 
 
@@ -153,7 +164,7 @@ def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Task:
+class ComparisonTask:
     """Where methods are compared, and with what."""
 
     world: World
@@ -171,43 +182,48 @@ class Task:
 
 
 def _seed(
-    task: Task, methods: Sequence[str], known: Sequence[MethodRow], say: Callable[[str], None]
+    task: ComparisonTask, methods: Sequence[str], known: Sequence[MethodRow], progress: Callable[[str], None]
 ) -> Iterator[list[MethodRow]]:
     wanted = set(methods) - {row.method for row in known if task.is_in(row)}
     cost = costs(_needed(wanted), task.world, task.device)
-    done: dict[str, Trained] = {}
+    done: dict[str, TrainedMethod] = {}
     for name in cost:
         method = METHODS[name]
         if method.start and method.start not in done:
-            say(f"{task.name}: {name} has nothing to start from")
+            progress(f"{task.name}: {name} has nothing to start from")
             continue
         try:
             done[name] = train_method(method, task.world, task.budget, cost[name], task.seed, done.get(method.start))
         except TrainingDiverged as stopped:
-            say(f"{task.name}: {name} diverged: {stopped}")
+            progress(f"{task.name}: {name} diverged: {stopped}")
             continue
         if name in wanted:
-            yield [_measured(task, name, way, done[name], say) for way in ways_of(name, done[name].targets)]
+            yield [
+                _measured(task, name, setting, done[name], progress)
+                for setting in sampler_settings(name, done[name].targets)
+            ]
 
 
-def _measured(task: Task, name: str, way: Way, trained: Trained, say: Callable[[str], None]) -> MethodRow:
+def _measured(
+    task: ComparisonTask, name: str, setting: SamplerSetting, trained: TrainedMethod, progress: Callable[[str], None]
+) -> MethodRow:
     world, count = task.world, task.samples
-    levels = levels_for(trained, world, way, max(round(count * world.search_share), 2))
-    noise, drawn = sampled(trained, world, way, levels, count, task.seed)
+    levels = levels_for(trained, world, setting, max(round(count * world.search_share), 2))
+    noise, drawn = sampled(trained, world, setting, levels, count, task.seed)
     error = world.error(drawn)
-    say(f"{task.name}: {name}, {way.sampler} in {way.evaluations}: {error:.4f}")
+    progress(f"{task.name}: {name}, {setting.sampler} in {setting.evaluations}: {error:.4f}")
     return MethodRow(
         method=name,
         data=world.name,
-        sampler=way.sampler,
-        steps=way.steps,
-        evaluations=way.evaluations,
+        sampler=setting.sampler,
+        steps=setting.steps,
+        evaluations=setting.evaluations,
         levels=tuple(float(ratio) for ratio in levels.ratio[:-1]),
         seeds=(task.seed,),
         errors=(error,),
         samples=count,
         to_flow=world.distance_to_flow(noise, drawn)
-        if isinstance(world, PlaneWorld) and way.is_deterministic
+        if isinstance(world, PlaneWorld) and setting.is_deterministic
         else None,
         measure=world.error_name,
         budget=task.budget,

@@ -54,7 +54,7 @@ def measure_engines(
     device: str = "cpu",
     threads: int | None = None,
     rounds: int = 5,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measured]:
     """Latency, throughput, start, memory and exactness of every engine and precision that runs here.
 
@@ -63,7 +63,7 @@ def measure_engines(
         device: for the engines that have a choice.
         threads: of one call; None for one a core.
         rounds: turns of each at every batch size.
-        say: told of engines that cannot run.
+        progress: told of engines that cannot run.
 
     Raises:
         EngineError: none can.
@@ -73,7 +73,7 @@ def measure_engines(
         starts: dict[str, Any] = {}
         for engine in ENGINES.values():
             if not engine.installed:
-                say(f"{engine.name}: not installed ({engine.install})")
+                progress(f"{engine.name}: not installed ({engine.install})")
                 continue
             for precision in engine.precisions:
                 key = f"{engine.name} {precision}"
@@ -82,7 +82,7 @@ def measure_engines(
                 try:
                     starts[key] = turns.ask(what="start")
                 except TurnError as error:
-                    say(str(error))
+                    progress(str(error))
                 else:
                     running[key] = turns
         if not running:

@@ -22,10 +22,10 @@ from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import Noise
 from fewstep.editing import Constrained, Fitted, Projected
 from fewstep.editing.projections import LUMA
-from fewstep.lab.filling import Restoring
+from fewstep.lab.restoration import Restoration
 from fewstep.samplers.consistency import consistency
 
-WAYS = ((1, 0), (2, 0), (3, 0), (4, 0), (8, 0), (40, 0), (1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1))
+SETTINGS = ((1, 0), (2, 0), (3, 0), (4, 0), (8, 0), (40, 0), (1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1))
 """Steps, and corrections of the noise before each."""
 LENGTH = 4.0  # over so many positions the line forgets itself
 BLOCK = 4  # positions of which super-resolution knows the mean
@@ -54,7 +54,7 @@ class LinearConsistency:
 
 
 def gaps(
-    size: int = 16, draws: int = 20_000, seed: int = 0, edit: Restoring = "inpaint"
+    size: int = 16, draws: int = 20_000, seed: int = 0, edit: Restoration = "inpaint"
 ) -> list[dict[str, float | None]]:
     """Distances from the true conditional by number of steps.
 
@@ -79,7 +79,7 @@ def gaps(
     truth = free @ gain @ rows @ known, free @ (covariance - gain @ rows @ covariance) @ free.T
     nothing = np.zeros(len(free)), free @ covariance @ free.T
     table = []
-    for steps, fit in WAYS:
+    for steps, fit in SETTINGS:
         levels = grids.karras(steps, 0.02, 80.0)
         drawn = _drawn(model, known, rows, levels, draws, fit) @ free.T
         measured = drawn.mean(axis=0), np.cov(drawn.T)
@@ -99,7 +99,7 @@ def gaps(
     return table
 
 
-def _problem(edit: Restoring, size: int) -> tuple[Any, Any]:
+def _problem(edit: Restoration, size: int) -> tuple[Any, Any]:
     """The covariance of the data [n, n], and orthonormal rows [m, n] of what is measured."""
     length = max(2, size) if edit != "super-resolve" else max(1, size // BLOCK) * BLOCK
     positions = np.arange(length)

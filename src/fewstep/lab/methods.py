@@ -91,7 +91,7 @@ class CostCounter:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedMethod:
     """A method's network.
 
     Args:
@@ -143,7 +143,9 @@ def costs(names: Collection[str], world: World, device: torch.device) -> dict[st
     return {name: cost_of(method.settings, world, device) for name, method in METHODS.items() if name in names}
 
 
-def train_method(method: Method, world: World, budget: int, cost: float, seed: int, start: Trained | None) -> Trained:
+def train_method(
+    method: Method, world: World, budget: int, cost: float, seed: int, start: TrainedMethod | None
+) -> TrainedMethod:
     """Train one method for a budget of network evaluations.
 
     Args:
@@ -172,4 +174,4 @@ def train_method(method: Method, world: World, budget: int, cost: float, seed: i
     images = config.steps(1) * config.batch
     before = 0 if start is None else start.evaluations + start.before
     network, spent = average.eval().requires_grad_(False), round(images * cost)
-    return Trained(network, objective.targets, images, spent, before, world.precision)
+    return TrainedMethod(network, objective.targets, images, spent, before, world.precision)

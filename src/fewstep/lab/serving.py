@@ -225,7 +225,7 @@ def throughput(
     clients: int,
     requests: int,
     rounds: int,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Requests a second of many clients beside the bare network's best, in turn, the network alone on one core.
 
@@ -251,7 +251,9 @@ def throughput(
                     raise EngineError(f"the network failed: {done.stderr.strip().splitlines()[-1:]}")
                 bare.append(float(json.loads(done.stdout)))
                 loads.append(server.together(clients, requests))
-                say(f"turn {turn + 1}: network {bare[-1]:.1f} images/s, server {loads[-1].per_second:.1f} requests/s")
+                progress(
+                    f"turn {turn + 1}: network {bare[-1]:.1f} images/s, server {loads[-1].per_second:.1f} requests/s"
+                )
     finally:
         os.sched_setaffinity(0, before)
     network, through = statistics.median(bare), statistics.median(each.per_second for each in loads)
@@ -273,7 +275,7 @@ def soak(
     engine: str,
     clients: int,
     requests: int,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """The server's memory over many requests: from when its store of images is full."""
     model = load(name, engine)
@@ -285,7 +287,7 @@ def soak(
         for _ in range(parts):
             made += len(server.together(clients, requests // parts).latencies)
             seen.append(server.megabytes)
-            say(f"{made} requests: {seen[-1]:.1f} MB")
+            progress(f"{made} requests: {seen[-1]:.1f} MB")
         started = server.started
     return {
         "engine": model.engine,

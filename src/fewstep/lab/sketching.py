@@ -17,7 +17,7 @@ from fewstep.core.randomness import derive
 from fewstep.data.emoji import Augmentation
 from fewstep.data.styles import SKETCHES
 from fewstep.generation.model import Model
-from fewstep.measure.subjects import Ask, EmojiSubject, answered
+from fewstep.measure.subjects import EmojiSubject, Query, matches
 from fewstep.pictures.pixels import to_image, to_pixels
 
 PLACES = Augmentation(shift=0.1, turn=10.0, shrink=0.35)
@@ -25,7 +25,7 @@ PLACES = Augmentation(shift=0.1, turn=10.0, shrink=0.35)
 
 
 @dataclass(frozen=True)
-class Sketched:
+class SketchRow:
     """One kind of sketch, over all pictures.
 
     Args:
@@ -47,7 +47,7 @@ class Sketched:
 
 
 @dataclass(frozen=True)
-class Styled:
+class StyleRow:
     """One style word, over all pictures.
 
     Args:
@@ -72,27 +72,27 @@ def sketched(
     strengths: Sequence[float] = (1.0,),
     frame: bool = True,
     guidance: float | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Sketched]:
-    """Ask for glyphs with a sketch of them somewhere, by each kind of sketch.
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[SketchRow]:
+    """Draw glyphs from a sketch of them somewhere, for each kind of sketch.
 
     Args:
-        model: who draws, one that takes a control image.
-        subject: the glyphs and the judge.
+        model: one that takes a control image.
+        subject: the glyphs and their judge.
         n: pictures of each kind.
         seed: chooses glyphs, places and noise.
         strengths: of the control image.
         frame: whether sketches are framed (`Request.control_frame`).
         guidance: the scale with a sketch, instead of the model's own.
-        say: told what happens.
+        progress: called with a line of text for each step of the work.
     """
-    asks = subject.asks(n, seed)
+    queries = subject.queries(n, seed)
     moved = replace(subject.dataset, augmentation=PLACES)
-    real = np.stack([moved.picture(ask.index, _rng(seed, k)) for k, ask in enumerate(asks)])
+    real = np.stack([moved.picture(query.index, _rng(seed, k)) for k, query in enumerate(queries)])
     shapes = [shape(pixels) for pixels in real]
-    plain = _drawn(model, asks, seed)
-    without = _overlap(shapes, plain), _right(subject, asks, plain)
-    truth = _right(subject, asks, real)
+    plain = _drawn(model, queries, seed)
+    without = _overlap(shapes, plain), _right(subject, queries, plain)
+    truth = _right(subject, queries, real)
     rows = []
     for kind, draw in SKETCHES.items():
         sketches = [
@@ -100,35 +100,40 @@ def sketched(
         ]
         for strength in strengths:
             choices = {"control_strength": strength, "control_frame": frame, "guidance": guidance}
-            pictures = _drawn(model, asks, seed, sketches, choices)
-            overlap, right = _overlap(shapes, pictures), _right(subject, asks, pictures)
-            row = Sketched(kind, strength, overlap, without[0], right, without[1], truth)
-            say(f"{kind}, strength {strength:g}: overlap {row.overlap:.3f}, {row.right:.1%} right")
+            pictures = _drawn(model, queries, seed, sketches, choices)
+            overlap, right = _overlap(shapes, pictures), _right(subject, queries, pictures)
+            row = SketchRow(kind, strength, overlap, without[0], right, without[1], truth)
+            progress(f"{kind}, strength {strength:g}: overlap {row.overlap:.3f}, {row.right:.1%} right")
             rows.append(row)
     return rows
 
 
 def styled(
-    model: Model, subject: EmojiSubject, n: int = 100, seed: int = 0, say: Callable[[str], None] = lambda text: None
-) -> list[Styled]:
-    """Ask for glyphs in each style, with the seed of the plain picture.
+    model: Model,
+    subject: EmojiSubject,
+    n: int = 100,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[StyleRow]:
+    """Draw glyphs in each style, with the seed of the plain picture.
 
     Args:
-        model, subject, n, seed, say: as for `sketched`.
+        model, subject, n, seed, progress: as for `sketched`.
     """
-    asks = subject.asks(n, seed)
-    shapes = [shape(pixels) for pixels in _drawn(model, asks, seed)]
+    queries = subject.queries(n, seed)
+    shapes = [shape(pixels) for pixels in _drawn(model, queries, seed)]
     rows = []
     for style in subject.dataset.styles:
         worded = [
-            Ask(ask.index, ask.name, subject.dataset.caption(ask.index, None, style), style=style) for ask in asks
+            Query(query.index, query.name, subject.dataset.caption(query.index, None, style), style=style)
+            for query in queries
         ]
         pictures = _drawn(model, worded, seed)
         verdict = subject.judge(pictures)
-        named = np.mean([name == ask.name for name, ask in zip(verdict.names, asks, strict=True)])
+        named = np.mean([name == query.name for name, query in zip(verdict.names, queries, strict=True)])
         seen = np.mean([word == style for word in verdict.words["style"]])
-        row = Styled(style, _overlap(shapes, pictures), round(float(named), 4), round(float(seen), 4))
-        say(f"{style}: overlap {row.overlap:.3f}, {row.right:.1%} right, {row.style_right:.1%} in this style")
+        row = StyleRow(style, _overlap(shapes, pictures), round(float(named), 4), round(float(seen), 4))
+        progress(f"{style}: overlap {row.overlap:.3f}, {row.right:.1%} right, {row.style_right:.1%} in this style")
         rows.append(row)
     return rows
 
@@ -152,22 +157,22 @@ def _overlap(shapes: Sequence[Any], pictures: Any) -> float:
     return round(float(np.mean(ratios)), 4)
 
 
-def _right(subject: EmojiSubject, asks: Sequence[Ask], pictures: Any) -> float:
-    return round(float(answered(asks, subject.judge(pictures)).mean()), 4)
+def _right(subject: EmojiSubject, queries: Sequence[Query], pictures: Any) -> float:
+    return round(float(matches(queries, subject.judge(pictures)).mean()), 4)
 
 
 def _drawn(
     model: Model,
-    asks: Sequence[Ask],
+    queries: Sequence[Query],
     seed: int,
     sketches: Sequence[Image.Image] | None = None,
     choices: Mapping[str, Any] | None = None,
 ) -> Any:
     """One picture [4, h, w] for each request, as the model's defaults and `choices` have it."""
     pictures = []
-    for position, ask in enumerate(asks):
+    for position, query in enumerate(queries):
         steered = {} if sketches is None else {"control": sketches[position]}
-        picture = model.generate(ask.prompt, seed=seed + position, **steered, **(choices or {}))
+        picture = model.generate(query.prompt, seed=seed + position, **steered, **(choices or {}))
         pictures.append(to_pixels(picture, model.spec.pixels, model.spec.pixel_format))
     return np.stack(pictures)
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
+from playwright.async_api import async_playwright
 
 from fewstep.lab.serving import served
 
@@ -40,7 +41,7 @@ def pen_to_pixels(
     engine: str = "auto",
     seconds: float = 20.0,
     minutes: float = 0.0,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Draw, and read the page's meter.
 
@@ -48,7 +49,7 @@ def pen_to_pixels(
         model, engine: what is served.
         seconds: of drawing that count.
         minutes: of drawing after that, over which the tab's memory is looked at.
-        say: told what happens.
+        progress: called with a line of text for each step of the work.
 
     Returns:
         Milliseconds `p50` and `p95` of each stage and of `total`, from the event to the painted frame; of `outside`,
@@ -57,17 +58,14 @@ def pen_to_pixels(
         collection, as it went.
 
     Raises:
-        ImportError: Playwright is missing.
         FileNotFoundError: there is no Chromium.
     """
-    return asyncio.run(_measured(model, engine, seconds, minutes, say))
+    return asyncio.run(_measured(model, engine, seconds, minutes, progress))
 
 
 async def _measured(
-    model: str, engine: str, seconds: float, minutes: float, say: Callable[[str], None]
+    model: str, engine: str, seconds: float, minutes: float, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    from playwright.async_api import async_playwright
-
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise FileNotFoundError("no Chromium here: install Debian's package 'chromium'")
@@ -93,7 +91,7 @@ async def _measured(
             figures["handler"] = _quantiles(handled)
             await page.evaluate("() => { studio.meter.kept = 600; studio.meter.frames.length = 0; }")
             if minutes:
-                figures["heap_mb"] = [used async for used in _heap(page, devtools, minutes, say)]
+                figures["heap_mb"] = [used async for used in _heap(page, devtools, minutes, progress)]
             await browser.close()
     return figures
 
@@ -132,14 +130,14 @@ async def _draw(page: Any, devtools: Any, seconds: float) -> None:
     await mouse("mouseReleased", place)
 
 
-async def _heap(page: Any, devtools: Any, minutes: float, say: Callable[[str], None]) -> AsyncIterator[float]:
+async def _heap(page: Any, devtools: Any, minutes: float, progress: Callable[[str], None]) -> AsyncIterator[float]:
     """Megabytes of the tab's heap, after a collection, at the start and after each tenth of the time."""
     for part in range(11):
         if part:
             await _draw(page, devtools, 6 * minutes)
         await devtools.send("HeapProfiler.collectGarbage")
         used = (await devtools.send("Runtime.getHeapUsage"))["usedSize"] / 1e6
-        say(f"after {part * minutes / 10:.1f} min: {used:.1f} MB")
+        progress(f"after {part * minutes / 10:.1f} min: {used:.1f} MB")
         yield round(used, 2)
 
 

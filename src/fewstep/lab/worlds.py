@@ -19,7 +19,7 @@ from fewstep.data.dataset import Dataset
 from fewstep.data.toys import Mixture, ring
 from fewstep.lab.exact import Exact
 from fewstep.measure.metrics import frechet_distance, projected
-from fewstep.measure.subjects import Ask, Subject
+from fewstep.measure.subjects import Query, Subject
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.objectives import Batch
 from fewstep.objectives.times import Density, LogNormal
@@ -225,25 +225,25 @@ class PictureWorld:
         return self.recipe.subject()
 
     def conditions(self, samples: int) -> Condition:
-        asks = self._subject.asks(samples, 0)
+        queries = self._subject.queries(samples, 0)
         arrays: Mapping[str, Any] = self.recipe.conditioning.encode(
-            len(asks), prompt=[ask.prompt for ask in asks], label=[ask.label for ask in asks]
+            len(queries), prompt=[query.prompt for query in queries], label=[query.label for query in queries]
         )
         return tensors(arrays)
 
     @cached_property
     def _features(self) -> Any:
-        asks = self._subject.asks(self.samples, 0)
-        return np.concatenate([self._real(asks, draw) for draw in (1, 2)])
+        queries = self._subject.queries(self.samples, 0)
+        return np.concatenate([self._real(queries, draw) for draw in (1, 2)])
 
-    def _real(self, asks: Sequence[Ask], draw: int) -> Any:
-        return self._subject.judge(self._subject.real(asks, draw)).features
+    def _real(self, queries: Sequence[Query], draw: int) -> Any:
+        return self._subject.judge(self._subject.real(queries, draw)).features
 
     def _floor(self, count: int) -> float:
         """The mean distance of `count` other real pictures: it grows as they get fewer."""
         if count not in self._floors:
-            asks = self._subject.asks(count, 0)
-            others = [frechet_distance(self._real(asks, draw), self._features) for draw in (3, 4, 5)]
+            queries = self._subject.queries(count, 0)
+            others = [frechet_distance(self._real(queries, draw), self._features) for draw in (3, 4, 5)]
             self._floors[count] = float(np.mean(others))
         return self._floors[count]
 

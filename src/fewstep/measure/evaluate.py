@@ -1,41 +1,31 @@
-"""Quality against cost: a model and its teacher are asked the same, with the same noise, and measured in one run."""
+"""Quality against cost: a model and its teacher draw the same captions from the same noise, measured in one run."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewstep.core import grids
-from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import check_seed
-from fewstep.generation.load import load
 from fewstep.generation.model import Model
-from fewstep.generation.planning import Plan
-from fewstep.generation.request import Request
 from fewstep.measure import metrics
+from fewstep.measure.candidates import Candidate
 from fewstep.measure.metrics import Share
-from fewstep.measure.subjects import Ask, Kind, Subject, answered, evenly
-from fewstep.models.parts import ModelError
+from fewstep.measure.subjects import HeldOutKind, Query, Subject, evenly, matches
+from fewstep.measure.timing import time_in_turn
 
 MAX_N = 100_000
 REFERENCES = 4  # real pictures of each caption that distances are taken to
-BATCHES = (1, 16)
-ROUNDS = {1: 9, 16: 5}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way of making pictures, measured.
+class EvaluationRow:
+    """One candidate, measured.
 
     Args:
-        who: "model", "teacher", "denoise" (the teacher's single estimate from pure noise) or "real" (real pictures:
-            what the judge itself reaches).
+        who: the candidate's role, or "real" for real pictures: what the judge itself reaches.
         model: its name.
         sampler, steps, evaluations, guidance: how; evaluations are of the network, for one picture.
         prompt_accuracy: the share of captions that the judge reads off the pictures.
@@ -66,53 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of making pictures: a model and how it is asked.
-
-    Args:
-        levels: the σ/α to visit before clean, one a step; None for the model's own.
-    """
-
-    who: str
-    model: Model
-    steps: int
-    sampler: str
-    guidance: float | None = None
-    levels: tuple[float, ...] | None = None
-
-    def plan(self, asks: Sequence[Ask], seeds: Sequence[int]) -> Plan:
-        """One batch; each picture has its own prompt and seed.
-
-        Raises:
-            RequestError: the model cannot be asked so.
-        """
-        first = asks[0]
-        choices: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance}
-        plan = self.model.plan(Request(first.prompt, seed=0, label=first.label, **choices))
-        levels = plan.sampling.levels if self.levels is None else grids.from_ratios(self.levels)
-        labels = None if plan.conditions.labels is None else tuple(ask.label for ask in asks)
-        return replace(
-            plan,
-            sampling=replace(plan.sampling, seeds=tuple(seeds), levels=levels),
-            conditions=replace(plan.conditions, prompts=tuple(ask.prompt for ask in asks), labels=labels),
-        )
-
-    def draw(self, asks: Sequence[Ask], seeds: Sequence[int], batch: int) -> tuple[Any, int]:
-        """Pixels float32 [n, c, h, w], and network evaluations for one picture."""
-        parts, evaluations = [], 0
-        for i in range(0, len(asks), batch):
-            pixels, evaluations = self.run(self.plan(asks[i : i + batch], seeds[i : i + batch]))
-            parts.append(pixels)
-        return np.concatenate(parts), evaluations
-
-    def run(self, plan: Plan) -> tuple[Any, int]:
-        """The pixels of one plan, and evaluations."""
-        *_, last = self.model.run(plan)
-        return self.model.spec.codec.decode(last.jump.x), last.evaluations
-
-
-@dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """How much is measured.
 
     Args:
@@ -147,20 +91,20 @@ def evaluate(
     teacher: Model | None,
     subject: Subject,
     steps: Sequence[int] = (1, 2),
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
     guidance: float | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Row]:
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[EvaluationRow]:
     """Measure a model at several numbers of steps, its teacher beside it.
 
     Args:
         model: what is measured, with its own sampler.
         teacher: the diffusion model it was made from, or None.
-        subject: what is asked and who judges (`subject_for`).
+        subject: the queries and their judge (`subject_for`).
         steps: numbers of steps.
         settings: how much is measured.
         guidance: of both models; None for their own.
-        say: told what happens.
+        progress: called with a line of text for each step of the work.
 
     Returns:
         Real pictures, the teacher, its single denoise, then the model at each number of steps.
@@ -168,77 +112,87 @@ def evaluate(
     Raises:
         RequestError: steps or guidance that a model does not take.
     """
-    settings = settings or Settings()
-    ways = _ways(model, teacher, steps, guidance)
-    examiner = _Examiner(subject, settings)
-    for way in ways:
-        way.plan(examiner.asks[:1], examiner.seeds[:1])  # a mistake must show before minutes of work
-    say(f"{settings.n} captions of {subject.name}, judged beside real pictures")
-    rows, endpoint = [examiner.real()], None
-    for way in ways:
-        say(f"{way.model.name}: {way.sampler}, {way.steps} {'step' if way.steps == 1 else 'steps'}")
-        row, pixels = examiner.row(way, endpoint)
-        endpoint = pixels if way.who == "teacher" else endpoint
+    settings = settings or EvaluationSettings()
+    candidates = _candidates(model, teacher, steps, guidance)
+    evaluation = _Evaluation(subject, settings)
+    for candidate in candidates:
+        candidate.plan(evaluation.queries[:1], evaluation.seeds[:1])  # a mistake must show before minutes of work
+    progress(f"{settings.n} captions of {subject.name}, judged beside real pictures")
+    rows, endpoint = [evaluation.real()], None
+    for candidate in candidates:
+        progress(
+            f"{candidate.model.name}: {candidate.sampler}, {candidate.steps} step{'s' if candidate.steps > 1 else ''}"
+        )
+        row, pixels = evaluation.row(candidate, endpoint)
+        endpoint = pixels if candidate.role == "teacher" else endpoint
         rows.append(row)
     if settings.timing:
-        say("timing, every way in turn")
-        spent = time_in_turn(ways, examiner.asks)
+        progress("timing, every candidate in turn")
+        spent = time_in_turn(candidates, evaluation.queries)
         rows[1:] = [replace(row, ms_per_image=ms) for row, ms in zip(rows[1:], spent, strict=True)]
     return rows
 
 
-def _ways(model: Model, teacher: Model | None, steps: Sequence[int], guidance: float | None) -> list[Way]:
+def _candidates(model: Model, teacher: Model | None, steps: Sequence[int], guidance: float | None) -> list[Candidate]:
     if not steps:
         raise ValueError("steps must name at least one number of steps")
-    ways = [Way("model", model, n, model.spec.sampler, guidance) for n in dict.fromkeys(steps)]
+    candidates = [Candidate("model", model, n, model.spec.sampler, guidance) for n in dict.fromkeys(steps)]
     if teacher is None:
-        return ways
+        return candidates
     return [
-        Way("teacher", teacher, teacher.spec.steps, teacher.spec.sampler, guidance),
-        Way("denoise", teacher, 1, "euler", guidance),
-        *ways,
+        Candidate("teacher", teacher, teacher.spec.steps, teacher.spec.sampler, guidance),
+        Candidate("denoise", teacher, 1, "euler", guidance),
+        *candidates,
     ]
 
 
-class _Examiner:
-    """Asks everyone the same, and compares with the same real pictures."""
+class _Evaluation:
+    """The same queries for every candidate, and the same real pictures to compare with."""
 
-    def __init__(self, subject: Subject, settings: Settings) -> None:
+    def __init__(self, subject: Subject, settings: EvaluationSettings) -> None:
         self.subject, self.settings = subject, settings
         seed, (captions, seeds) = settings.seed, settings.diverse
-        self.asks = subject.asks(settings.n, seed)
+        self.queries = subject.queries(settings.n, seed)
         self.seeds = [seed + i for i in range(settings.n)]
-        chosen = [self.asks[i] for i in evenly(len(self.asks), min(captions, len(self.asks)), seed)]
-        self.diverse = [ask for ask in chosen for _ in range(seeds)]
-        kinds: tuple[Kind, ...] = ("colour", "style")
+        chosen = [self.queries[i] for i in evenly(len(self.queries), min(captions, len(self.queries)), seed)]
+        self.diverse = [query for query in chosen for _ in range(seeds)]
+        kinds: tuple[HeldOutKind, ...] = ("colour", "style")
         self.held_out = {kind: subject.held_out(kind, settings.held_out, seed) for kind in kinds}
         features = []
         for draw in range(1, 1 + REFERENCES):  # one at a time: their pixels would fill the memory
-            pixels = subject.real(self.asks, draw)
+            pixels = subject.real(self.queries, draw)
             features.append(subject.judge(pixels).features)
             if draw == 1:
                 self.detail = metrics.sharpness(pixels)
         self.references = np.stack(features)
 
-    def real(self) -> Row:
+    def real(self) -> EvaluationRow:
         """What real pictures reach."""
-        pixels = self.subject.real(self.asks, 0)
+        pixels = self.subject.real(self.queries, 0)
         varied = self.subject.real(self.diverse, 0)
-        shares = {kind: self._share(asks, self.subject.real(asks, 0)) for kind, asks in self.held_out.items() if asks}
-        return self._judged(Row("real"), pixels, varied, shares)
+        shares = {
+            kind: self._share(queries, self.subject.real(queries, 0))
+            for kind, queries in self.held_out.items()
+            if queries
+        }
+        return self._judged(EvaluationRow("real"), pixels, varied, shares)
 
-    def row(self, way: Way, endpoint: Any) -> tuple[Row, Any]:
+    def row(self, candidate: Candidate, endpoint: Any) -> tuple[EvaluationRow, Any]:
         """What a model reaches, and its pixels for the plain captions."""
         batch = self.settings.batch
-        pixels, evaluations = way.draw(self.asks, self.seeds, batch)
-        varied, _ = way.draw(self.diverse, self._other_seeds(len(self.diverse)), batch)
+        pixels, evaluations = candidate.draw(self.queries, self.seeds, batch)
+        varied, _ = candidate.draw(self.diverse, self._other_seeds(len(self.diverse)), batch)
         shares = {}
-        for kind, asks in self.held_out.items():
-            if asks:
-                shares[kind] = self._share(asks, way.draw(asks, self._other_seeds(len(asks)), batch)[0])
-        spec = way.model.spec
-        guidance = spec.guidance if way.guidance is None else way.guidance
-        row = Row(way.who, way.model.name, way.sampler, way.steps, evaluations, guidance)
+        for kind, queries in self.held_out.items():
+            if queries:
+                shares[kind] = self._share(
+                    queries, candidate.draw(queries, self._other_seeds(len(queries)), batch)[0]
+                )
+        spec = candidate.model.spec
+        guidance = spec.guidance if candidate.guidance is None else candidate.guidance
+        row = EvaluationRow(
+            candidate.role, candidate.model.name, candidate.sampler, candidate.steps, evaluations, guidance
+        )
         if endpoint is not None and endpoint.shape == pixels.shape:
             row = replace(row, endpoint_distance=metrics.pixel_distance(pixels, endpoint))
         return self._judged(row, pixels, varied, shares), pixels
@@ -247,15 +201,17 @@ class _Examiner:
         """Seeds that no plain caption has."""
         return [self.settings.seed + self.settings.n + i for i in range(count)]
 
-    def _share(self, asks: Sequence[Ask], pixels: Any) -> Share:
-        return Share(int(answered(asks, self.subject.judge(pixels)).sum()), len(asks))
+    def _share(self, queries: Sequence[Query], pixels: Any) -> Share:
+        return Share(int(matches(queries, self.subject.judge(pixels)).sum()), len(queries))
 
-    def _judged(self, row: Row, pixels: Any, varied: Any, shares: Mapping[Kind, Share]) -> Row:
+    def _judged(
+        self, row: EvaluationRow, pixels: Any, varied: Any, shares: Mapping[HeldOutKind, Share]
+    ) -> EvaluationRow:
         verdict = self.subject.judge(pixels)
         groups = self.subject.judge(varied).features.reshape(-1, self.settings.diverse[1], verdict.features.shape[1])
         return replace(
             row,
-            prompt_accuracy=Share(int(answered(self.asks, verdict).sum()), len(self.asks)),
+            prompt_accuracy=Share(int(matches(self.queries, verdict).sum()), len(self.queries)),
             frechet=metrics.frechet_distance(verdict.features, np.concatenate(self.references)),
             kid=metrics.kid(verdict.features, self.references, seed=self.settings.seed),
             diversity=metrics.diversity(groups),
@@ -263,73 +219,3 @@ class _Examiner:
             held_out_colour=shares.get("colour"),
             held_out_style=shares.get("style"),
         )
-
-
-def time_in_turn(
-    ways: Sequence[Way], asks: Sequence[Ask], batches: Sequence[int] = BATCHES, rounds: Mapping[int, int] = ROUNDS
-) -> list[dict[int, float]]:
-    """Median milliseconds for one picture by batch size, one entry a way.
-
-    Every round takes each way in turn, so that a slower spell of the machine meets all of them; three runs a turn of
-    ways short enough, so that one of them is free of what the way before left in the caches.
-    """
-    results: list[dict[int, float]] = [{} for _ in ways]
-    for batch in batches:
-        chosen = [asks[i % len(asks)] for i in range(batch)]
-        plans = [way.plan(chosen, range(batch)) for way in ways]
-        spent: list[list[float]] = [[] for _ in ways]
-        for turn in range(1 + rounds.get(batch, 5)):
-            for way, plan, times in zip(ways, plans, spent, strict=True):
-                for _ in range(3 if way.steps <= 4 else 1):
-                    start = time.perf_counter()
-                    way.run(plan)
-                    if turn:  # the first turn warms up
-                        times.append(1000 * (time.perf_counter() - start) / batch)
-        for result, times in zip(results, spent, strict=True):
-            result[batch] = statistics.median(times)
-    return results
-
-
-def teacher_of(
-    model: Model, threads: int | None = None, say: Callable[[str], None] = lambda text: None
-) -> Model | None:
-    """The teacher that a model's lineage names, from beside it or inside the package; None if it is not there.
-
-    Args:
-        model: the student.
-        threads: for the teacher's network.
-        say: told which teacher was expected where, if it is not there.
-
-    Raises:
-        ModelError: it is damaged.
-    """
-    if model.spec.targets is Targets.SAME:
-        return None
-    absent = []
-    for parent in model.spec.lineage:
-        if name := str(parent.get("teacher") or ""):
-            found = None if "/" in name else _teacher(model.saved.directory.parent / name, threads)
-            if found is not None and parent.get("hash") in (None, found.hash):
-                return found
-            absent.append(_absence(name, parent.get("hash"), model.saved.directory.parent, found))
-    for text in absent:
-        say(text)
-    return None
-
-
-def _teacher(beside: Path, threads: int | None) -> Model | None:
-    """The model in this directory, else the built-in one of its name."""
-    try:
-        return load(beside if beside.is_dir() else beside.name, threads=threads)
-    except ModelError:
-        if beside.is_dir():
-            raise
-        return None
-
-
-def _absence(name: str, expected: Any, folder: Path, found: Model | None) -> str:
-    digest = "" if expected is None else f" ({str(expected)[:10]})"
-    why = f"is neither in '{folder}' nor built in"
-    if found is not None:
-        why = f"is another than the one in '{found.saved.directory}' ({found.hash[:10]})"
-    return f"the teacher '{name}'{digest} that the model names {why}: it is left out; give one with --teacher"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fewstep.measure.evaluate import Row
+from fewstep.measure.evaluate import EvaluationRow
 from fewstep.measure.metrics import Share
 
 if TYPE_CHECKING:
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 WHO = {"real": "real pictures", "teacher": "teacher", "denoise": "teacher, one denoise", "model": "model"}
 
 
-def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def as_dicts(rows: Sequence[EvaluationRow]) -> list[dict[str, Any]]:
     """Rows as JSON values; of the model's rows also `times_faster` and `accuracy_ratio` against the teacher's."""
     teacher = next((row for row in rows if row.who == "teacher"), None)
     return [_as_dict(row, teacher) for row in rows]
 
 
-def _as_dict(row: Row, teacher: Row | None) -> dict[str, Any]:
+def _as_dict(row: EvaluationRow, teacher: EvaluationRow | None) -> dict[str, Any]:
     values: dict[str, Any] = {
         "who": row.who,
         "model": row.model,
@@ -50,19 +50,19 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.5g}")
 
 
-def times_faster(row: Row, teacher: Row) -> dict[int, float]:
+def times_faster(row: EvaluationRow, teacher: EvaluationRow) -> dict[int, float]:
     """How many times the teacher's speed, by batch size."""
     return {b: teacher.ms_per_image[b] / ms for b, ms in row.ms_per_image.items() if b in teacher.ms_per_image}
 
 
-def accuracy_ratio(row: Row, teacher: Row) -> float | None:
+def accuracy_ratio(row: EvaluationRow, teacher: EvaluationRow) -> float | None:
     """The row's prompt accuracy as a share of the teacher's; None where the teacher got nothing right."""
     if row.prompt_accuracy is None or teacher.prompt_accuracy is None or not teacher.prompt_accuracy.right:
         return None
     return row.prompt_accuracy.value / teacher.prompt_accuracy.value
 
 
-def ratios(rows: Sequence[Row]) -> list[str]:
+def ratios(rows: Sequence[EvaluationRow]) -> list[str]:
     """One line for each of the model's rows: how fast and how right, against the teacher."""
     teacher = next((row for row in rows if row.who == "teacher"), None)
     if teacher is None:
@@ -80,7 +80,7 @@ def ratios(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[EvaluationRow]) -> Table:
     """Rows as a table for a terminal; columns that no row fills are left out."""
     from rich.table import Table
 

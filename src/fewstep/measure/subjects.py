@@ -1,8 +1,10 @@
-"""What a model is asked, what real answers look like, and who judges: one `Subject` for each kind of data."""
+"""What models are examined in: queries, real pictures that answer them, and a judge, for each kind of data.
+
+A subject joins by one class and one line in `SUBJECTS`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +19,13 @@ from fewstep.data.styles import COLOURS
 from fewstep.generation.model import Model
 from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict, judge_of
 
-Kind = Literal["colour", "style"]
+HeldOutKind = Literal["colour", "style"]
 GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request and the answer to it.
+class Query:
+    """One query and the answer that is expected.
 
     Args:
         index: which class or glyph.
@@ -41,14 +43,14 @@ class Ask:
     style: str = ""
 
 
-def answered(asks: Sequence[Ask], verdict: Verdict) -> Any:
-    """Which pictures answer what was asked: bool [len(asks)]."""
-    none = ("",) * len(asks)
+def matches(queries: Sequence[Query], verdict: Verdict) -> Any:
+    """Which pictures answer their query: bool [len(queries)]."""
+    none = ("",) * len(queries)
     colours, styles = verdict.words.get("colour", none), verdict.words.get("style", none)
     return np.array(
         [
-            name == ask.name and ask.colour in ("", colour) and ask.style in ("", style)
-            for ask, name, colour, style in zip(asks, verdict.names, colours, styles, strict=True)
+            name == query.name and query.colour in ("", colour) and query.style in ("", style)
+            for query, name, colour, style in zip(queries, verdict.names, colours, styles, strict=True)
         ],
         dtype=bool,
     )
@@ -63,15 +65,15 @@ class Subject(Protocol):
     @property
     def judge(self) -> Judge: ...
 
-    def asks(self, n: int, seed: int) -> list[Ask]:
-        """Plain requests, evenly over everything that can be asked."""
+    def queries(self, n: int, seed: int) -> list[Query]:
+        """Plain queries, evenly over everything that can be asked."""
         ...
 
-    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
-        """Requests for combinations that training never showed; [] where there are none."""
+    def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
+        """Queries for combinations that training never showed; [] where there are none."""
         ...
 
-    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+    def real(self, queries: Sequence[Query], draw: int) -> Any:
         """Real pictures [n, c, h, w] that answer; each draw gives others, draw 0 ones the judge never saw."""
         ...
 
@@ -112,27 +114,29 @@ class EmojiSubject:
     def judge(self) -> Judge:
         return self.recogniser
 
-    def asks(self, n: int, seed: int) -> list[Ask]:
-        return [Ask(i, self.dataset.captions[i], self.dataset.caption(i)) for i in evenly(len(self.dataset), n, seed)]
+    def queries(self, n: int, seed: int) -> list[Query]:
+        return [
+            Query(i, self.dataset.captions[i], self.dataset.caption(i)) for i in evenly(len(self.dataset), n, seed)
+        ]
 
-    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
+    def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
         """At most one combination for each glyph, over as many words as there are."""
-        asks: list[Ask] = []
+        queries: list[Query] = []
         for i in evenly(len(self.dataset), len(self.dataset), derive("held out", kind, seed)):
             name = self.dataset.captions[i]
             if kind == "colour" and set(name.split()) & set(COLOURS):
                 continue  # "red" instead of the "green" of a green apple is another glyph's caption
             known = self.dataset.styles if kind == "style" else COLOURS
             words = [word for word in known if self.dataset.is_held_out(i, word)]
-            if words and len(asks) < n:
+            if words and len(queries) < n:
                 word = words[derive(kind, seed, i) % len(words)]
                 colour, style = (word, "") if kind == "colour" else ("", word)
-                asks.append(Ask(i, name, self.dataset.caption(i, colour, style), colour=colour, style=style))
-        return asks
+                queries.append(Query(i, name, self.dataset.caption(i, colour, style), colour=colour, style=style))
+        return queries
 
-    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+    def real(self, queries: Sequence[Query], draw: int) -> Any:
         return np.stack(
-            [self.dataset.picture_in(a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(asks)]
+            [self.dataset.picture_in(a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(queries)]
         )
 
 
@@ -168,19 +172,19 @@ class DigitsSubject:
     def judge(self) -> Judge:
         return _DigitsJudge(*self._data["train"])
 
-    def asks(self, n: int, seed: int) -> list[Ask]:
+    def queries(self, n: int, seed: int) -> list[Query]:
         from fewstep.data.digits import NAMES
 
-        return [Ask(i, NAMES[i], label=i) for i in evenly(len(NAMES), n, seed)]
+        return [Query(i, NAMES[i], label=i) for i in evenly(len(NAMES), n, seed)]
 
-    def held_out(self, kind: Kind, n: int, seed: int) -> list[Ask]:
+    def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
         return []
 
-    def real(self, asks: Sequence[Ask], draw: int) -> Any:
+    def real(self, queries: Sequence[Query], draw: int) -> Any:
         pixels, labels = self._data["train" if draw else "test"]
         chosen = []
-        for position, ask in enumerate(asks):
-            same = np.flatnonzero(labels == ask.index)
+        for position, query in enumerate(queries):
+            same = np.flatnonzero(labels == query.index)
             chosen.append(same[derive("digit", draw, position) % len(same)])
         return pixels[chosen]
 
@@ -206,31 +210,50 @@ class _DigitsJudge:
         return Verdict(self._components.transform(flat), names)
 
 
+def _emoji(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
+    """Emoji, for a text-to-image model whose captions are the emoji's."""
+    spec, captions = model.spec, model.saved.captions
+    if spec.pixel_format != "rgba_premultiplied" or captions is None or spec.pixels[-1] not in SIZES:
+        return None
+    dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=spec.vocabulary.styles)
+    if set(captions.captions) != set(dataset.captions):
+        return None
+    return EmojiSubject(dataset, Recogniser(recogniser, threads) if recogniser else judge_of(model.saved, threads))
+
+
+def _digits(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
+    """Digits, for a model by class that the digits recipe made."""
+    spec = model.spec
+    is_digits = spec.pixel_format == "grey" and spec.conditioning.classes == 10
+    return DigitsSubject(spec.pixels[-1]) if is_digits and spec.recipe.get("name") == DigitsSubject.name else None
+
+
+SUBJECTS: Mapping[str, Callable[[Model, Path | None, int | None], Subject | None]] = {
+    "emoji from text": _emoji,
+    "digits by class": _digits,
+}
+"""Subjects by what they examine: each from a model, a recogniser and threads; None where the model does not fit."""
+
+
 def subject_for(model: Model, recogniser: Path | None = None, threads: int | None = None) -> Subject:
-    """The examination that fits a model: of what it was trained on, not of what merely has the same shape.
+    """The subject that fits a model: of what it was trained on, not of what merely has the same shape.
 
     Args:
-        model: a text-to-emoji model, whose captions are the emoji's, or one of digits by class, by its recipe's name.
-        recogniser: for emoji, who judges; None for the one in the model's directory.
-        threads: the judge's for one operation; None for one a core.
+        model: who is examined.
+        recogniser: the judge of emoji; None for the one in the model's directory.
+        threads: of one operation of the judge; None for one a core.
 
     Raises:
         RecogniserError: there is no recogniser, or it knows other emoji.
         DataError: the data are missing; the message names the package.
-        ValueError: no examination fits this model.
+        ValueError: no subject fits this model.
     """
-    spec = model.spec
-    captions = model.saved.captions
-    if spec.pixel_format == "rgba_premultiplied" and captions is not None and spec.pixels[-1] in SIZES:
-        dataset = Emoji(spec.pixels[-1], _geometry(spec.recipe), styles=spec.vocabulary.styles)
-        if set(captions.captions) == set(dataset.captions):
-            judge = Recogniser(recogniser, threads) if recogniser else judge_of(model.saved, threads)
-            return EmojiSubject(dataset, judge)
-    if spec.pixel_format == "grey" and spec.conditioning.classes == 10 and spec.recipe.get("name") == "digits":
-        return DigitsSubject(spec.pixels[-1])
+    for make in SUBJECTS.values():
+        if (subject := make(model, recogniser, threads)) is not None:
+            return subject
     raise ValueError(
-        f"the model '{model.name}' cannot be evaluated: there are judges for emoji from text and digits by class, "
-        f"it makes {spec.pixel_format} {spec.pixels} and was trained on other data"
+        f"the model '{model.name}' cannot be evaluated: there are judges for {' and '.join(SUBJECTS)}, "
+        f"it makes {model.spec.pixel_format} {model.spec.pixels} and was trained on other data"
     )
 
 

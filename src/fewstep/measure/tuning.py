@@ -14,10 +14,11 @@ from fewstep.core.randomness import check_seed, derive
 from fewstep.data.toys import ring
 from fewstep.generation.model import Model
 from fewstep.measure import metrics
-from fewstep.measure.evaluate import MAX_N, REFERENCES, Way
+from fewstep.measure.candidates import Candidate
+from fewstep.measure.evaluate import MAX_N, REFERENCES
 from fewstep.measure.judges import Verdict
 from fewstep.measure.levels import best_levels
-from fewstep.measure.subjects import Ask, Subject, answered, subject_for
+from fewstep.measure.subjects import Query, Subject, matches, subject_for
 from fewstep.models.saved import SavedModel
 from fewstep.models.spec import ModelSpec
 from fewstep.models.writing import rewrite
@@ -26,20 +27,20 @@ MAX_STEPS = 16
 SIGMA_MIN = 0.05
 """The lowest σ/α that is tried."""
 
-Metric = Callable[[Sequence[Ask], Verdict, Any], float]
-"""What is to be small: of captions, what the judge says of their pictures, and real pictures' features [r, n, d]."""
+Metric = Callable[[Sequence[Query], Verdict, Any], float]
+"""The score, to be small, of a verdict on pictures of some queries, beside real pictures' features [r, n, d]."""
 
 
-def _frechet(asks: Sequence[Ask], verdict: Verdict, references: Any) -> float:
+def _frechet(queries: Sequence[Query], verdict: Verdict, references: Any) -> float:
     return metrics.frechet_distance(verdict.features, np.concatenate(references))
 
 
-def _kid(asks: Sequence[Ask], verdict: Verdict, references: Any) -> float:
+def _kid(queries: Sequence[Query], verdict: Verdict, references: Any) -> float:
     return metrics.kid(verdict.features, references)[0]
 
 
-def _errors(asks: Sequence[Ask], verdict: Verdict, references: Any) -> float:
-    return 1 - float(answered(asks, verdict).mean())
+def _errors(queries: Sequence[Query], verdict: Verdict, references: Any) -> float:
+    return 1 - float(matches(queries, verdict).mean())
 
 
 METRICS: Mapping[str, Metric] = {"frechet": _frechet, "kid": _kid, "errors": _errors}
@@ -47,66 +48,66 @@ METRICS: Mapping[str, Metric] = {"frechet": _frechet, "kid": _kid, "errors": _er
 
 
 @dataclass(frozen=True)
-class Exam:
-    """The same requests from the same noise, for any levels.
+class Scorer:
+    """Scores levels on the same queries from the same noise.
 
     Args:
-        asks, seeds: one of each a sample.
-        measure: samples to what is to be small.
+        queries, seeds: one of each for each sample.
+        measure: samples to the score, which is to be small.
     """
 
-    asks: Sequence[Ask]
+    queries: Sequence[Query]
     seeds: Sequence[int]
     measure: Callable[[Any], float] = field(repr=False)
 
-    def score(self, way: Way, batch: int = 50) -> float:
-        """What is to be small, of what a way draws."""
-        return self.measure(way.draw(self.asks, self.seeds, batch)[0])
+    def score(self, candidate: Candidate, batch: int = 50) -> float:
+        """The score of what a candidate draws."""
+        return self.measure(candidate.draw(self.queries, self.seeds, batch)[0])
 
 
-class Examiner(Protocol):
-    """Sets exams, each part with requests, noise and real data that no other part has."""
+class Scoring(Protocol):
+    """Makes scorers, each part with queries, noise and real data that no other part has."""
 
     @property
     def metric(self) -> str: ...
 
-    def exam(self, n: int, seed: int, part: int) -> Exam: ...
+    def scorer(self, n: int, seed: int, part: int) -> Scorer: ...
 
 
 @dataclass(frozen=True)
-class PictureExaminer:
-    """Of pictures, by a judge.
+class PictureScoring:
+    """Pictures, by a judge.
 
     Args:
-        subject: what is asked and who judges.
+        subject: the queries and their judge.
         metric: one of METRICS.
     """
 
     subject: Subject
     metric: str
 
-    def exam(self, n: int, seed: int, part: int) -> Exam:
+    def scorer(self, n: int, seed: int, part: int) -> Scorer:
         seeds = _seeds(n, seed, part)
-        asks = self.subject.asks(n, seeds[0])
+        queries = self.subject.queries(n, seeds[0])
         draws = _draws(part)
-        real = np.stack([self.subject.judge(self.subject.real(asks, draw)).features for draw in draws])
-        return Exam(asks, seeds, lambda pixels: METRICS[self.metric](asks, self.subject.judge(pixels), real))
+        real = np.stack([self.subject.judge(self.subject.real(queries, draw)).features for draw in draws])
+        return Scorer(queries, seeds, lambda pixels: METRICS[self.metric](queries, self.subject.judge(pixels), real))
 
 
 @dataclass(frozen=True)
-class PointExaminer:
-    """Of points in the plane, by their sliced Wasserstein distance to the ring of `fewstep train toy`."""
+class PointScoring:
+    """Points in the plane, by their sliced Wasserstein distance to the ring of `fewstep train toy`."""
 
     metric: str = "wasserstein"
 
-    def exam(self, n: int, seed: int, part: int) -> Exam:
+    def scorer(self, n: int, seed: int, part: int) -> Scorer:
         rngs = [np.random.Generator(np.random.Philox(derive("points", seed, draw))) for draw in _draws(part)]
         real = [ring().sample(n, rng) for rng in rngs]
 
         def measure(points: Any) -> float:
             return float(np.mean([metrics.sliced_wasserstein(points, others) for others in real]))
 
-        return Exam([Ask(0, "")] * n, _seeds(n, seed, part), measure)
+        return Scorer([Query(0, "")] * n, _seeds(n, seed, part), measure)
 
 
 def _seeds(n: int, seed: int, part: int) -> list[int]:
@@ -117,13 +118,13 @@ def _draws(part: int) -> range:
     return range(1 + part * REFERENCES, 1 + (part + 1) * REFERENCES)
 
 
-def examiner_for(
+def scoring_for(
     model: Model, metric: str | None = None, recogniser: Path | None = None, threads: int | None = None
-) -> Examiner:
-    """The examiner that fits a model: of the toy recipe's points, or of pictures that have a judge.
+) -> Scoring:
+    """The scoring that fits a model: of the toy recipe's points, or of pictures that have a judge.
 
     Args:
-        model: who will be examined.
+        model: the one whose levels are searched.
         metric: wasserstein for points, one of METRICS for pictures; None for the first that fits.
         recogniser, threads: as for `subject_for`.
 
@@ -131,9 +132,9 @@ def examiner_for(
         RecogniserError, DataError, ValueError: as `subject_for`; or the metric does not fit the model.
     """
     if model.spec.pixel_format == "points" and model.spec.recipe.get("name") == "toy":
-        return PointExaminer(_fitting(model, metric, [PointExaminer.metric]))
+        return PointScoring(_fitting(model, metric, [PointScoring.metric]))
     fitting = _fitting(model, metric, list(METRICS))
-    return PictureExaminer(subject_for(model, recogniser, threads), fitting)
+    return PictureScoring(subject_for(model, recogniser, threads), fitting)
 
 
 def _fitting(model: Model, metric: str | None, known: Sequence[str]) -> str:
@@ -143,7 +144,7 @@ def _fitting(model: Model, metric: str | None, known: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Effort:
+class SearchSettings:
     """How much is tried.
 
     Args:
@@ -168,7 +169,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedLevels:
     """One number of steps: the model's present levels and those found, both scored where the search never looked.
 
     Args:
@@ -190,40 +191,43 @@ class Tuned:
 
 def tune(
     model: Model,
-    examiner: Examiner,
+    scoring: Scoring,
     steps: Sequence[int] = (2, 3, 4),
-    effort: Effort | None = None,
+    settings: SearchSettings | None = None,
     guidance: float | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Tuned]:
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[TunedLevels]:
     """Search the best levels for each number of steps; the first level stays the model's own.
 
     Args:
         model: with its own sampler.
-        examiner: who scores (`examiner_for`).
+        scoring: how levels are scored (`scoring_for`).
         steps: numbers of steps, 2 … 16.
-        effort: how much is tried.
+        settings: how much is tried.
         guidance: None for the model's own.
-        say: told what happens.
+        progress: called with a line of text for each step of the work.
 
     Raises:
         ValueError: steps out of range, or a model whose levels begin too low for a search.
         RequestError: guidance that the model does not take.
     """
-    effort = effort or Effort()
+    settings = settings or SearchSettings()
     check_steps(steps)
-    ways = [Way("model", model, number, model.spec.sampler, guidance) for number in dict.fromkeys(steps)]
-    for way in ways:
-        _check(way)  # a mistake must show before minutes of work
-    say(f"{model.name}: {effort.n} samples for each set of levels, scored by {examiner.metric}")
-    search, fresh = (examiner.exam(effort.n, effort.seed, part) for part in (0, 1))
+    candidates = [Candidate("model", model, number, model.spec.sampler, guidance) for number in dict.fromkeys(steps)]
+    for candidate in candidates:
+        _check(candidate)  # a mistake must show before minutes of work
+    progress(f"{model.name}: {settings.n} samples for each set of levels, scored by {scoring.metric}")
+    search, fresh = (scoring.scorer(settings.n, settings.seed, part) for part in (0, 1))
     rows = []
-    for way in ways:
-        before = present_levels(model.spec, way.steps)
-        after = _searched(way, search, effort, before, say)
-        scores = [fresh.score(replace(way, levels=levels)) for levels in (before, after)]
-        rows.append(Tuned(way.steps, examiner.metric, before, scores[0], after, scores[1]))
-        say(f"{way.steps} steps: {as_text(after)} on fresh noise {scores[1]:.5g}, the present ones {scores[0]:.5g}")
+    for candidate in candidates:
+        before = present_levels(model.spec, candidate.steps)
+        after = _searched(candidate, search, settings, before, progress)
+        scores = [fresh.score(replace(candidate, levels=levels)) for levels in (before, after)]
+        rows.append(TunedLevels(candidate.steps, scoring.metric, before, scores[0], after, scores[1]))
+        progress(
+            f"{candidate.steps} steps: {as_text(after)} on fresh noise {scores[1]:.5g}, "
+            f"the present ones {scores[0]:.5g}"
+        )
     return rows
 
 
@@ -242,7 +246,7 @@ def check_guidance(model: Model, guidance: float | None, is_copied: bool) -> Non
     Raises:
         RequestError, ValueError.
     """
-    Way("model", model, model.spec.steps, model.spec.sampler, guidance).plan([Ask(0, "")], [0])
+    Candidate("model", model, model.spec.steps, model.spec.sampler, guidance).plan([Query(0, "")], [0])
     if guidance not in (None, model.spec.guidance) and not is_copied:
         own = "1" if model.spec.guidance is None else f"{model.spec.guidance:g}"
         raise ValueError(
@@ -251,24 +255,28 @@ def check_guidance(model: Model, guidance: float | None, is_copied: bool) -> Non
         )
 
 
-def _check(way: Way) -> None:
-    way.plan([Ask(0, "")], [0])
-    first = present_levels(way.model.spec, way.steps)[0]
+def _check(candidate: Candidate) -> None:
+    candidate.plan([Query(0, "")], [0])
+    first = present_levels(candidate.model.spec, candidate.steps)[0]
     if first < 2 * SIGMA_MIN:
         raise ValueError(
-            f"levels for {way.steps} steps begin at {first:g}: below {2 * SIGMA_MIN:g} nothing is searched"
+            f"levels for {candidate.steps} steps begin at {first:g}: below {2 * SIGMA_MIN:g} nothing is searched"
         )
 
 
 def _searched(
-    way: Way, exam: Exam, effort: Effort, before: tuple[float, ...], say: Callable[[str], None]
+    candidate: Candidate,
+    scorer: Scorer,
+    settings: SearchSettings,
+    before: tuple[float, ...],
+    progress: Callable[[str], None],
 ) -> tuple[float, ...]:
     def score(levels: tuple[float, ...]) -> float:
-        value = exam.score(replace(way, levels=levels))
-        say(f"{way.steps} steps: {as_text(levels)} gives {value:.5g}")
+        value = scorer.score(replace(candidate, levels=levels))
+        progress(f"{candidate.steps} steps: {as_text(levels)} gives {value:.5g}")
         return value
 
-    return best_levels(score, way.steps, before[0], SIGMA_MIN, effort.tries, effort.rounds, before)[0]
+    return best_levels(score, candidate.steps, before[0], SIGMA_MIN, settings.tries, settings.rounds, before)[0]
 
 
 def present_levels(spec: ModelSpec, steps: int) -> tuple[float, ...]:
@@ -282,7 +290,7 @@ def as_text(levels: Sequence[float]) -> str:
 
 
 def store(
-    saved: SavedModel, rows: Sequence[Tuned], directory: Path, guidance: float | None = None
+    saved: SavedModel, rows: Sequence[TunedLevels], directory: Path, guidance: float | None = None
 ) -> SavedModel | None:
     """Save a model with the levels that are better; those for other numbers of steps stay.
 

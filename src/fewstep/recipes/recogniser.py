@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fewstep.data.emoji import Augmentation, Emoji
-from fewstep.measure.examine import examine
+from fewstep.measure.judge_accuracy import judge_accuracy
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
 from fewstep.training.recogniser import RecogniserCheckpoints, RecogniserConfig, draw_pool, train_recogniser
@@ -60,7 +60,7 @@ class RecogniserRecipe:
         file = out / "recogniser.onnx"
         export_recogniser(network, dataset.captions, dataset.shape, file)
         figures = {
-            **examine(EmojiSubject(dataset, Recogniser(file)), self.draws),
+            **judge_accuracy(EmojiSubject(dataset, Recogniser(file)), self.draws),
             "parameters": sum(p.numel() for p in network.parameters()),
             "bytes": file.stat().st_size,
             "seconds": {"drawing": round(drawn - started, 1), "training": round(trained - drawn, 1)},

@@ -1,4 +1,4 @@
-"""The halves of real pictures that a model fills without being told what they show."""
+"""The halves of real pictures that a model fills without their captions or classes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 
 from fewstep.generation import GeneratedImage, Model, RequestError
-from fewstep.lab import denoising, filling
+from fewstep.lab import denoising, restoration
 from fewstep.lab.denoising import denoisings
-from fewstep.lab.filling import Restoring, fillings
+from fewstep.lab.restoration import Restoration, restorations
 from fewstep.measure.subjects import EmojiSubject
 
 
-def test_every_way_is_counted_and_judged(
+def test_every_setting_is_counted_and_judged(
     pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "WAYS", ((1, 0), (1, 2), (2, 1)))
-    rows = fillings(pair[0], subject, n=3)
+    monkeypatch.setattr(restoration, "SETTINGS", ((1, 0), (1, 2), (2, 1)))
+    rows = restorations(pair[0], subject, n=3)
     assert [(row.steps, row.fit, row.evaluations) for row in rows] == [(1, 0, 1), (1, 2, 5), (2, 1, 6)]
     assert all(0 < row.error < 1 and 0 <= row.right <= 1 for row in rows)
-    assert fillings(pair[0], subject, n=3) == rows
+    assert restorations(pair[0], subject, n=3) == rows
 
 
 def test_the_true_half_has_no_error_and_is_recognised(
     pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that hands the picture back as it came, mask and all, would fill in the truth."""
-    monkeypatch.setattr(filling, "WAYS", ((1, 0),))
+    monkeypatch.setattr(restoration, "SETTINGS", ((1, 0),))
     real = Model.generate
 
     def truth(self: Model, prompt: str, **choices: Any) -> GeneratedImage:
@@ -37,34 +37,36 @@ def test_the_true_half_has_no_error_and_is_recognised(
         return drawn
 
     monkeypatch.setattr(Model, "generate", truth)
-    (row,) = fillings(pair[0], subject, n=12)
-    asks = subject.asks(12, 0)
-    right = [name == ask.name for name, ask in zip(subject.judge(subject.real(asks, 0)).names, asks, strict=True)]
+    (row,) = restorations(pair[0], subject, n=12)
+    queries = subject.queries(12, 0)
+    right = [
+        name == query.name for name, query in zip(subject.judge(subject.real(queries, 0)).names, queries, strict=True)
+    ]
     assert row.error == pytest.approx(0, abs=0.005)  # bytes
     assert row.right == pytest.approx(np.mean(right), abs=0.1)
 
 
 def test_a_diffusion_model_is_refused(pair: tuple[Model, Model], subject: EmojiSubject) -> None:
     with pytest.raises(RequestError, match="consistency"):
-        fillings(pair[1], subject, n=2)
+        restorations(pair[1], subject, n=2)
 
 
 @pytest.mark.parametrize("edit", ["colorize", "super-resolve"])
 def test_other_edits_stand_beside_what_needs_no_model(
-    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch, edit: Restoring
+    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch, edit: Restoration
 ) -> None:
-    monkeypatch.setattr(filling, "WAYS", ((1, 0), (1, 2)))
-    rows = fillings(pair[0], subject, n=3, edit=edit)
+    monkeypatch.setattr(restoration, "SETTINGS", ((1, 0), (1, 2)))
+    rows = restorations(pair[0], subject, n=3, edit=edit)
     assert [(row.steps, row.fit, row.evaluations) for row in rows] == [(0, 0, 0), (1, 0, 1), (1, 2, 5)]
     assert len({row.error for row in rows}) == 3
     assert all(0 < row.error < 1 for row in rows)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_model_is_told_the_captions_only_if_asked(
-    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch, told: bool
+@pytest.mark.parametrize("captioned", [False, True])
+def test_a_model_is_given_the_captions_only_if_asked(
+    pair: tuple[Model, Model], subject: EmojiSubject, monkeypatch: pytest.MonkeyPatch, captioned: bool
 ) -> None:
-    monkeypatch.setattr(filling, "WAYS", ((1, 0),))
+    monkeypatch.setattr(restoration, "SETTINGS", ((1, 0),))
     real, prompts = Model.generate, []
 
     def heard(self: Model, prompt: str, **choices: Any) -> GeneratedImage:
@@ -72,8 +74,8 @@ def test_a_model_is_told_the_captions_only_if_asked(
         return real(self, prompt, **choices)
 
     monkeypatch.setattr(Model, "generate", heard)
-    fillings(pair[0], subject, n=3, edit="colorize", told=told)
-    assert prompts == [ask.prompt if told else "" for ask in subject.asks(3, 0)]
+    restorations(pair[0], subject, n=3, edit="colorize", captioned=captioned)
+    assert prompts == [query.prompt if captioned else "" for query in subject.queries(3, 0)]
 
 
 def test_what_noise_is_left_stands_beside_what_was_there(
@@ -85,6 +87,6 @@ def test_what_noise_is_left_stands_beside_what_was_there(
     for row in rows:
         assert 0.3 * row.noise < row.before < row.noise  # clipped
         assert 0.3 * row.noise < row.estimated < row.noise
-        assert row.error != row.told
+        assert row.error != row.error_known_noise
     monkeypatch.setattr(Model, "generate", lambda self, edit, **choices: edit.image)  # a model that does nothing
-    assert all(row.error == row.told == row.before for row in denoisings(pair[0], subject, n=3))
+    assert all(row.error == row.error_known_noise == row.before for row in denoisings(pair[0], subject, n=3))

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from fewstep.data.styles import COLOURS
-from fewstep.measure.subjects import Ask, EmojiSubject, answered
+from fewstep.measure.subjects import EmojiSubject, Query, matches
 
 
-def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, Any]:
+def judge_accuracy(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, Any]:
     """A recogniser's accuracies on moved real glyphs, JSON values.
 
     Args:
@@ -22,17 +22,17 @@ def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, 
         word, and `confusions`, the most frequent. Of pictures in one colour each: `glyph_in_colour`, `colour`;
         in one style each: `style`, and by style `style_by_style` and `glyph_in_style`.
     """
-    plain = subject.asks(len(subject.dataset), seed=0)
+    plain = subject.queries(len(subject.dataset), seed=0)
     wrong: Counter[tuple[str, str]] = Counter()
     right = no_colour = no_style = total = 0
     for draw in range(draws):
         verdict = subject.judge(subject.real(plain, _unseen(draw)))
-        correct = answered(plain, verdict)
+        correct = matches(plain, verdict)
         wrong.update((a.name, n) for a, n, ok in zip(plain, verdict.names, correct, strict=True) if not ok)
         right, total = right + int(correct.sum()), total + len(plain)
         no_colour += sum(word == "" for word in verdict.words["colour"])
         no_style += sum(word == "" for word in verdict.words["style"])
-    coloured = [Ask(a.index, a.name, colour=list(COLOURS)[i % len(COLOURS)]) for i, a in enumerate(plain)]
+    coloured = [Query(a.index, a.name, colour=list(COLOURS)[i % len(COLOURS)]) for i, a in enumerate(plain)]
     seen = subject.judge(subject.real(coloured, _unseen(draws)))
     figures: dict[str, Any] = {
         "glyph": right / total,
@@ -44,7 +44,7 @@ def examine(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, 
     }
     by_style, styles_right = {}, {}
     for position, style in enumerate(subject.dataset.styles):
-        styled = [Ask(a.index, a.name, style=style) for a in plain]
+        styled = [Query(a.index, a.name, style=style) for a in plain]
         seen = subject.judge(subject.real(styled, _unseen(draws + 1 + position)))
         by_style[style] = _share(a.name == n for a, n in zip(styled, seen.names, strict=True))
         styles_right[style] = _share(s == style for s in seen.words["style"])

@@ -1,0 +1,67 @@
+"""`fewstep bench engines | peer`: the network on every engine, and in a diffusers pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import tyro
+
+from fewstep.cli.benchmarks import check_counts, lab_packages
+from fewstep.cli.output import check_json, say, say_table, write_json
+
+
+def engines(
+    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    /,
+    device: str = "cpu",
+    threads: int | None = None,
+    rounds: int = 5,
+    json: str | None = None,
+) -> int:
+    """Measure a model on every installed engine; --engine auto chooses by the table that is kept.
+
+    Args:
+        model: A built-in model, a directory, or user/name on the Hugging Face hub.
+        device: Of the engines eager and compiled: cpu, cuda or mps.
+        threads: Threads of one network call; if left out, one for each core.
+        rounds: Rounds at every batch size, in which the engines take turns.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    from fewstep.engines import table
+    from fewstep.lab.engines import measure_engines
+    from fewstep.models.saved import find
+
+    check_json(json)
+    check_counts(rounds=rounds, threads=threads)
+    saved = find(model)
+    rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
+    kept = table.keep(saved, rows, device, threads)
+    say_table([asdict(row) for row in rows], json)
+    say(f"kept for --engine auto in {kept}", json)
+    write_json(json, [asdict(row) for row in rows])
+    return 0
+
+
+def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json: str | None = None) -> int:
+    """Compare one step of the same random network here and in diffusers' ConsistencyModelPipeline.
+
+    Args:
+        engines: The engines of fewstep to compare.
+        rounds: Rounds, in which they take turns.
+        json: Write the rows as JSON to this file, or to standard output with -.
+    """
+    check_json(json)
+    check_counts(rounds=rounds)
+    with lab_packages():
+        from fewstep.lab.peers import beside_diffusers
+
+    rows = beside_diffusers(engines, rounds)
+    for row in rows:
+        say(
+            f"{row['engine']:<10} {row['ms']:6.2f} ms  {row['times_faster']:.2f}× as fast  "
+            f"largest difference of a pixel {row['largest_difference']} of 255",
+            json,
+        )
+    write_json(json, rows)
+    return 0

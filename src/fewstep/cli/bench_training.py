@@ -1,0 +1,30 @@
+"""`fewstep bench training`: the training loop beside bare PyTorch."""
+
+from __future__ import annotations
+
+from fewstep.cli.benchmarks import check_counts, lab_packages
+from fewstep.cli.output import check_json, say, write_json
+
+
+def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None = None) -> int:
+    """Compare the training loop's images per second with those of a bare PyTorch loop.
+
+    Args:
+        steps: Measured steps in each round.
+        rounds: Rounds, in which the two take turns.
+        batch: Images per step.
+        json: Write the figures as JSON to this file, or to standard output with -.
+    """
+    check_json(json)
+    check_counts(steps=steps, rounds=rounds, batch=batch)
+    with lab_packages():
+        from fewstep.lab.training import training_speed
+
+    figures = training_speed(steps, rounds, batch=batch)
+    say(
+        f"training loop {figures['loop_images_per_second']} images/s, bare loop "
+        f"{figures['bare_images_per_second']} images/s: ratio {figures['ratio']}",
+        json,
+    )
+    write_json(json, figures)
+    return 0
