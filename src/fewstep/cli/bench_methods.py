@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewstep.cli.benchmarks import lab_packages
 from fewstep.cli.output import check_json, check_plot, say, say_table, write_json
 
 if TYPE_CHECKING:
@@ -89,12 +90,10 @@ def _trained(
     short: bool,
     json: str | None,
 ) -> list[MethodRow]:
-    try:
+    with lab_packages():
         from fewstep.lab.comparison import BUDGETS, SHORT, SHORT_SAMPLES, check_names, compare
         from fewstep.lab.methods import METHODS
         from fewstep.training.strategy import accelerator
-    except ImportError as error:
-        raise ImportError("this comparison needs PyTorch: pip install 'fewstep[train]'") from error
     from fewstep.lab.method_rows import joined, read_rows
 
     budgets = SHORT if short else BUDGETS

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,7 +137,7 @@ def _with_objective(recipe: Any, args: Sequence[str]) -> Any:
 def _value_of(option: str, args: Sequence[str]) -> str:
     """The last value that is given for an option, or ""."""
     value = ""
-    for argument, following in zip(args, [*args[1:], ""], strict=True):
+    for argument, following in pairwise([*args, ""]):
         if argument == option:
             value = following
         elif argument.startswith(f"{option}="):
