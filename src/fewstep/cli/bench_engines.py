@@ -30,7 +30,7 @@ def engines(
     """
     from fewstep.engines import table
     from fewstep.lab.engines import measure_engines
-    from fewstep.models.saved import find
+    from fewstep.models.finding import find
 
     check_json(json)
     check_counts(rounds=rounds, threads=threads)
