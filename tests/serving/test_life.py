@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fewstep.generation import Model, Request
 from fewstep.serving.app import build_app, build_desk
 from fewstep.serving.engine.accounting import Caller
-from fewstep.serving.engine.desk import Answer, Desk, Drawing, Output
+from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, PendingAnswer
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy
 from fewstep.serving.engine.sources import SourceImages
@@ -334,14 +334,14 @@ def lived(desk: Desk, doing: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(life())
 
 
-async def accepted(desk: Desk, client: str) -> Drawing[int]:
+async def accepted(desk: Desk, client: str) -> PendingAnswer[int]:
     """A request whose answer is its number of images."""
 
     def count(answer: Answer) -> int:
         return len(answer.images)
 
     request = Request("cat", seed=1)
-    output = Output(Encoding())
+    output = AnswerOptions(Encoding())
     return await desk.draw(lambda images, model: request, SourceImages(), Caller("http", client), output, count)
 
 

@@ -259,10 +259,22 @@ def test_a_request_is_counted_with_how_it_ended(serve: Callable[..., Running], s
         assert f'fewstep_stage_seconds_count{{stage="{stage}"}} 1.0' in text
 
 
-@pytest.mark.parametrize("surface", [live_socket, live_post])
-def test_a_frame_that_cannot_be_read_is_counted_too(serve: Callable[..., Running], surface: Surface) -> None:
+@pytest.mark.parametrize(
+    ("surface", "fields"),
+    [
+        (http_b64, {"prompt": PROMPT, "seed": list(range(20_000))}),
+        (http_b64, {"prompt": 3}),
+        (live_socket, {"seq": -1}),
+        (live_post, {"seq": -1}),
+        (mcp, {}),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_counted_too(
+    serve: Callable[..., Running], caplog: pytest.LogCaptureFixture, surface: Surface, fields: dict[str, Any]
+) -> None:
     server = serve()
-    with pytest.raises(KeyError):
-        surface(server, {"seq": -1})
-    labels = 'outcome="invalid",surface="live"'
+    with pytest.raises((KeyError, ValueError)):  # there is no image in its answer
+        surface(server, fields)
+    labels = f'outcome="invalid",surface="{SERVED_AS[surface]}"'
     assert f"fewstep_request_seconds_count{{{labels}}} 1.0" in server.metrics.text().decode()
+    assert not [record for record in caplog.records if record.exc_info]

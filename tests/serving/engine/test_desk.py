@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewstep.generation import Edit, Model, Request, RequestError
 from fewstep.serving.engine.accounting import Accounting, Caller
-from fewstep.serving.engine.desk import Answer, Desk, Event, Output, PartialImage, StepDone, partial_steps
+from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, Event, PartialImage, StepDone, partial_steps
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy, Cancelled, NotFound, Stopped
 from fewstep.serving.engine.host import ModelHost
@@ -104,7 +104,7 @@ async def drawn(
     desk: Desk,
     build: Callable[[DecodedImages, Model], Request],
     sources: SourceImages = SourceImages(),  # noqa: B008  immutable
-    output: Output = Output(Encoding()),  # noqa: B008  immutable
+    output: AnswerOptions = AnswerOptions(Encoding()),  # noqa: B008  immutable
     owner: str = "",
     model: str | None = None,
 ) -> Answer:
@@ -156,7 +156,7 @@ def test_what_the_server_just_allows_is_drawn(model: Model) -> None:
 def test_a_format_refuses_what_it_cannot_hold(model: Model) -> None:
     desk = desk_of(InlineRuntime(model), DictStore())
     with pytest.raises(RequestError, match="a jpeg has no transparency"):
-        asyncio.run(drawn(desk, asks(Request(background="transparent")), output=Output(Encoding("jpeg"))))
+        asyncio.run(drawn(desk, asks(Request(background="transparent")), output=AnswerOptions(Encoding("jpeg"))))
 
 
 def test_a_full_runtime_is_told_before_an_image_is_looked_at(model: Model) -> None:
@@ -194,7 +194,7 @@ def test_the_images_of_a_request_that_was_left_are_not_kept(model: Model) -> Non
     desk = desk_of(runtime, store)
 
     async def leaving() -> None:
-        build, output = asks(Request(seed=1)), Output(Encoding())
+        build, output = asks(Request(seed=1)), AnswerOptions(Encoding())
         async with await desk.draw(build, SourceImages(), Caller("test", "me"), output, lambda answer: answer):
             pass
         runtime.run(runtime.jobs[0])
@@ -208,13 +208,13 @@ def test_the_images_of_a_request_that_was_left_are_not_kept(model: Model) -> Non
 @pytest.mark.parametrize(
     ("output", "told"),
     [
-        (Output(Encoding()), []),
-        (Output(Encoding(), steps=True), [StepDone(1, 4), StepDone(2, 4), StepDone(3, 4)]),
-        (Output(Encoding("webp"), partial_images=1), [PartialImage]),
-        (Output(Encoding(), 3, True), [PartialImage, StepDone] * 3),
+        (AnswerOptions(Encoding()), []),
+        (AnswerOptions(Encoding(), steps=True), [StepDone(1, 4), StepDone(2, 4), StepDone(3, 4)]),
+        (AnswerOptions(Encoding("webp"), partial_images=1), [PartialImage]),
+        (AnswerOptions(Encoding(), 3, True), [PartialImage, StepDone] * 3),
     ],
 )
-def test_a_request_tells_what_its_output_asks_for(model: Model, output: Output, told: list[Any]) -> None:
+def test_a_request_tells_what_its_output_asks_for(model: Model, output: AnswerOptions, told: list[Any]) -> None:
     desk = desk_of(InlineRuntime(model), DictStore())
 
     async def listening() -> list[Event]:
@@ -259,7 +259,7 @@ def test_pixels_of_a_decoded_image_are_free_once_it_is_planned(model: Model) -> 
 
     async def waiting() -> None:
         source = SourceImages(ImageFile("image", encoded(Image.new("RGB", (50, 40), "red"))))
-        await desk.draw(edits, source, Caller("test", "me"), Output(Encoding()), lambda answer: answer)
+        await desk.draw(edits, source, Caller("test", "me"), AnswerOptions(Encoding()), lambda answer: answer)
         assert desk.loader.decoder.held == 0
 
     asyncio.run(waiting())

@@ -104,7 +104,13 @@ class Account:
 
     def close(self, error: BaseException | None) -> None:
         """The request ended, with images or with this error."""
-        outcome = outcome_of(error)
+        self._end(outcome_of(error), error)
+
+    def refuse(self) -> None:
+        """The message could not be read as a request."""
+        self._end("invalid", None)
+
+    def _end(self, outcome: str, error: BaseException | None) -> None:
         caller, seconds = self._caller, time.perf_counter() - self._caller.arrived
         self._metrics.request(caller.surface, outcome, seconds)
         prompt = f" prompt={self._prompt!r}" if self._log_prompts and self._prompt is not None else ""

@@ -39,8 +39,8 @@ RequestBuilder = Callable[[DecodedImages, Model], Request]
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a client wants to be sent.
+class AnswerOptions:
+    """What a client wants to be sent, besides the request itself.
 
     Args:
         encoding: the format of the files.
@@ -112,7 +112,7 @@ class Answer:
     model: Model
 
 
-class Drawing(AbstractAsyncContextManager["Drawing[T]"], Generic[T]):
+class PendingAnswer(AbstractAsyncContextManager["PendingAnswer[T]"], Generic[T]):
     """A request that was accepted. Leaving its context stops it, unless it is over.
 
     Args:
@@ -128,7 +128,7 @@ class Drawing(AbstractAsyncContextManager["Drawing[T]"], Generic[T]):
         self._runtime.stop(self._job, Cancelled("the client went away"))
 
     async def events(self) -> AsyncIterator[Event]:
-        """The events that the request's `Output` asks for, until its end."""
+        """The events that the request's `AnswerOptions` asks for, until its end."""
         while (event := await self._events.get()) is not None:
             yield event
 
@@ -162,10 +162,10 @@ class Desk:
         request: RequestBuilder,
         sources: SourceImages,
         caller: Caller,
-        output: Output,
+        output: AnswerOptions,
         render: Callable[[Answer], T],
         model: str | None = None,
-    ) -> Drawing[T]:
+    ) -> PendingAnswer[T]:
         """Accept a request and queue it.
 
         Args:
@@ -198,12 +198,12 @@ class Desk:
         self.host.stop(timeout)
         self.accounting.traces.close()
 
-    def refused(self, caller: Caller, error: Exception) -> None:
-        """Account for a message that could not be read as a request."""
-        self.accounting.open(caller).close(error)
+    def refuse(self, caller: Caller) -> None:
+        """Account for a message that the surface could not read as a request."""
+        self.accounting.open(caller).refuse()
 
     async def _planned(
-        self, model: Model, build: RequestBuilder, sources: SourceImages, output: Output, caller: Caller
+        self, model: Model, build: RequestBuilder, sources: SourceImages, output: AnswerOptions, caller: Caller
     ) -> Plan:
         """The request's plan, made in a thread where images have to be decoded.
 
@@ -224,10 +224,10 @@ class Desk:
         runtime: Runtime,
         plan: Plan,
         caller: Caller,
-        output: Output,
+        output: AnswerOptions,
         render: Callable[[Answer], T],
         account: Account,
-    ) -> Drawing[T]:
+    ) -> PendingAnswer[T]:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | None] = asyncio.Queue()
 
@@ -253,7 +253,7 @@ class Desk:
         job = Job(plan, finish, caller.client, caller.session_key, on_step, caller.arrived)
         job.future.add_done_callback(ended)
         runtime.submit(job)
-        return Drawing(runtime, job, events)
+        return PendingAnswer(runtime, job, events)
 
     def _keep(self, answer: Answer, encoding: Encoding, caller: Caller) -> None:
         for image in answer.images:
@@ -274,7 +274,7 @@ def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Accou
 
 
 def _reporter(
-    model: Model, plan: Plan, output: Output, publish: Callable[[Event], Any]
+    model: Model, plan: Plan, output: AnswerOptions, publish: Callable[[Event], Any]
 ) -> Callable[[Progress], None] | None:
     """What to call after each step; None where no events are wanted."""
     shown = partial_steps(plan.sampling.steps, output.partial_images)

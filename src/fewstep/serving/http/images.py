@@ -12,7 +12,7 @@ from fewstep.generation import Edit, Model, Request
 from fewstep.models.text import table
 from fewstep.pictures import Record
 from fewstep.pictures.generated import prompt_of
-from fewstep.serving.engine.desk import Answer, Output, PartialImage
+from fewstep.serving.engine.desk import Answer, AnswerOptions, PartialImage
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.sources import DecodedImages
 from fewstep.serving.http.schemas import ImageFields, ImageInfo, ImagesAnswer, Usage
@@ -44,10 +44,10 @@ def _edit(values: dict[str, Any], images: DecodedImages) -> Edit | None:
     return Edit.named(values["edit"], images.image, images.mask, **{name: values[name] for name in EDIT_CHOICES})
 
 
-def output_of(fields: ImageFields) -> Output:
+def output_of(fields: ImageFields) -> AnswerOptions:
     """What the client wants to be sent."""
     partial_images = fields.partial_images if fields.stream else 0
-    return Output(Encoding(fields.output_format, fields.output_compression), partial_images)
+    return AnswerOptions(Encoding(fields.output_format, fields.output_compression), partial_images)
 
 
 def partial_event(event: PartialImage, fields: ImageFields) -> dict[str, Any]:

@@ -200,7 +200,7 @@ async def _answered(
         head = _head(kind, fields)
         sources = _sources(head, data)
     except InputError as error:
-        desk.refused(caller, error)
+        desk.refuse(caller)
         return _refusal(seq, error)
     try:
         drawn = _drawn(desk, head, sources, caller)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fewstep.serving.engine.accounting import Caller
-from fewstep.serving.engine.desk import Answer, Desk, Drawing, PartialImage
+from fewstep.serving.engine.desk import Answer, Desk, PartialImage, PendingAnswer
 from fewstep.serving.engine.errors import InputError, NotFound
 from fewstep.serving.engine.sources import SourceImages
 from fewstep.serving.http import bodies
@@ -42,12 +42,12 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
 
     async def accepted(
         request: Request, read: BodyReader, prompt_from_image: bool = False
-    ) -> tuple[ImageFields, Drawing[Rendered]]:
+    ) -> tuple[ImageFields, PendingAnswer[Rendered]]:
         """The request's fields and its drawing. Its images, which may be large, live no longer than this."""
         try:
             fields, sources = await read(request)
-        except (ApiError, InputError) as error:
-            desk.refused(_caller(request), error)
+        except (ApiError, InputError):
+            desk.refuse(_caller(request))
             raise
         base_url = public_url or str(request.base_url).rstrip("/")
         drawing = desk.draw(
@@ -122,7 +122,7 @@ def _rendered(fields: ImageFields, url_of: Callable[[str], str], answer: Answer)
     return rendered, rendered.model_dump_json()
 
 
-async def _answered(request: Request, fields: ImageFields, drawing: Drawing[Rendered], event: str) -> Response:
+async def _answered(request: Request, fields: ImageFields, drawing: PendingAnswer[Rendered], event: str) -> Response:
     if fields.stream:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(_events(fields, drawing, event), media_type="text/event-stream", headers=headers)
@@ -131,7 +131,7 @@ async def _answered(request: Request, fields: ImageFields, drawing: Drawing[Rend
     return Response(text, media_type="application/json", headers=_server_timing(answer))
 
 
-async def _events(fields: ImageFields, drawing: Drawing[Rendered], event: str) -> AsyncIterator[str]:
+async def _events(fields: ImageFields, drawing: PendingAnswer[Rendered], event: str) -> AsyncIterator[str]:
     """Server-sent events: the partial images, then each image of the answer, or the error in its place."""
     sent = 0
     async with drawing:

@@ -1,4 +1,4 @@
-"""Drawing as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
+"""PendingAnswer as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
 
 A tool answers with the image itself (small: at most `INLINE` pixels a side), a structured result that says what made
 it, and a link to the image at full size. Mistakes that the calling model can mend come back as error results that
@@ -26,7 +26,7 @@ from fewstep.editing.fields import LEFT
 from fewstep.generation import Edit, GeneratedImage, Model, Request, RequestError
 from fewstep.pictures.generated import prompt_of
 from fewstep.serving.engine.accounting import Caller
-from fewstep.serving.engine.desk import Answer, Desk, Output, RequestBuilder, StepDone
+from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, RequestBuilder, StepDone
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy, NotFound, Stopped
 from fewstep.serving.engine.sources import URI, DecodedImages, ImageId, ImageUrl, SourceImages
@@ -45,7 +45,7 @@ Margins = Annotated[
     Field(description="How far to draw beyond left, top, right, bottom, as shares of the image, which is kept."),
 ]
 INLINE = 512
-_OUTPUT = Output(Encoding("png"), steps=True)
+_OUTPUT = AnswerOptions(Encoding("png"), steps=True)
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
@@ -95,7 +95,7 @@ class _Server(MCPServer[Any]):
                 raise
             wrong = invalid(error.__cause__.errors())
             if context is not None:
-                self._desk.refused(_caller(context), wrong)
+                self._desk.refuse(_caller(context))
             raise ToolError(str(wrong)) from None
 
 
