@@ -11,6 +11,7 @@ from fewstep.core.levels import CLEAN, from_ratio
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import NoiseBetween, noise
 from fewstep.generation import Model, Request, RequestError
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.conditioning import Conditioning, between, conditioners
 from tiny_models import TinyModels, onnx
 

@@ -16,6 +16,7 @@ from fewstep.data import ring
 from fewstep.generation.load import load
 from fewstep.generation.planning import Conditions, Plan, Sampling
 from fewstep.models.codecs import Identity
+from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.spec import ModelSpec
 from fewstep.networks.mlp import MLP, MLPConfig

@@ -105,7 +105,7 @@ def test_a_teacher_by_flow_matching_learns_something_else_and_is_distilled(tmp_p
     teacher = load_file(two_stage.train_teacher(DIGITS, tmp_path / "diffusion").weights)
     recipe = staged(DIGITS, objective=OBJECTIVES["lagrangian_flow_map"], teacher_objective="flow_matching")
     saved = recipe.run(tmp_path / "flow")
-    other = load_file(tmp_path / "flow" / "models" / "digits-teacher" / "weights.safetensors")
+    other = load_file(tmp_path / "flow" / "models" / "digits-teacher" / "network.safetensors")
     assert any(not np.array_equal(values, other[name]) for name, values in teacher.items())
     assert saved.spec.targets is Targets.ANY
 
