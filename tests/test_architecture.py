@@ -57,6 +57,13 @@ def test_what_the_half_that_serves_imports_is_declared_and_pinned(package: str) 
     assert others <= pinned
 
 
+@pytest.mark.parametrize("file", sorted((SOURCE / "cli").glob("*.py")), ids=lambda file: file.stem)
+def test_the_command_line_calls_the_lab_only_when_asked(file: Path) -> None:
+    """At the top of a file an import would cost every command what benchmarks need."""
+    top = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    assert not [node.module for node in top if str(node.module).startswith("fewstep.lab")]
+
+
 def test_records_need_only_pillow() -> None:
     assert not {"numpy", "torch", "onnxruntime"} & loaded_after("import fewstep.pictures")
 

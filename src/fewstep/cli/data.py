@@ -24,15 +24,15 @@ def emoji(
     flags: bool = False,
     json: str | None = None,
 ) -> int:
-    """Describe the emoji data: glyphs and their groups, the channels' mean and deviation, how large things stand.
+    """Describe the emoji data: glyphs and their groups, the channels' mean and deviation, how large things are drawn.
 
     Args:
         size: Pixels a side.
-        people: Take persons and families too.
-        skin_tones: Take every skin tone too.
-        symbols: Take signs, arrows and letters too.
-        clocks: Take every clock face too.
-        flags: Take flags too.
+        people: Include persons and families.
+        skin_tones: Include every skin tone.
+        symbols: Include signs, arrows and letters.
+        clocks: Include every clock face.
+        flags: Include flags.
         json: Write it as JSON to this file, or to standard output with -.
     """
     import numpy as np
@@ -86,15 +86,15 @@ def preview(
         source: emoji, digits, ring, checkerboard, two-moons, spiral, an image folder, .tar shards, or a Hugging Face
             data set by name or local path.
         out: The picture to write.
-        n: Examples to show.
-        columns: Examples a row.
+        n: Number of examples to show.
+        columns: Examples in a row.
         size: Pixels a side.
-        seed: Of order and augmentation.
-        channels: For folders, shards and Hugging Face data sets.
-        split: For Hugging Face data sets, and folders that have splits (train/, test/, …).
+        seed: Seed of order and augmentation.
+        channels: Channels of folders, shards and Hugging Face data sets.
+        split: Split of a Hugging Face data set, or of a folder that has splits (train/, test/, …).
         caption_column: The column with the captions, for folders with metadata and Hugging Face data sets.
         config: A configuration of a Hugging Face data set.
-        plain: Emoji without augmentation.
+        plain: Draw emoji without augmentation.
         json: Write a report as JSON to this file, or to standard output with -.
     """
     from fewstep import pictures

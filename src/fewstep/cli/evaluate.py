@@ -31,22 +31,23 @@ def evaluate(
 ) -> int:
     """Measure a model: what it gets right, how close to real pictures it comes, and what that costs.
 
-    Real pictures, the teacher and the teacher's single denoise stand beside it; all answer the same captions from the
-    same noise, and their times are taken in turn, in this one run. Judged are emoji from text and digits by class.
+    Real pictures, the teacher and the teacher's single denoising step are measured beside it, all for the same
+    captions from the same noise; their times are taken in turn, in this one run. There are judges for emoji from text
+    and for digits by class.
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
-        steps: Numbers of steps, like 1,2,4; if left out 1,2, or a diffusion model's own number.
-        n: Captions, drawn evenly from all that the model was trained on.
-        teacher: The diffusion model to compare with, or "none"; if left out the one that the model names.
-        batch: Pictures made at once; it changes no picture.
+        steps: Numbers of steps, like 1,2,4; if left out, 1,2, or a diffusion model's own number.
+        n: Number of captions, drawn evenly from all that the model was trained on.
+        teacher: The diffusion model to compare with, or "none"; if left out, the one that the model names.
+        batch: Pictures drawn at once; this changes no picture.
         seed: Chooses the captions and the noise.
         guidance: The guidance scale of both models, instead of their own.
-        held_out: Captions of colour × thing and of style × thing combinations that training never showed.
-        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
-        threads: Threads of one operation, the judge's too; if left out one a core.
-        engine: What the model runs on; its teacher runs on onnx.
-        precision: Of its arithmetic; openvino has bfloat16.
+        held_out: Number of captions that combine a thing with a colour, and with a style, as training never did.
+        recogniser: The recogniser.onnx that judges emoji; if left out, the model's own.
+        threads: Threads of one operation, also of the judge; if left out, one for each core.
+        engine: The engine that runs the model; its teacher runs on onnx.
+        precision: Precision of the engine's arithmetic; openvino has bfloat16.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from rich.console import Console

@@ -19,7 +19,7 @@ def pictures(
 ) -> int:
     """Make the pictures of the docs: drawings in the plane, and sheets of a model's own images.
 
-    The drawings need matplotlib (pip install 'fewstep[train]'), the sheets a model and its teacher.
+    The drawings need matplotlib (pip install 'fewstep[lab]'), the sheets a model and its teacher.
 
     Args:
         out: The directory to write them to.

@@ -35,25 +35,25 @@ def tune_levels(
 ) -> int:
     """Search the levels (σ/α) that a model visits in a few steps, and store the best in it.
 
-    Each level is tried at ever closer places, scored on the same captions and noise; the first stays the model's own.
-    What is found and what the model has are then scored on captions, noise and real data that the search never saw,
-    and the found levels are stored only where they are better there. Models of emoji from text, digits by class and
+    Each level but the first is tried at ever closer places, scored on the same captions and noise. The levels found
+    and the model's present ones are then scored on captions, noise and real data that the search did not use, and
+    the levels found are stored only if they score better there. Models of emoji from text, of digits by class and of
     the toy recipe's points can be scored.
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
         steps: Numbers of steps, 2 or more, like 2,3,4.
-        metric: What is to be small: frechet, kid or errors (captions not recognised) of pictures, wasserstein of
-            points; if left out frechet or wasserstein.
-        n: Captions, or points, that each set of levels is scored on.
+        metric: The score, to be small: frechet, kid or errors (captions not recognised) for pictures, wasserstein for
+            points; if left out, frechet or wasserstein.
+        n: Number of captions, or points, that each set of levels is scored on.
         seed: Chooses the captions and the noise.
-        guidance: The guidance scale, instead of the model's own: it becomes that of the copy, which --out must name.
-        tries: Places of a level in each round.
-        rounds: Each looks within the spacing of the one before.
-        engine: What the model runs on.
-        threads: Threads of one operation, the judge's too; if left out one a core.
-        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
-        out: The directory for a copy with the new levels; if left out they are stored in the model's own directory.
+        guidance: The guidance scale, instead of the model's own. It becomes that of the copy, which --out must name.
+        tries: Values of each level tried in each round.
+        rounds: Rounds; each searches within the spacing of the one before.
+        engine: The engine that runs the model.
+        threads: Threads of one operation, also of the judge; if left out, one for each core.
+        recogniser: The recogniser.onnx that judges emoji; if left out, the model's own.
+        out: The directory for a copy with the new levels; if left out, they are stored in the model's own directory.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.generation import load

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#8A8A8A"
-"""Flow, denoiser, consistency, text, noise: three of Okabe and Ito's colours, told apart by colour-blind eyes."""
+"""Flow, denoiser, consistency, text, noise: three of Okabe and Ito's colours, safe for colour-blind readers."""
 
 TRIG = Trig()
 NOISE = TRIG.level(TRIG.noisiest)
@@ -69,7 +69,7 @@ def style() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError("drawing the pictures needs matplotlib: pip install 'fewstep[train]'") from error
+        raise ImportError("drawing the pictures needs matplotlib: pip install 'fewstep[lab]'") from error
     matplotlib.use("agg")
     with matplotlib.rc_context(STYLE):
         yield

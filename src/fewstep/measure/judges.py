@@ -33,7 +33,7 @@ class Verdict:
     confidence: Any = None
 
 
-class Judge(Protocol):
+class PictureJudge(Protocol):
     """Pixels [b, c, h, w] in [0, 1] to a verdict."""
 
     def __call__(self, pixels: Any) -> Verdict: ...

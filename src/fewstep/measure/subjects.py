@@ -17,7 +17,7 @@ from fewstep.data.dataset import DataError
 from fewstep.data.emoji import SIZES, Augmentation, Emoji
 from fewstep.data.styles import COLOURS
 from fewstep.generation.model import Model
-from fewstep.measure.judges import Judge, Recogniser, RecogniserError, Verdict, judge_of
+from fewstep.measure.judges import PictureJudge, Recogniser, RecogniserError, Verdict, judge_of
 
 HeldOutKind = Literal["colour", "style"]
 GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
@@ -63,7 +63,7 @@ class Subject(Protocol):
     def name(self) -> str: ...
 
     @property
-    def judge(self) -> Judge: ...
+    def judge(self) -> PictureJudge: ...
 
     def queries(self, n: int, seed: int) -> list[Query]:
         """Plain queries, evenly over everything that can be asked."""
@@ -111,7 +111,7 @@ class EmojiSubject:
             )
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> PictureJudge:
         return self.recogniser
 
     def queries(self, n: int, seed: int) -> list[Query]:
@@ -169,7 +169,7 @@ class DigitsSubject:
         return splits
 
     @cached_property
-    def judge(self) -> Judge:
+    def judge(self) -> PictureJudge:
         return _DigitsJudge(*self._data["train"])
 
     def queries(self, n: int, seed: int) -> list[Query]:
