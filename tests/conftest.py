@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tiny_models import TinyModels, build
+from once import Once, build_once, shared_root
+from tiny_models import TinyModels, build, built
 
 pytest_plugins = ["judge_fixtures"]
 
@@ -15,9 +17,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    """Three untrained models, built once; copy a directory before changing it."""
-    return build(tmp_path_factory.mktemp("tiny-models"))
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Builds a folder for all workers of this run."""
+    return partial(build_once, shared_root(tmp_path_factory, worker_id))
+
+
+@pytest.fixture(scope="session")
+def tiny(once: Once) -> TinyModels:
+    """Three untrained models; copy a directory before changing it."""
+    return built(once("tiny-models", build))
 
 
 @pytest.fixture(scope="session")

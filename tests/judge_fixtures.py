@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from fewstep.core.parameterisations import Targets
 from fewstep.data.emoji import Emoji
@@ -14,31 +15,43 @@ from fewstep.measure.subjects import EmojiSubject
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.training.recogniser import RecogniserConfig, draw_pool, train_recogniser
 from fewstep.training.recogniser_export import export_recogniser
-from judging import FONTS, few_emoji, tiny_model
+from judging import FONTS, few_emoji, tiny_model, write_few_emoji
+from once import Once
 
 CONFIG = RecogniserConfig(widths=(24, 32, 48), features=32, draws=20, images=6400, batch=64, lr=8e-3)
 
 
 @pytest.fixture(scope="session")
-def emoji(tmp_path_factory: pytest.TempPathFactory) -> Emoji:
+def emoji(once: Once) -> Emoji:
     """Twelve fruits, 16 pixels a side."""
     if not FONTS:
         pytest.skip("needs Debian's fonts-noto-color-emoji, unicode-data and unicode-cldr-core")
-    return few_emoji(tmp_path_factory.mktemp("emoji"))
+    return few_emoji(once("emoji", write_few_emoji))
 
 
 @pytest.fixture(scope="session")
-def network(emoji: Emoji) -> RecogniserNetwork:
-    """A judge trained for a few seconds."""
-    pool = draw_pool(emoji, CONFIG.draws, seed=0)
-    return train_recogniser(pool, len(emoji), CONFIG)
+def judge_folder(emoji: Emoji, once: Once) -> Path:
+    """A judge trained for a few seconds: its weights and its file."""
+
+    def build(folder: Path) -> None:
+        pool = draw_pool(emoji, CONFIG.draws, seed=0)
+        network = train_recogniser(pool, len(emoji), CONFIG)
+        torch.save(network, folder / "network.pt")
+        export_recogniser(network, emoji.captions, emoji.shape, folder / "recogniser.onnx")
+
+    return once("judge", build)
 
 
 @pytest.fixture(scope="session")
-def recogniser_file(emoji: Emoji, network: RecogniserNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("recogniser") / "recogniser.onnx"
-    export_recogniser(network, emoji.captions, emoji.shape, file)
-    return file
+def network(judge_folder: Path) -> RecogniserNetwork:
+    loaded = torch.load(judge_folder / "network.pt", weights_only=False)
+    assert isinstance(loaded, RecogniserNetwork)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def recogniser_file(judge_folder: Path) -> Path:
+    return judge_folder / "recogniser.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +60,13 @@ def subject(emoji: Emoji, recogniser_file: Path) -> EmojiSubject:
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory, emoji: Emoji, recogniser_file: Path) -> tuple[Model, Model]:
+def pair(once: Once, emoji: Emoji, recogniser_file: Path) -> tuple[Model, Model]:
     """An untrained student and the untrained teacher that it names."""
-    folder = tmp_path_factory.mktemp("models")
-    teacher = tiny_model(folder / "tiny-teacher", Targets.SAME, emoji.captions)
-    lineage = [{"teacher": "tiny-teacher", "hash": teacher.hash}]
-    student = tiny_model(folder / "tiny", Targets.CLEAN, emoji.captions, lineage, recogniser_file)
-    return load(student.directory, threads=1), load(teacher.directory, threads=1)
+
+    def build(folder: Path) -> None:
+        teacher = tiny_model(folder / "tiny-teacher", Targets.SAME, emoji.captions)
+        lineage = [{"teacher": "tiny-teacher", "hash": teacher.hash}]
+        tiny_model(folder / "tiny", Targets.CLEAN, emoji.captions, lineage, recogniser_file)
+
+    folder = once("judged-models", build)
+    return load(folder / "tiny", threads=1), load(folder / "tiny-teacher", threads=1)

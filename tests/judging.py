@@ -25,17 +25,21 @@ from fewstep.networks.unet import UNet, UNetConfig
 
 FONTS = all(Path(path).is_file() for path in (FONT, EMOJI_TEST, ANNOTATIONS))
 SIZE = 16
+FEW = "few.txt"
 
 
-def few_emoji(folder: Path, count: int = 12, size: int = SIZE) -> Emoji:
-    """The first fruits of Unicode's list."""
+def few_emoji(folder: Path, size: int = SIZE) -> Emoji:
+    """The emoji that `write_few_emoji` listed in the folder."""
+    return Emoji(size, emoji_test=str(folder / FEW))
+
+
+def write_few_emoji(folder: Path, count: int = 12) -> None:
+    """List the first fruits of Unicode's list."""
     lines = Path(EMOJI_TEST).read_text(encoding="utf-8").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("# group: Food"))
     kept = [line for line in lines[start:] if line.startswith("#") or "; fully-qualified" in line]
     places = [i for i, line in enumerate(kept) if not line.startswith("#")]
-    file = folder / "few.txt"
-    file.write_text("\n".join(kept[: places[count - 1] + 1]) + "\n", encoding="utf-8")
-    return Emoji(size, emoji_test=str(file))
+    (folder / FEW).write_text("\n".join(kept[: places[count - 1] + 1]) + "\n", encoding="utf-8")
 
 
 def tiny_model(

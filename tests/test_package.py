@@ -11,17 +11,29 @@ import pytest
 from PIL import Image
 
 from fewstep import pictures
+from once import Once
 
 ROOT = Path(__file__).parent.parent
 LARGEST = 30e6  # bytes of all shipped models, recogniser and text table together, as they lie in the package
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
+def wheel(once: Once) -> Path:
+    def build(folder: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            str(folder),
+            str(ROOT),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+
+    (built,) = once("wheel", build).glob("*.whl")
     return built
 
 

@@ -10,7 +10,7 @@ from fewstep.core.parameterisations import Edm, Targets
 from fewstep.models.codecs import Identity, SpaceToDepth
 from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning, conditioners
-from fewstep.models.saved import SavedModel
+from fewstep.models.saved import SavedModel, read
 from fewstep.models.spec import ModelSpec
 from fewstep.models.text import table
 
@@ -32,9 +32,16 @@ class TinyModels:
     points: SavedModel
 
 
-def build(folder: Path) -> TinyModels:
+def build(folder: Path) -> None:
     """Write the three models; takes seconds, for the exporter's sake."""
-    return TinyModels(_student(folder / "tiny"), _teacher(folder / "tiny-teacher"), _points(folder / "tiny-points"))
+    _student(folder / "tiny")
+    _teacher(folder / "tiny-teacher")
+    _points(folder / "tiny-points")
+
+
+def built(folder: Path) -> TinyModels:
+    """The three models that were written there."""
+    return TinyModels(read(folder / "tiny"), read(folder / "tiny-teacher"), read(folder / "tiny-points"))
 
 
 def onnx(saved: SavedModel) -> Model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path as Files
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from fewstep.objectives.times import LogitNormal, TwoTimes
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
+from once import Once
 from oracles import Mixture
 from students import student_of
 from subjects import PATHS, normal
@@ -40,6 +42,8 @@ OBJECTIVES: dict[str, tuple[Objective, int, int]] = {
 ERROR = 0.15
 """How far either may be from the exact map, root mean square; the exact denoiser in its place is 0.26 away."""
 
+SIZES = MLPConfig(width=96, depth=2, embedding=64)
+
 SIZE = 128
 S, R = np.geomspace(0.8, 12.0, SIZE), 0.25 + 0.4 * np.linspace(0, 1, SIZE) ** 2
 """σ/α of both ends of a jump."""
@@ -54,13 +58,9 @@ class Draws:
             yield Batch(torch.from_numpy(DATA.sample(np.random.default_rng((step, rank)), batch)).float())
 
 
-@pytest.fixture(scope="module")
-def maps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Estimator]:
-    """The learned maps, in float64."""
-    learned: dict[str, Estimator] = {}
+def learn(folder: Files) -> None:
     for name, (objective, steps, batch) in OBJECTIVES.items():
         torch.manual_seed(0)
-        network = MLP(MLPConfig(width=96, depth=2, embedding=64))
         config = TrainingConfig(
             images=steps * batch,
             batch=batch,
@@ -68,8 +68,18 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Estimator]:
             ema=EmaConfig(sigma_rel=0.1),
             checkpoint_every=0,
         )
-        average = train(network, Edm(), objective, Draws(), config, tmp_path_factory.mktemp(name))
-        learned[name] = student_of(average.double(), Targets.ANY)
+        average = train(MLP(SIZES), Edm(), objective, Draws(), config, folder / f"{name}-run")
+        torch.save(average.state_dict(), folder / f"{name}.pt")
+
+
+@pytest.fixture(scope="module")
+def maps(once: Once) -> dict[str, Estimator]:
+    """The learned maps, in float64."""
+    folder, learned = once("flow-maps", learn), {}
+    for name in OBJECTIVES:
+        network = MLP(SIZES)
+        network.load_state_dict(torch.load(folder / f"{name}.pt"))
+        learned[name] = student_of(network.double(), Targets.ANY)
     return learned
 
 
