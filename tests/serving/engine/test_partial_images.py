@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewstep.serving.http.openai_images import _shown
+from fewstep.serving.engine.desk import partial_steps
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ from fewstep.serving.http.openai_images import _shown
 def test_partial_images_come_after_jumps_that_divide_the_way_evenly(
     steps: int, partial_images: int, after: list[int]
 ) -> None:
-    assert sorted(_shown(steps, partial_images)) == after
+    assert sorted(partial_steps(steps, partial_images)) == after
