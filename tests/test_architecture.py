@@ -77,6 +77,51 @@ def test_every_folder_of_the_house_is_a_package() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-@pytest.mark.parametrize("file", sorted((SOURCE / "objectives").glob("*.py")), ids=lambda file: file.stem)
+def modules_of_the_package(file: Path) -> set[str]:
+    """The modules of this package that a file imports anywhere in it."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    plain = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    all_of_them = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {module for module in all_of_them if module.partition(".")[0] == "fewstep"}
+
+
+MAX_IMPORTS = 15
+PUTS_TOGETHER = {
+    "lab/worlds.py": 19,
+    "objectives/registry.py": 19,
+    "recipes/digits.py": 19,
+    "recipes/emoji.py": 20,
+    "recipes/images.py": 16,
+    "recipes/toy.py": 23,
+    "recipes/two_stage.py": 29,
+    "serving/app.py": 24,
+}
+"""The places where parts are put together may know more of them, but no more than today."""
+
+
+def test_a_file_knows_few_others() -> None:
+    counts = {str(file.relative_to(SOURCE)): len(modules_of_the_package(file)) for file in SOURCE.rglob("*.py")}
+    allowed = {name: PUTS_TOGETHER.get(name, MAX_IMPORTS) for name in counts}
+    assert {name: count for name, count in counts.items() if count > allowed[name]} == {}
+    assert set(PUTS_TOGETHER) <= {name for name, count in counts.items() if count > MAX_IMPORTS}
+
+
+def test_a_function_fits_in_a_head() -> None:
+    settings = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+    assert "C901" in settings["lint"]["select"]
+    assert settings["lint"]["mccabe"]["max-complexity"] == 12
+
+
+def defines_an_objective(file: Path) -> bool:
+    classes = [
+        node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)
+    ]
+    return any(isinstance(base, ast.Name) and base.id == "Objective" for each in classes for base in each.bases)
+
+
+OBJECTIVES = [file for file in sorted((SOURCE / "objectives").glob("*.py")) if defines_an_objective(file)]
+
+
+@pytest.mark.parametrize("file", OBJECTIVES, ids=lambda file: file.stem)
 def test_an_objective_stays_one_short_file(file: Path) -> None:
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 180
