@@ -38,7 +38,10 @@ def blocks(page: Path) -> list[Block]:
     return [Block(block["code"], block["printed"], tuple(block["needs"].split())) for block in found]
 
 
-RUNNABLE = [page for page in PAGES if blocks(page)]
+BY_ITSELF = ROOT / "docs" / "python.md"
+"""Whose blocks are run one by one."""
+
+RUNNABLE = [page for page in PAGES if blocks(page) and page != BY_ITSELF]
 
 
 def run(chosen: list[Block], name: str) -> None:
@@ -57,6 +60,16 @@ def test_the_snippets_of_a_page_print_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run([block for block in blocks(page) if set(block.needs) <= set(built_in())], page.name)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_each_snippet_of_the_python_page_runs_by_itself(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = blocks(BY_ITSELF)
+    assert len(page) == 5, "the page says that each block runs by itself: test them all"
+    run([page[number]], "python.md")
 
 
 def test_the_concepts_have_snippets() -> None:
