@@ -27,6 +27,9 @@ from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.settings import ServeSettings
 from tiny_models import TinyModels, onnx
 
+EDGE = "edge"
+"""Between the parts of a form."""
+
 
 @dataclass(frozen=True)
 class Running:
@@ -208,6 +211,23 @@ def call(url: str, path: str, body: Any = None, **headers: str) -> Answer:
     try:
         send(connection, path, body, **headers)
         return receive(connection)
+    finally:
+        connection.close()
+
+
+def form(url: str, path: str, *parts: tuple[str, str | bytes], more: str = "") -> Answer:
+    """A form; a part of bytes is a file."""
+    body = b""
+    for name, value in parts:
+        file = '; filename="x"' if isinstance(value, bytes) else ""
+        data = value if isinstance(value, bytes) else value.encode()
+        body += f'--{EDGE}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + data + b"\r\n"
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    kind = f"multipart/form-data; boundary={EDGE}{more}"
+    connection.request("POST", path, body + f"--{EDGE}--\r\n".encode(), {"content-type": kind})
+    answer = connection.getresponse()
+    try:
+        return Answer(answer.status, dict(answer.getheaders()), answer.read())
     finally:
         connection.close()
 

@@ -103,6 +103,8 @@ class Integer(Field):
         return number
 
     def schema(self) -> dict[str, Any]:
+        if self.maximum is not None and self.maximum > 2**53:  # a power of two is exact where numbers are floats
+            return {"type": "integer", **_limits(minimum=self.minimum, exclusiveMaximum=self.maximum + 1)}
         return {"type": "integer", **_limits(minimum=self.minimum, maximum=self.maximum)}
 
     @property

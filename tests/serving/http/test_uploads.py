@@ -22,10 +22,8 @@ from fewstep.generation import Model
 from fewstep.measure.judges import Recogniser
 from fewstep.serving.engine.errors import Busy, InputError
 from fewstep.serving.engine.uploads import ImageDecoder
-from servers import Answer, Gate, Running, call, draw, running, until
+from servers import Answer, Gate, Running, call, draw, form, running, until
 from tiny_models import TinyModels
-
-EDGE = "edge"
 
 
 def png(size: tuple[int, int] = (20, 12), **options: Any) -> bytes:
@@ -36,23 +34,6 @@ def png(size: tuple[int, int] = (20, 12), **options: Any) -> bytes:
 
 def data_url(data: bytes, head: str = "data:image/png;base64") -> str:
     return f"{head},{base64.b64encode(data).decode()}"
-
-
-def form(url: str, path: str, *parts: tuple[str, str | bytes], more: str = "") -> Answer:
-    """A form; a part of bytes is a file."""
-    body = b""
-    for name, value in parts:
-        file = '; filename="x"' if isinstance(value, bytes) else ""
-        data = value if isinstance(value, bytes) else value.encode()
-        body += f'--{EDGE}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + data + b"\r\n"
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-    kind = f"multipart/form-data; boundary={EDGE}{more}"
-    connection.request("POST", path, body + f"--{EDGE}--\r\n".encode(), {"content-type": kind})
-    answer = connection.getresponse()
-    try:
-        return Answer(answer.status, dict(answer.getheaders()), answer.read())
-    finally:
-        connection.close()
 
 
 def edit(server: Running, **fields: Any) -> Answer:
