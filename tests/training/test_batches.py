@@ -36,7 +36,7 @@ class Squares:
 
 def _source(drop: float = 0.3, seed: int = 0) -> DatasetBatches:
     codec = SpaceToDepth(2, (0.0,) * 3, (0.5,) * 3)
-    return DatasetBatches(Squares(), Conditioning(codec, conditioners(4, 3, control=(1, 4, 4))), seed, drop)
+    return DatasetBatches(Squares(), Conditioning(codec, conditioners(4, 3, control=(3, 4, 4))), seed, drop)
 
 
 def _rows(batches: Any) -> dict[str, torch.Tensor]:
