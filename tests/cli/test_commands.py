@@ -160,9 +160,9 @@ def test_each_prompts_images_are_written_before_the_next_is_drawn(
     there: list[list[str]] = []
     draw = Model.draw
 
-    def watched(self: Model, request: Request, plan: Any) -> Any:
+    def watched(self: Model, plan: Any) -> Any:
         there.append(names(tmp_path))
-        return draw(self, request, plan)
+        return draw(self, plan)
 
     monkeypatch.setattr(Model, "draw", watched)
     assert run("generate", "a", "b", "--model", student, "--n", 2, "--seed", 1).code == 0
@@ -263,7 +263,7 @@ def test_a_control_image_of_a_format_that_runs_programs_is_refused(run: Any, stu
     Image.new("RGB", (8, 8), "red").save("sketch.eps")
     ran = run("generate", "cat", "--model", student, "--control", "sketch.eps")
     assert ran.code == 2
-    assert "'sketch.eps' is no image that can be read: not an image of an accepted format" in ran.err
+    assert "'sketch.eps' is not an image that can be read: not an image of an accepted format" in ran.err
 
 
 def test_both_engines_can_be_asked_for(run: Any, student: Path) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fewstep.data.dataset import DataError
 from fewstep.pictures.decode import MAX_PIXELS, BadImage, _transform, decode
 from fewstep.pictures.frame import Frame
 from picture_cases import BAD, encoded, gradient, rng
@@ -245,5 +244,5 @@ def test_a_fast_jpeg_decode_looks_like_the_slow_one() -> None:
     ],
 )
 def test_a_wrong_setting_names_what_would_be_right(options: dict, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         Frame(**options)

@@ -256,7 +256,7 @@ def test_an_opaque_model_refuses_transparency_and_records_no_background(tiny: Ti
     made_of = components(spec.network, Conditioning(SpaceToDepth()))
     spec = replace(spec, components=made_of, pixels=(1, SIDE, SIDE), pixel_format="grey", guidance=None)
     grey = Model(replace(tiny.teacher, spec=spec), lambda x, at, to, cond: 0 * x, "fake")
-    with pytest.raises(RequestError, match="makes opaque pictures"):
+    with pytest.raises(RequestError, match="draws opaque images"):
         grey.generate(background="transparent")
     image = grey.generate(background="white", seed=0)
     assert (image.mode, image.record.background) == ("L", None)
