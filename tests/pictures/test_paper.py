@@ -43,6 +43,11 @@ def test_a_large_sheet_is_looked_at_no_finer_than_asked() -> None:
     assert without_paper(drawing(0, side=100), 40).size == (40, 40)
 
 
+@pytest.mark.parametrize(("side", "looked_at"), [(16, 512), (512, 512), (550, 550)])
+def test_paper_is_looked_for_at_512_pixels_or_the_models_own_side(side: int, looked_at: int) -> None:
+    assert on_nothing(drawing(0, side=600), side).size == (looked_at, looked_at)
+
+
 def test_the_paper_has_the_colour_of_most_of_the_border() -> None:
     import numpy as np
 
