@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewstep.core.parameterisations import Edm, Targets
 from fewstep.models.codecs import Identity, SpaceToDepth
-from fewstep.models.components import components
+from fewstep.models.components import Vocabulary, components
 from fewstep.models.conditioning import Conditioning, conditioners
 from fewstep.models.saved import SavedModel, read
 from fewstep.models.spec import ModelSpec
@@ -59,6 +59,7 @@ def _student(directory: Path) -> SavedModel:
         directory.name,
         network,
         conditioning,
+        Vocabulary(("pixel art",), {"red": "#db2626", "blue": "#296be0"}),
         targets=Targets.CLEAN,
         sampler="consistency",
         steps=1,
@@ -97,11 +98,13 @@ def _points(directory: Path) -> SavedModel:
     return save_model(network, spec, directory)
 
 
-def _spec(name: str, network: Any, conditioning: Conditioning, **values: Any) -> ModelSpec:
+def _spec(
+    name: str, network: Any, conditioning: Conditioning, vocabulary: Vocabulary | None = None, **values: Any
+) -> ModelSpec:
     from fewstep.networks.registry import describe
 
     defaults: dict[str, Any] = {"pixels": PIXELS, "pixel_format": "rgba_premultiplied"}
-    made_of = components(describe(network), conditioning)
+    made_of = components(describe(network), conditioning, vocabulary=vocabulary)
     return ModelSpec(name=name, components=made_of, parameterisation=Edm(), **{**defaults, **values})
 
 
