@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,11 @@ KNOWN = Captions(CAPTIONS, OTHER_WORDS, table())
 
 def test_the_stored_table_is_small() -> None:
     assert (BUILT_IN / "table.safetensors").stat().st_size <= 4 * 2**20
+
+
+def test_the_vocabulary_is_the_one_that_the_shipped_models_were_trained_with() -> None:
+    vocabulary = hashlib.sha256((BUILT_IN / "tokenizer.json").read_bytes()).hexdigest()
+    assert vocabulary == "2ac201705df3ee77fd7c75a61b96ad40039279cd5994c5918939cf5b40e913b1"
 
 
 def test_a_prompt_is_its_tokens_in_order_then_zeros() -> None:
