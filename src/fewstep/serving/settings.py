@@ -1,4 +1,4 @@
-"""How to serve: from flags, FEWSTEP_SERVE_… in the environment, and a TOML file, in this order of weight."""
+"""How to serve: from flags, FEWSTEP_SERVE_… in the environment, and a TOML file, in descending priority."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fewstep.serving.http.security import read_keys
 
 class ServeSettings(BaseSettings):
     """Serve a model over HTTP: OpenAI's Images API at /v1, MCP at /mcp. Settings come from flags, from
-    FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order of weight."""
+    FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in descending priority."""
 
     model_config = SettingsConfigDict(
         env_prefix="FEWSTEP_SERVE_",
