@@ -14,6 +14,7 @@ from pathlib import Path
 from openai import OpenAI
 
 from fewstep.serving.mcp.tools import tool_schema
+from fewstep.serving.settings import settings_from_environment
 
 images = OpenAI(base_url=os.environ.get("FEWSTEP_URL", "http://127.0.0.1:8642/v1"), api_key="none")
 
@@ -42,7 +43,8 @@ def asked(messages: list[dict]) -> dict:
     if "CHAT_URL" not in os.environ:
         return scripted(messages)
     chat = OpenAI(base_url=os.environ["CHAT_URL"], api_key=os.environ.get("CHAT_KEY", "none")).chat.completions
-    answer = chat.create(model=os.environ["CHAT_MODEL"], messages=messages, tools=[tool_schema("openai")])
+    tool = tool_schema("openai", settings_from_environment().limits)
+    answer = chat.create(model=os.environ["CHAT_MODEL"], messages=messages, tools=[tool])
     return answer.choices[0].message.model_dump(exclude_none=True)
 
 

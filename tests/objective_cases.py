@@ -61,8 +61,8 @@ class World:
 
     Args:
         teacher: for those that need one.
-        fake: a denoiser that learns, for those that train one beside the student.
         first: the consistency function that a second stage goes on from.
+        fake: a denoiser that learns, for those that train one beside the student.
         low, high: the σ/α that it visits, both ends included.
         levels: of its grid, or how fine the gap between the two levels of a pair is.
         path: the scale of x, None for its own.
@@ -71,10 +71,10 @@ class World:
     """
 
     teacher: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.SAME))
+    first: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.CLEAN))
     fake: Estimator = field(
         default_factory=lambda: WithError(Gaussian(0.3, 0.5, targets=Targets.SAME), [0.1, -0.1, 0.2, 0.1])
     )
-    first: Estimator = field(default_factory=lambda: Gaussian(0.2, 0.6, targets=Targets.CLEAN))
     low: float = 0.01
     high: float = 20.0
     levels: int = 6

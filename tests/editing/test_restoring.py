@@ -153,7 +153,7 @@ def test_noise_is_estimated_over_edges_and_plain_colour(noise: float) -> None:
     ("make", "field", "said"),
     [
         (lambda: Edit.denoise(picture(), noise=0.0), "noise", "above 0 and at most 1, got 0"),
-        (lambda: Edit.denoise(picture(), noise=True), "noise", "got True"),
+        (lambda: Edit.denoise(picture(), noise=True), "noise", "got true"),
         (lambda: Edit.denoise("a.png"), "image", "must be a Pillow image"),
         (lambda: Edit.colorize(picture(), fit=9), "fit", "between 0 and 8, got 9"),
         (lambda: Edit.super_resolve(picture(), strength=2.0), "strength", "at most 1, got 2"),

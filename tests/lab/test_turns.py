@@ -37,7 +37,7 @@ def test_one_that_complains_at_length_still_answers() -> None:
 def test_a_model_that_no_engine_runs_is_told(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(EngineError, match="no engine runs the model"):
-        measure_engines(str(tmp_path), rounds=1, say=said.append)
+        measure_engines(str(tmp_path), rounds=1, progress=said.append)
     assert any("onnx float32: " in text and "no model in" in text for text in said)
 
 
@@ -45,7 +45,7 @@ def test_every_installed_engine_is_measured_beside_eager(tiny: TinyModels) -> No
     said: list[str] = []
     rows = {
         (row.engine, row.precision): row
-        for row in measure_engines(str(tiny.points.directory), threads=1, rounds=1, say=said.append)
+        for row in measure_engines(str(tiny.points.directory), threads=1, rounds=1, progress=said.append)
     }
     assert {engine for engine, _ in rows} == {"onnx", "openvino", "eager", "compiled"}
     assert rows["eager", "float32"].max_pixel_difference == 0

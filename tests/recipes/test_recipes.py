@@ -195,7 +195,7 @@ def test_what_is_wrong_is_said_before_any_training(
 
 def test_a_scale_outside_of_the_distilled_range_is_refused_before_any_training(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(captioned(photos)), scale=9.0, **SMALL))
-    with pytest.raises(ValueError, match="guidance must lie in the distilled range 1 … 4, got 9"):
+    with pytest.raises(ValueError, match="guidance must be in the distilled range 1 … 4, got 9"):
         recipe.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -13,8 +13,6 @@ from fewstep.editing.fields import Field
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.typed_fields import pydantic_type
 
-EditName = Literal["colorize", "super-resolve", "denoise"]
-
 NAME = "draw_image"
 DESCRIPTION = "Draw an image from a short prompt; it takes milliseconds."
 
