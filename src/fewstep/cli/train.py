@@ -46,6 +46,9 @@ RECIPES: dict[str, RecipeEntry] = {
     ),
     "digits": RecipeEntry("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
     "toy": RecipeEntry("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
+    "codec": RecipeEntry(
+        "fewstep.recipes.codec:CodecRecipe", "the codec of stickers: pictures to latents and back", is_two_stage=False
+    ),
     "recogniser": RecipeEntry(
         "fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses", is_two_stage=False
     ),

@@ -1,0 +1,118 @@
+"""The stickers rasterised once and kept: every artist's drawings in one array on disk, read where it is touched.
+
+`pictures.npy` is uint8 [pictures, side, side, 4], premultiplied RGBA; `pictures.json` says which emoji and style each
+picture is. The folder's name is a hash of all that it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewstep.data.artists import ARTISTS, Artist, Drawing, drawings, rasterise
+from fewstep.data.dataset import DataError
+from fewstep.data.emoji import Glyph
+from fewstep.data.packages import cache_folder, locate
+
+MAKING = 1
+"""Counts up when drawings are rasterised differently, so that none made before is taken for one made now."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """All pictures.
+
+    Args:
+        pictures: uint8 [pictures, side, side, 4], premultiplied RGBA.
+        things: of each picture, the place of its emoji among the glyphs.
+        styles: of each picture, the place of its artist among ARTISTS.
+    """
+
+    pictures: Any
+    things: tuple[int, ...]
+    styles: tuple[int, ...]
+
+
+def render(glyphs: Sequence[Glyph], side: int, packages: Path | None = None) -> Rendered:
+    """Every artist's pictures of these glyphs, from the cache or made now.
+
+    Args:
+        glyphs: which emoji.
+        side: pixels.
+        packages: a folder with the packages' archives; if None they are fetched.
+
+    Raises:
+        DataError: a package cannot be had, or is not what it should be; the folder cannot be written.
+    """
+    folder = cache_folder() / "stickers" / _fingerprint(glyphs, side)
+    if not (folder / "pictures.json").is_file():
+        try:
+            _make(glyphs, side, packages, folder)
+        except OSError as error:
+            raise DataError(f"cannot keep the stickers in '{folder}': {error.strerror or error}") from error
+    try:
+        index = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+        pictures = np.load(folder / "pictures.npy", mmap_mode="r")
+        if pictures.shape != (len(index["things"]), side, side, 4):
+            raise ValueError(f"pictures.npy has shape {pictures.shape}")
+        return Rendered(pictures, tuple(index["things"]), tuple(index["styles"]))
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"'{folder}' is damaged ({error}): delete it, and it is made anew") from error
+
+
+def _fingerprint(glyphs: Sequence[Glyph], side: int) -> str:
+    made_from = [MAKING, side, [glyph.text for glyph in glyphs], [str(artist.package) for artist in ARTISTS]]
+    return f"{side}-{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]}"
+
+
+def _make(glyphs: Sequence[Glyph], side: int, packages: Path | None, folder: Path) -> None:
+    archives = {artist.style: locate(artist.package, packages) for artist in ARTISTS}
+    found = drawings(archives, [glyph.text for glyph in glyphs], [glyph.name for glyph in glyphs])
+    order = [
+        (thing, style, drawing)
+        for style, artist in enumerate(ARTISTS)
+        for thing, drawing in enumerate(found[artist.style])
+        if drawing is not None
+    ]
+    if not order:
+        raise DataError("the packages have none of the emoji that were asked for")
+    scratch = folder.with_name(f".making-{folder.name}-{os.getpid()}")
+    scratch.mkdir(parents=True)
+    try:
+        shape = (len(order), side, side, 4)
+        pictures = np.lib.format.open_memmap(scratch / "pictures.npy", "w+", np.uint8, shape)
+
+        def draw(place: int) -> None:
+            thing, style, drawing = order[place]
+            pictures[place] = _rasterised(drawing, side, ARTISTS[style], glyphs[thing])
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for done, _ in enumerate(pool.map(draw, range(len(order))), 1):
+                if done % 500 == 0 or done == len(order):
+                    log.info("%d of %d stickers drawn", done, len(order))
+        pictures.flush()
+        index = {"things": [thing for thing, _, _ in order], "styles": [style for _, style, _ in order]}
+        (scratch / "pictures.json").write_text(json.dumps(index), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rasterised(drawing: Drawing, side: int, artist: Artist, glyph: Glyph) -> Any:
+    try:
+        return rasterise(drawing, side)
+    except DataError as error:
+        raise DataError(f"'{glyph.name}' of {artist.package}: {error}") from error

@@ -1,0 +1,221 @@
+"""The stickers' codec: an autoencoder of transparent pictures with 16 × 16 pixels a latent position.
+
+Data: all artists' drawings (`fewstep.data.stickers`), made smaller, moved, mirrored and recoloured. The network that is
+kept is the moving average. `fewstep train codec --out DIR` writes DIR/models/codec: weights and codec.json, its figures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fewstep.core.arrays import batch_of
+from fewstep.core.checks import check_at_least
+from fewstep.core.codecs import Identity
+from fewstep.core.levels import Level
+from fewstep.data.stickers import Stickers, Variation, attributions
+from fewstep.measure.fidelity import fidelity
+from fewstep.models.conditioning import Conditioning
+from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig, to_picture
+from fewstep.objectives.reconstruction import Reconstruction
+from fewstep.recipes.common import resolved
+from fewstep.training.batches import DatasetBatches
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import Moment, Observer, TrainingConfig, train
+from fewstep.training.optimizers import OptimizerConfig
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "codec.safetensors"
+FIGURES = "codec.json"
+
+
+def codec_training(images: int) -> TrainingConfig:
+    """How a codec is trained: float32, which a CPU without bfloat16 wants, and Muon, its rate falling to the end."""
+    return TrainingConfig(
+        images=images,
+        batch=32,
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.3),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=100,
+        preview_every=250,
+        log_every=25,
+    )
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """Pixels to latents and back.
+
+    Args:
+        size: pixels a side.
+        network: its shape.
+        noise, edges, scales: of the objective; see `Reconstruction`.
+        variation: how training's pictures vary.
+        training: how long and how.
+        packages: a folder with the artists' packages; if None npm fetches them.
+        start: a saved codec.safetensors to train further, instead of one from scratch.
+        freeze: whether a started codec keeps its encoder, so that latents made before stay valid.
+    """
+
+    size: int = 128
+    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    noise: float = 0.5
+    edges: float = 1.0
+    scales: int = 2
+    variation: Variation = field(
+        default_factory=lambda: Variation(shrink=0.3, shift=1.0, flip=0.5, colour=0.2, styled=0, worded=0)
+    )
+    training: TrainingConfig = field(default_factory=lambda: codec_training(150_000))
+    packages: Path | None = None
+    start: Path | None = None
+    freeze: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size % self.network.factor:
+            raise ValueError(f"size must be a multiple of {self.network.factor}, got {self.size}")
+        if self.freeze and self.start is None:
+            raise ValueError("freeze keeps the encoder of a started codec: give start too")
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Train, save, measure on things that it never saw, and write and return the figures."""
+        objective = Reconstruction(
+            self.network.latents,
+            self.network.factor,
+            self.noise,
+            edges=self.edges,
+            scales=self.scales,
+            margin=self.network.margin,
+        )
+        source = DatasetBatches(self.dataset("train"), Conditioning(Identity()), self.training.seed, drop=0)
+        shown = Comparison.of(self.dataset("test"), self.network)
+        facts = {"network": asdict(self.network), "start": None if self.start is None else self.start.name}
+        network = self.autoencoder()
+        trained = train(network, Direct(), objective, source, self.training, out, [shown], facts)
+        return self.save(_autoencoder(trained), out / "models" / "codec", shown)
+
+    def dataset(self, things: str) -> Stickers:
+        """What it learns from, or what it is tried on."""
+        return Stickers(self.size, self.variation, self.packages, held_out=0, things=things)
+
+    def autoencoder(self) -> Autoencoder:
+        """The network to begin with."""
+        torch.manual_seed(0)
+        network = Autoencoder(self.network)
+        if self.start is not None:
+            network.load_state_dict({name: value.float() for name, value in load_file(self.start).items()})
+            network.encoder.requires_grad_(not self.freeze)
+        return network
+
+    def save(self, network: Autoencoder, directory: Path, shown: Comparison) -> dict[str, Any]:
+        """Write weights rounded to float16 and figures of these weights."""
+        rounded = {name: value.detach().half().cpu().contiguous() for name, value in network.state_dict().items()}
+        network.load_state_dict({name: value.float() for name, value in rounded.items()})
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(rounded, directory / WEIGHTS)
+        figures = {
+            "figures": shown.figures(network),
+            "parameters": {
+                part: sum(p.numel() for p in getattr(network, part).parameters()) for part in ("encoder", "decoder")
+            },
+            "recipe": resolved(self, "codec"),
+            "attributions": attributions(),
+        }
+        text = json.dumps(figures, indent=1, ensure_ascii=False)
+        (directory / FIGURES).write_text(text + "\n", encoding="utf-8")
+        log.info("%s", json.dumps(figures["figures"], indent=1))
+        return figures
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The parameterisation of a network whose output is the estimate; its time is σ."""
+
+    epsilon: float = 0.0
+
+    def inputs(self, x: Tensor, at: Level, to: Level) -> tuple[Tensor, Tensor, Tensor]:
+        return x, batch_of(at.sigma, x), batch_of(to.sigma, x)
+
+    def estimate(self, x: Tensor, output: Tensor, at: Level) -> Tensor:
+        return output
+
+    def output(self, x: Tensor, data: Tensor, at: Level) -> Tensor:
+        return data
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """An observer that encodes and decodes pictures the codec was not trained on.
+
+    Args:
+        pixels: float32 [n, 4, h, w], as they are and varied.
+        margin: of the network.
+        columns: pictures a row of the preview.
+    """
+
+    pixels: Tensor
+    margin: float
+    columns: int = 12
+
+    @staticmethod
+    def of(dataset: Stickers, network: AutoencoderConfig, most: int = 192) -> Comparison:
+        """Some pictures of a data set, spread evenly over it."""
+        check_at_least(1, pictures=len(dataset))
+        chosen = [i * len(dataset) // min(most, len(dataset)) for i in range(min(most, len(dataset)))]
+        rng = np.random.Generator(np.random.Philox(0))
+        pixels = np.stack([dataset.example(index, rng).data for index in chosen])
+        return Comparison(torch.from_numpy(pixels), network.margin)
+
+    def __call__(self, moment: Moment) -> Mapping[str, Image.Image | float]:
+        still = Level(torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
+        made = [
+            to_picture(moment.average(part.to(moment.device), still, still, {}), self.margin).cpu()
+            for part in self.pixels.split(32)
+        ]
+        real, decoded = self.pixels.numpy(), torch.cat(made).numpy()
+        figures = fidelity(real, decoded)
+        log.info("%s", " · ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        return {"decoded": self._sheet(real, decoded), **figures}
+
+    @torch.no_grad()
+    def figures(self, network: Autoencoder, strengths: tuple[float, ...] = (0.0, 0.2, 0.4)) -> dict[str, Any]:
+        """Figures with latents as they are, and off by noise of these deviations."""
+        device = next(network.parameters()).device
+        network.eval()
+        latents = torch.cat([network.encode(part.to(device)) for part in self.pixels.split(32)])
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        return {
+            f"latents off by {strength:g}": fidelity(
+                self.pixels.numpy(),
+                torch.cat([network.decode(part).cpu() for part in (latents + strength * noise).split(32)]).numpy(),
+            )
+            for strength in strengths
+        }
+
+    def _sheet(self, real: Any, decoded: Any) -> Image.Image:
+        """Real pictures above decoded ones, on grey, as many as fill four double rows."""
+        rows = []
+        for start in range(0, min(len(real), 4 * self.columns), self.columns):
+            for pictures in (real, decoded):
+                row = pictures[start : start + self.columns]
+                padded = np.concatenate([row, np.zeros((self.columns - len(row), *row.shape[1:]), row.dtype)])
+                rows.append(np.concatenate(list(padded), axis=2))
+        sheet = np.concatenate(rows, axis=1)
+        opaque = sheet[:3] + (1 - sheet[3:]) * 0.92
+        return Image.fromarray((opaque.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+
+
+def _autoencoder(network: torch.nn.Module) -> Autoencoder:
+    if not isinstance(network, Autoencoder):
+        raise TypeError(f"expected an Autoencoder, got {type(network).__name__}")
+    return network
