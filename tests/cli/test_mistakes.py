@@ -15,7 +15,7 @@ from fewstep.models.text import PromptError, check_prompt
 from tiny_models import TinyModels
 
 COMMANDS_WITH_JSON = [
-    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "bench training", "bench start",
+    "generate", "demo", "evaluate", "models list", "models show", "data emoji", "data stickers", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
     "bench sketches", "bench studio",
     "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "edit colorize", "edit super-resolve", "edit denoise",

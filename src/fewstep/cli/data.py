@@ -83,8 +83,8 @@ def preview(
     """Draw a contact sheet of what training would see, augmented and captioned.
 
     Args:
-        source: emoji, digits, ring, checkerboard, two-moons, spiral, an image folder, .tar shards, or a Hugging Face
-            data set by name or local path.
+        source: emoji, stickers, digits, ring, checkerboard, two-moons, spiral, an image folder, .tar shards, or a
+            Hugging Face data set by name or local path.
         out: The picture to write.
         n: Number of examples to show.
         columns: Examples in a row.
@@ -94,7 +94,7 @@ def preview(
         split: Split of a Hugging Face data set, or of a folder that has splits (train/, test/, …).
         caption_column: The column with the captions, for folders with metadata and Hugging Face data sets.
         config: A configuration of a Hugging Face data set.
-        plain: Draw emoji without augmentation.
+        plain: Draw emoji and stickers without augmentation.
         json: Write a report as JSON to this file, or to standard output with -.
     """
     from fewstep import pictures
@@ -125,10 +125,13 @@ def open_dataset(
 ) -> Dataset:
     """A data set by what people call it: a built-in name, a folder, shards, or a Hugging Face name."""
     from fewstep import data
+    from fewstep.data import stickers
     from fewstep.data.emoji import PLAIN, Augmentation, Emoji
+    from fewstep.data.stickers import Stickers
 
     built_in: dict[str, Callable[[], Dataset]] = {
         "emoji": lambda: Emoji(size, PLAIN if plain else Augmentation()),
+        "stickers": lambda: Stickers(size, stickers.PLAIN if plain else stickers.Variation()),
         "digits": lambda: data.Digits(size),
         "ring": data.ring,
         "checkerboard": data.checkerboard,

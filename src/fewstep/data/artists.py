@@ -1,4 +1,4 @@
-"""The artists of the stickers: who drew them, under which licence, in which package, and how a drawing is found there.
+"""The stickers' artists: who drew what, under which licence, in which package, and how a drawing is found there.
 
 Icons of Iconify's packages are named by slugs of Unicode's names, the 3D pictures by code points.
 """
@@ -264,7 +264,9 @@ def _opened(drawing: Drawing, side: int) -> Image.Image:
     """A drawing as straight RGBA, an SVG rasterised to `side` pixels a side."""
     try:
         if isinstance(drawing, str):
-            drawing = bytes(_resvg().svg_to_bytes(svg_string=drawing, width=side, height=side, skip_system_fonts=True))
+            drawing = bytes(
+                _resvg().svg_to_bytes(svg_string=drawing, width=side, height=side, skip_system_fonts=True)
+            )
         return Image.open(io.BytesIO(drawing)).convert("RGBA")
     except (OSError, ValueError) as error:
         raise DataError(f"the drawing cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Packages of the npm registry as data: fetched once by `npm pack`, pinned by version and hash, read from the archive.
+"""Packages of the npm registry as data: pinned by version and hash, fetched once by `npm pack`, read as archives.
 
 Nothing is unpacked to disk and no script of a package is run; files are read out of the archive by name.
 """

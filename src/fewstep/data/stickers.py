@@ -1,7 +1,7 @@
 """Stickers: a thousand things, each drawn by seven artists, as captioned, transparent pictures.
 
-An example's label is its style, the artist's place in ARTISTS: a condition of its own beside the caption. Drawings come
-from npm packages (`fewstep.data.artists`), names from Unicode, keywords from CLDR, colour words are made by rule.
+An example's label is its style, the artist's place in ARTISTS: a condition of its own beside the caption. Drawings
+come from npm packages (`fewstep.data.artists`), names from Unicode, keywords from CLDR; colours are made by rule.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ class Stickers:
         vary = self.variation
         side = round(self.size * (1 - rng.uniform(0, vary.shrink)))
         room = self.size - side
-        left, top = (int(rng.integers(0, round(room * vary.shift) + 1) + room * (1 - vary.shift) / 2) for _ in range(2))
+        left, top = (
+            int(rng.integers(0, round(room * vary.shift) + 1) + room * (1 - vary.shift) / 2) for _ in range(2)
+        )
         canvas = np.zeros(self.shape, dtype=np.float32)
         canvas[:, top : top + side, left : left + side] = self.picture(place, side)
         return canvas

@@ -1,4 +1,4 @@
-"""Captions of emoji as people ask for them: names and keywords, several word forms, colours and styles, the emoji itself."""
+"""Captions of emoji as people ask for them: names, keywords and word forms, colours and styles, the emoji itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a codec's autoencoder learns: pictures that come back from noised latents as they were.
 
-The distance is smooth L1 on pixels and L1 on their gradients, and both again on pictures averaged over 2 × 2 and 4 × 4
-pixels, where an error of shade weighs more than one of place. Noise of a deviation drawn evenly from 0 to `noise` is
-added to normalised latents, as in 2112.10752's regularisation but of a known strength.
+The distance is smooth L1 on pixels and L1 on their gradients, and both again on pictures averaged over 2 × 2 and
+4 × 4 pixels, where an error of shade weighs more than one of place. Noise of a deviation drawn evenly from 0 to
+`noise` is added to the normalised latents.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stickers' codec: an autoencoder of transparent pictures with 16 × 16 pixels a latent position.
 
-Data: all artists' drawings (`fewstep.data.stickers`), made smaller, moved, mirrored and recoloured. The network that is
-kept is the moving average. `fewstep train codec --out DIR` writes DIR/models/codec: weights and codec.json, its figures.
+Data: all artists' drawings (`fewstep.data.stickers`), made smaller, moved, mirrored and recoloured. The network that
+is kept is the moving average. `fewstep train codec --out DIR` writes its weights and figures to DIR/models/codec.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fewstep.objectives.reconstruction import Reconstruction
 from fewstep.recipes.common import resolved
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Moment, Observer, TrainingConfig, train
+from fewstep.training.loop import Moment, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 
 log = logging.getLogger(__name__)

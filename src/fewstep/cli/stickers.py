@@ -1,0 +1,68 @@
+"""`fewstep data stickers`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fewstep.cli.output import check_json, say, write_json
+
+if TYPE_CHECKING:
+    from fewstep.data.stickers import Stickers
+
+
+def stickers(
+    out: Path | None = None,
+    packages: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    size: int = 128,
+    json: str | None = None,
+) -> int:
+    """Fetch the artists' packages, draw every sticker, and say how many there are by whom.
+
+    Packages are pinned by version and hash. They and the drawings are kept in the user's cache folder, or in
+    FEWSTEP_CACHE.
+
+    Args:
+        out: A folder to write every picture to as PNG, by style.
+        packages: A folder with the packages' archives, instead of fetching them with npm.
+        size: Pixels a side.
+        json: Write the counts as JSON to this file, or to standard output with -.
+    """
+    from fewstep.data.artists import ARTISTS
+    from fewstep.data.stickers import PLAIN, Stickers
+
+    check_json(json)
+    dataset = Stickers(size, PLAIN, packages, held_out=0)
+    if out is not None:
+        _write(dataset, out)
+    counts = Counter(dataset.rendered.styles)
+    say(f"{len(dataset)} stickers of {len(dataset.glyphs)} things at {size}×{size}, premultiplied RGBA", json)
+    for style, artist in enumerate(ARTISTS):
+        say(f"  {counts[style]:5} {artist.attribution}", json)
+    rows = [
+        {"style": artist.style, "pictures": counts[style], "attribution": artist.attribution}
+        for style, artist in enumerate(ARTISTS)
+    ]
+    write_json(json, {"pictures": len(dataset), "things": len(dataset.glyphs), "artists": rows})
+    return 0
+
+
+def _write(dataset: Stickers, out: Path) -> None:
+    """Every plain picture as out/STYLE/NAME.png, transparent."""
+    import numpy as np
+    from PIL import Image
+
+    from fewstep.data.stickers import STYLES
+    from fewstep.data.styles import split
+
+    for style in STYLES:
+        (out / style).mkdir(parents=True, exist_ok=True)
+    for place in dataset.shown:
+        thing, style = dataset.rendered.things[place], dataset.rendered.styles[place]
+        pixels = np.concatenate(split(dataset.picture(place)))
+        rgba = Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0), "RGBA")
+        name = "".join(sign if sign.isalnum() else "-" for sign in dataset.glyphs[thing].name)
+        rgba.save(out / STYLES[style] / f"{name}.png")

@@ -1,0 +1,139 @@
+"""Stickers encoded once by a codec: what a latent model trains on, without pictures and without a codec.
+
+`latents.npy` is float16 [pictures, c, h, w]; `latents.json` says of each which thing, style and colour it is, and the
+hash of the codec that made it. Captions are worded anew each time an example is drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewstep.data.dataset import DataError, Example
+from fewstep.data.emoji import Glyph, Selection, read_glyphs
+from fewstep.data.stickers import STYLES
+from fewstep.data.wording import caption
+
+ARRAY = "latents.npy"
+INDEX = "latents.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a latent is of.
+
+    Args:
+        thing: the emoji itself.
+        style: the artist's number.
+        colour: the colour word, or None for the artist's own colours.
+    """
+
+    thing: str
+    style: int
+    colour: str | None = None
+
+
+def write_latents(folder: Path, latents: Any, facts: Sequence[Facts], codec: str) -> None:
+    """Write a folder that `Latents` reads.
+
+    Args:
+        folder: where.
+        latents: [pictures, c, h, w].
+        facts: of each picture.
+        codec: the hash of what made them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / ARRAY, np.asarray(latents, dtype=np.float16))
+    rows = [[each.thing, each.style, each.colour] for each in facts]
+    text = json.dumps({"codec": codec, "styles": STYLES, "pictures": rows}, ensure_ascii=False)
+    (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded stickers as a `Dataset`: label = style, data = latents.
+
+    Args:
+        folder: made by `write_latents`.
+        styled: the share of examples that are told their style, by the label, the caption or both; the rest leave
+            it open.
+        said: of those, the share whose caption says the style; half of them have no label beside it.
+        worded: the share of captions that do not simply give the name.
+        selection: which emoji, for their names.
+    """
+
+    folder: Path = field(compare=False)
+    styled: float = 0.8
+    said: float = 0.3
+    worded: float = 0.5
+    selection: Selection = field(default_factory=Selection)
+    name: str = "sticker latents"
+
+    def __post_init__(self) -> None:
+        for name in ("styled", "said", "worded"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    @cached_property
+    def _read(self) -> tuple[Any, tuple[Facts, ...], str]:
+        try:
+            index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+            facts = tuple(Facts(*row) for row in index["pictures"])
+            latents = np.load(self.folder / ARRAY, mmap_mode="r")
+            if latents.ndim != 4 or len(latents) != len(facts):
+                raise ValueError(f"{ARRAY} has shape {latents.shape} for {len(facts)} pictures")
+            if tuple(index["styles"]) != STYLES:
+                raise ValueError(f"styles {index['styles']}, this version has {list(STYLES)}")
+            return latents, facts, str(index["codec"])
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"cannot read latents in '{self.folder}': {error}") from error
+
+    @property
+    def codec(self) -> str:
+        """The hash of the codec whose decoder reads these latents."""
+        return self._read[2]
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """Of each picture."""
+        return self._read[1]
+
+    @cached_property
+    def _glyphs(self) -> dict[str, Glyph]:
+        glyphs = {glyph.text: glyph for glyph in read_glyphs(self.selection)}
+        if missing := {each.thing for each in self.facts} - glyphs.keys():
+            raise DataError(
+                f"'{self.folder}' holds {len(missing)} emoji without a name here, {min(missing)} among them"
+            )
+        return glyphs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._read[0].shape[1:])
+
+    @property
+    def classes(self) -> int:
+        return len(STYLES)
+
+    @property
+    def captions(self) -> list[str]:
+        return [glyph.name for glyph in self._glyphs.values()]
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def example(self, index: int, rng: np.random.Generator) -> Example:
+        """One encoded picture, its caption drawn anew, its style told or not."""
+        each = self.facts[index]
+        told, said, labelled = rng.random() < self.styled, rng.random() < self.said, rng.random() < 0.5
+        style = STYLES[each.style] if told and said else None
+        worded = rng if rng.random() < self.worded else None
+        words = caption(self._glyphs[each.thing], each.colour, style, worded)
+        label = each.style if told and (labelled or not said) else None
+        return Example(np.asarray(self._read[0][index], dtype=np.float32), words, label)
