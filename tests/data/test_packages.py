@@ -51,7 +51,7 @@ def test_files_are_read_by_suffix_and_nothing_is_unpacked(package: Package, tmp_
 def test_another_hash_is_refused(package: Package, tmp_path: Path) -> None:
     path = tmp_path / "here" / package.archive
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(DataError, match=rf"is not @scope/name@1\.2\.3: its sha512 is .*delete the file"):
+    with pytest.raises(DataError, match=r"is not @scope/name@1\.2\.3: its sha512 is .*delete the file"):
         locate(package, tmp_path / "here")
 
 

@@ -189,7 +189,15 @@ def test_captions_vary_as_often_as_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("one", "many"),
-    [("cat", "cats"), ("fox", "foxes"), ("cherry", "cherries"), ("key", "keys"), ("hot dog", "hot dogs"), ("glasses", "glasses"), ("🐱", "🐱")],
+    [
+        ("cat", "cats"),
+        ("fox", "foxes"),
+        ("cherry", "cherries"),
+        ("key", "keys"),
+        ("hot dog", "hot dogs"),
+        ("glasses", "glasses"),
+        ("🐱", "🐱"),
+    ],
 )
 def test_plurals(one: str, many: str) -> None:
     assert plural(one) == many
@@ -198,8 +206,18 @@ def test_plurals(one: str, many: str) -> None:
 def test_every_artist_is_named_with_licence_and_source() -> None:
     lines = attributions()
     assert len(lines) == len(STYLES) == 7
-    assert {line.split(":")[0] for line in lines} == {"3D", "gradient", "flat", "outline", "noto", "twemoji", "classic"}
-    assert all("https://" in line and ("MIT" in line or "Apache-2.0" in line or "CC-BY-4.0" in line) for line in lines)
+    assert {line.split(":")[0] for line in lines} == {
+        "3D",
+        "gradient",
+        "flat",
+        "outline",
+        "noto",
+        "twemoji",
+        "classic",
+    }
+    assert all(
+        "https://" in line and ("MIT" in line or "Apache-2.0" in line or "CC-BY-4.0" in line) for line in lines
+    )
     assert not any("-SA" in line for line in lines)
     assert all(len(artist.package.sha512) == 88 for artist in ARTISTS)
 

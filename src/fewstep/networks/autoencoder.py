@@ -161,20 +161,22 @@ class Autoencoder(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """What the decoder makes of the latents of pixels, before `to_picture`; in the form of a `Network`.
 
-        With the condition `noise` [b, d, i, j], which is added times `time_at`, this is training: latents are
-        normalised by the batch's own statistics, of which moving averages are kept. Without it those are used.
+        The condition `noise` [b, d, i, j] is added to the latents times `time_at`. It marks training: an encoder that
+        learns is normalised by the batch's own statistics, of which moving averages are kept; otherwise, and for a
+        frozen encoder, those averages are used.
         """
         noise = cond.get("noise")
-        if noise is None:
-            plain: Tensor = self.decoder(self.encode(x))
-            return plain
         latents = self.encoder(x)
-        variance, mean = torch.var_mean(latents.float(), dim=(0, 2, 3))
-        with torch.no_grad():
-            self.mean.lerp_(mean, MOMENTUM)
-            self.variance.lerp_(variance, MOMENTUM)
-        noised = self._normalised(latents, mean, variance) + noise * time_at[:, None, None, None]
-        decoded: Tensor = self.decoder(noised)
+        mean, variance = self.mean, self.variance
+        if noise is not None and latents.requires_grad:
+            variance, mean = torch.var_mean(latents.float(), dim=(0, 2, 3))
+            with torch.no_grad():
+                self.mean.lerp_(mean, MOMENTUM)
+                self.variance.lerp_(variance, MOMENTUM)
+        normalised = self._normalised(latents, mean, variance)
+        decoded: Tensor = self.decoder(
+            normalised if noise is None else normalised + noise * time_at[:, None, None, None]
+        )
         return decoded
 
     @staticmethod

@@ -1,0 +1,173 @@
+"""The codec's and the teacher's recipes at their smallest: they train, go on, save, and keep latents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fewstep.data import latents as data_latents
+from fewstep.data.dataset import DataError
+from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST
+from fewstep.data.latents import Facts, Latents, write_latents
+from fewstep.data.stickers import STYLES
+from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
+from fewstep.recipes.codec import CodecRecipe, Comparison, codec_training
+from fewstep.recipes.stickers import TeacherRecipe, encoder_hash, teacher_training
+from fewstep.training.checkpoints import AnotherRun
+from sticker_packages import packages, pin
+
+MISSING = [file for file in (EMOJI_TEST, ANNOTATIONS) if not Path(file).is_file()]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
+pytest.importorskip("resvg_py")
+
+SHAPE = AutoencoderConfig(latents=8, encoder=(16, 32), decoder=(16, 32), encoder_depths=(1, 1), decoder_depths=(1, 1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stickers")
+
+
+@pytest.fixture(autouse=True)
+def drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three things by seven artists, the rocket kept for tests."""
+    pin(monkeypatch, packages(folder / "packages"), folder / "cache")
+    monkeypatch.setattr(
+        "fewstep.data.stickers.derive",
+        lambda kind, name, *word: 0 if (kind, name) == ("held back", "rocket") else 1,
+    )
+
+
+def codec_recipe(folder: Path, images: int = 8) -> CodecRecipe:
+    training = replace(codec_training(images), batch=4, checkpoint_every=1)
+    return CodecRecipe(size=32, network=SHAPE, training=training, packages=folder / "packages")
+
+
+def teacher_recipe(folder: Path, codec: Path) -> TeacherRecipe:
+    return TeacherRecipe(
+        codec=codec,
+        autoencoder=SHAPE,
+        size=32,
+        widths=(32, 32),
+        depths=(1, 1),
+        canvas=(0, 8),
+        text_width=32,
+        draws=1,
+        training=replace(teacher_training(8), batch=4, checkpoint_every=1),
+        packages=folder / "packages",
+    )
+
+
+def codec_file(path: Path) -> Path:
+    """A codec that was never trained."""
+    torch.manual_seed(0)
+    recipe = CodecRecipe(size=32, network=SHAPE)
+    network = Autoencoder(SHAPE)
+    recipe.save(network, path, Comparison(torch.zeros(1, 4, 32, 32) + torch.eye(32), SHAPE.margin))
+    return path / "codec.safetensors"
+
+
+def test_a_codec_trains_on_other_things_than_it_is_measured_on(folder: Path, tmp_path: Path) -> None:
+    recipe = codec_recipe(folder)
+    assert len(recipe.dataset("train")) == 14
+    assert len(recipe.dataset("test")) == 7
+    recipe.run(tmp_path)
+    told = json.loads((tmp_path / "models" / "codec" / "codec.json").read_text(encoding="utf-8"))
+    assert set(told["figures"]) == {"latents off by 0", "latents off by 0.2", "latents off by 0.4"}
+    for figures in told["figures"].values():
+        assert set(figures) == {"psnr", "ssim", "sharpness", "stray"}
+    assert len(told["attributions"]) == len(STYLES)
+    weights = load_file(tmp_path / "models" / "codec" / "codec.safetensors")
+    assert {value.dtype for value in weights.values()} == {np.dtype("float16")}
+    assert {"mean", "variance"} <= set(weights)
+    assert list((tmp_path / "previews").glob("decoded-*2.png"))
+
+
+def test_a_codec_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
+    whole = codec_recipe(folder).run(tmp_path / "whole")
+    recipe = codec_recipe(folder)
+    recipe.run(tmp_path / "halves")
+    (last,) = (tmp_path / "halves" / "checkpoints").glob("step-00000002")
+    for file in last.iterdir():
+        file.unlink()
+    again = recipe.run(tmp_path / "halves")
+    assert again["figures"] == whole["figures"]
+    with pytest.raises(AnotherRun, match=r"network\.latents was 8, now 4"):
+        replace(recipe, network=replace(SHAPE, latents=4)).run(tmp_path / "halves")
+
+
+def test_a_frozen_encoder_keeps_its_latents_while_the_decoder_learns(folder: Path, tmp_path: Path) -> None:
+    start = codec_file(tmp_path / "start")
+    codec_recipe_ = replace(codec_recipe(folder), start=start, freeze=True)
+    before = codec_recipe_.autoencoder()
+    codec_recipe_.run(tmp_path / "run")
+    after = replace(codec_recipe_, start=tmp_path / "run" / "models" / "codec" / "codec.safetensors").autoencoder()
+    assert encoder_hash(after) == encoder_hash(before)
+    assert not torch.equal(after.decoder.head.weight, before.decoder.head.weight)
+
+
+def test_settings_of_a_codec_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="size must be a multiple of 16, got 100"):
+        CodecRecipe(size=100)
+    with pytest.raises(ValueError, match="freeze keeps the encoder of a started codec: give start too"):
+        CodecRecipe(freeze=True)
+
+
+def test_a_teacher_trains_on_latents_that_are_made_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = teacher_recipe(folder, codec_file(tmp_path / "codec"))
+    saved = recipe.run(tmp_path / "run")
+    kept = Latents(tmp_path / "run" / "latents")
+    assert len(kept) == 2 * 21
+    assert kept.shape == (8, 4, 4)
+    assert kept.codec == encoder_hash(recipe.read_codec())
+    plain = kept.facts[:21]
+    assert {each.colour for each in plain} == {None}
+    assert {(each.thing, each.style) for each in plain} == {(e.thing, e.style) for e in kept.facts[21:]}
+    assert any(each.colour for each in kept.facts[21:])
+    (picture,) = (tmp_path / "run" / "previews").glob("drawn-*2.png")
+    assert picture.is_file()
+    assert (saved / "teacher.safetensors").is_file()
+    monkeypatch.setattr(TeacherRecipe, "_pictures", lambda *args: pytest.fail("encoded again"))
+    recipe.run(tmp_path / "run")
+
+
+def test_latents_of_another_codec_are_made_anew(folder: Path, tmp_path: Path) -> None:
+    recipe = teacher_recipe(folder, codec_file(tmp_path / "codec"))
+    codec = recipe.read_codec()
+    write_latents(tmp_path / "latents", np.zeros((1, 8, 4, 4)), [Facts("🚀", 0)], "another")
+    assert len(recipe.encoded(codec, tmp_path / "latents")) == 42
+
+
+def test_examples_of_latents_leave_the_style_open_or_say_it_by_label_or_caption(tmp_path: Path) -> None:
+    write_latents(tmp_path, np.full((1, 8, 4, 4), 0.25), [Facts("🚀", 4, "green")], "hash")
+    dataset = Latents(tmp_path, styled=0.8, said=0.5, worded=0)
+    drawn = [dataset.example(0, np.random.default_rng(seed)) for seed in range(2000)]
+    assert all(example.data.dtype == np.float32 and example.data.mean() == 0.25 for example in drawn)
+    both = [(example.label == 4, "noto" in example.caption) for example in drawn]
+    shares = {kind: both.count(kind) / 2000 for kind in set(both)}
+    assert shares == pytest.approx(
+        {(False, False): 0.2, (True, False): 0.4, (True, True): 0.2, (False, True): 0.2}, abs=0.04
+    )
+    assert {example.caption for example in drawn} == {"green rocket", "noto green rocket"}
+
+
+def test_latents_that_cannot_be_read_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="cannot read latents in"):
+        len(Latents(tmp_path))
+    write_latents(tmp_path, np.zeros((2, 8, 4, 4)), [Facts("🚀", 0)], "hash")
+    with pytest.raises(DataError, match=r"has shape \(2, 8, 4, 4\) for 1 pictures"):
+        len(Latents(tmp_path))
+    write_latents(tmp_path, np.zeros((1, 8, 4, 4)), [Facts("?", 0)], "hash")
+    with pytest.raises(DataError, match="holds 1 emoji without a name here"):
+        _ = Latents(tmp_path).captions
+    monkeypatch.setattr(data_latents, "STYLES", ("3D",))
+    with pytest.raises(DataError, match=r"styles .* this version has"):
+        len(Latents(tmp_path))
