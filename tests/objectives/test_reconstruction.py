@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fewstep.core.arrays import Condition
-from fewstep.core.curricula import Clock
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Batch
 from fewstep.objectives.reconstruction import Reconstruction, gradient_error
 from fewstep.training.randomness import StepRng

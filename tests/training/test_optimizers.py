@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.networks.unet import UNet, UNetConfig
+from fewstep.training import optimizers
 from fewstep.training.optimizers import Muon, OptimizerConfig, build, orthogonalise
 from training_runs import small_mlp, small_unet
 
@@ -34,10 +35,10 @@ def test_orthogonalising_nothing_gives_nothing() -> None:
     assert not orthogonalise(torch.zeros(1, 4, 4)).any()
 
 
-def _reference(matrix: Tensor) -> Tensor:
+def _reference(matrix: Tensor, arithmetic: torch.dtype) -> Tensor:
     """Jordan's zeropower_via_newtonschulz5 for one matrix."""
     a, b, c = (3.4445, -4.7750, 2.0315)
-    x = matrix.bfloat16()
+    x = matrix.to(arithmetic)
     if matrix.shape[0] > matrix.shape[1]:
         x = x.T
     x = x / (x.norm() + 1e-7)
@@ -49,7 +50,9 @@ def _reference(matrix: Tensor) -> Tensor:
     return x.float()
 
 
-def test_muon_equals_a_plain_loop() -> None:
+@pytest.mark.parametrize(("arithmetic", "tolerance"), [(torch.bfloat16, 4e-3), (torch.float32, 1e-5)])
+def test_muon_equals_a_plain_loop(arithmetic: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "arithmetic", lambda device: arithmetic)
     torch.manual_seed(0)
     shapes = [(6, 4), (6, 4), (4, 6), (5, 3, 2, 2), (5, 12)]
     ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -64,11 +67,11 @@ def test_muon_equals_a_plain_loop() -> None:
             buffer.mul_(momentum).add_(gradient, alpha=1 - momentum)
             nesterov = (1 - momentum) * gradient + momentum * buffer
             rows = nesterov.reshape(p.shape[0], -1)
-            step = _reference(rows) * math.sqrt(max(1.0, rows.shape[0] / rows.shape[1]))
+            step = _reference(rows, arithmetic) * math.sqrt(max(1.0, rows.shape[0] / rows.shape[1]))
             theirs_p.mul_(1 - lr * decay).sub_(lr * step.reshape(p.shape))
         optimizer.step()
     for p, expected in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=4e-3)  # bfloat16 products, batched or not
+        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=tolerance)
 
 
 def test_muon_leaves_parameters_without_a_gradient_alone() -> None:

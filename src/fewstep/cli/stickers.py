@@ -58,8 +58,8 @@ def _write(dataset: Stickers, out: Path) -> None:
     from fewstep.data.stickers import STYLES
     from fewstep.data.styles import split
 
-    for style in STYLES:
-        (out / style).mkdir(parents=True, exist_ok=True)
+    for word in STYLES:
+        (out / word).mkdir(parents=True, exist_ok=True)
     for place in dataset.shown:
         thing, style = dataset.rendered.things[place], dataset.rendered.styles[place]
         pixels = np.concatenate(split(dataset.picture(place)))

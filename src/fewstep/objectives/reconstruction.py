@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewstep.core.curricula import Clock
-from fewstep.core.densities import Rng
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Estimator, Targets
+from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Batch, Loss, Objective, mean_loss
+from fewstep.objectives.times import Rng
 
 
 @dataclass(frozen=True)

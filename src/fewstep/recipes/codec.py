@@ -21,18 +21,18 @@ from torch import Tensor
 
 from fewstep.core.arrays import batch_of
 from fewstep.core.checks import check_at_least
-from fewstep.core.codecs import Identity
 from fewstep.core.levels import Level
 from fewstep.data.stickers import Stickers, Variation, attributions
 from fewstep.measure.fidelity import fidelity
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig, to_picture
 from fewstep.objectives.reconstruction import Reconstruction
-from fewstep.recipes.common import resolved
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Moment, TrainingConfig, train
+from fewstep.training.loop import TrainingConfig, TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.saving import resolved
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Direct:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """An observer that encodes and decodes pictures the codec was not trained on.
+    """A callback that encodes and decodes pictures the codec was not trained on.
 
     Args:
         pixels: float32 [n, 4, h, w], as they are and varied.
@@ -176,11 +176,11 @@ class Comparison:
         pixels = np.stack([dataset.example(index, rng).data for index in chosen])
         return Comparison(torch.from_numpy(pixels), network.margin)
 
-    def __call__(self, moment: Moment) -> Mapping[str, Image.Image | float]:
+    def __call__(self, state: TrainingState) -> Mapping[str, Image.Image | float]:
         still = Level(torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
         made = [
-            to_picture(moment.average(part.to(moment.device), still, still, {}), self.margin).cpu()
-            for part in self.pixels.split(32)
+            to_picture(state.average(part.to(state.device), still, still, {}), self.margin).cpu()
+            for part in _parts(self.pixels)
         ]
         real, decoded = self.pixels.numpy(), torch.cat(made).numpy()
         figures = fidelity(real, decoded)
@@ -192,12 +192,12 @@ class Comparison:
         """Figures with latents as they are, and off by noise of these deviations."""
         device = next(network.parameters()).device
         network.eval()
-        latents = torch.cat([network.encode(part.to(device)) for part in self.pixels.split(32)])
+        latents = torch.cat([network.encode(part.to(device)) for part in _parts(self.pixels)])
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
         return {
             f"latents off by {strength:g}": fidelity(
                 self.pixels.numpy(),
-                torch.cat([network.decode(part).cpu() for part in (latents + strength * noise).split(32)]).numpy(),
+                torch.cat([network.decode(part).cpu() for part in _parts(latents + strength * noise)]).numpy(),
             )
             for strength in strengths
         }
@@ -213,6 +213,11 @@ class Comparison:
         sheet = np.concatenate(rows, axis=1)
         opaque = sheet[:3] + (1 - sheet[3:]) * 0.92
         return Image.fromarray((opaque.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+
+
+def _parts(values: Tensor, size: int = 32) -> list[Tensor]:
+    """A batch in smaller ones."""
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _autoencoder(network: torch.nn.Module) -> Autoencoder:

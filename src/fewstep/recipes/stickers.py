@@ -21,8 +21,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fewstep.core.arrays import Condition
-from fewstep.core.codecs import Identity
-from fewstep.core.densities import LogNormal
 from fewstep.core.grids import karras
 from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Edm
@@ -30,17 +28,19 @@ from fewstep.core.randomness import Noise, derive
 from fewstep.data.latents import INDEX, Facts, Latents, write_latents
 from fewstep.data.stickers import PLAIN, STYLES, Stickers, Variation, attributions
 from fewstep.data.styles import COLOURS, recolour
+from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.text import table
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
-from fewstep.recipes.common import resolved
+from fewstep.objectives.times import LogNormal
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches, tensors
 from fewstep.training.ema import EmaConfig
-from fewstep.training.loop import Moment, TrainingConfig, train
+from fewstep.training.loop import TrainingConfig, TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.saving import resolved
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def encoder_hash(codec: Autoencoder) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """An observer that draws PROMPTS in every style with the averaged weights, always from the same noise.
+    """A callback that draws PROMPTS in every style with the averaged weights, always from the same noise.
 
     Args:
         codec: whose decoder shows what was drawn.
@@ -229,8 +229,8 @@ class Preview:
     scale: float
     steps: int = 18
 
-    def __call__(self, moment: Moment) -> dict[str, Image.Image]:
-        latents = torch.cat([self._row(moment, style) for style in range(len(STYLES))])
+    def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
+        latents = torch.cat([self._row(state, style) for style in range(len(STYLES))])
         pixels = self.codec.decode(latents.cpu()).numpy()
         rows = [
             np.concatenate(list(pixels[i : i + len(PROMPTS)]), axis=2) for i in range(0, len(pixels), len(PROMPTS))
@@ -239,16 +239,16 @@ class Preview:
         opaque = sheet[:3] + (1 - sheet[3:]) * 0.92
         return {"drawn": Image.fromarray((opaque.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))}
 
-    def _row(self, moment: Moment, style: int) -> torch.Tensor:
-        cond, null = self._cond(moment, PROMPTS, style), self._cond(moment, [""], None)
-        noise = Noise(range(len(PROMPTS)), self.shape, torch.zeros(0, device=moment.device))
+    def _row(self, state: TrainingState, style: int) -> torch.Tensor:
+        cond, null = self._cond(state, PROMPTS, style), self._cond(state, [""], None)
+        noise = Noise(range(len(PROMPTS)), self.shape, torch.zeros(0, device=state.device))
         levels = karras(self.steps)
         x = noise(0) * float(levels.sigma[0])
-        for jump in SAMPLERS["heun"].run(Guided(moment.average, null, self.scale), x, levels, cond):
+        for jump in SAMPLERS["heun"].run(Guided(state.average, null, self.scale), x, levels, cond):
             x = jump.x
         drawn: torch.Tensor = x
         return drawn
 
-    def _cond(self, moment: Moment, prompts: Sequence[str], style: int | None) -> Condition:
+    def _cond(self, state: TrainingState, prompts: Sequence[str], style: int | None) -> Condition:
         arrays = self.conditioning.arrays(prompts, [style] * len(prompts))
-        return {name: values.to(moment.device) for name, values in tensors(arrays).items()}
+        return {name: values.to(state.device) for name, values in tensors(arrays).items()}

@@ -23,7 +23,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from J
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Bring singular values near 1: [n, rows, columns] → the same, in bfloat16 arithmetic where that is fast."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrices.bfloat16() if _has_bfloat16(matrices.device.type) else matrices.float()
+    x = matrices.to(arithmetic(matrices.device.type))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -35,9 +35,10 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 @cache
-def _has_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is a device's own arithmetic: CPUs without it take twenty times as long as in float32."""
-    return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def arithmetic(device: str) -> torch.dtype:
+    """What `orthogonalise` computes in: bfloat16, or float32 on a CPU without it, which would take 20 times as long."""
+    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
