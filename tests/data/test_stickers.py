@@ -107,12 +107,13 @@ def test_every_artist_draws_each_thing_in_a_colour_of_its_own(folder: Path) -> N
 
 
 @needs_names
-def test_drawings_are_kept_and_made_anew_only_for_other_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawings_are_kept_and_made_anew_only_for_larger_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Stickers(32, PLAIN, folder).rendered.pictures
     monkeypatch.setattr(rendered, "rasterise", lambda drawing, side: pytest.fail("drawn again"))
-    assert np.array_equal(first, Stickers(32, PLAIN, folder).rendered.pictures)
+    assert first.shape[1:] == (256, 256, 4)
+    assert np.array_equal(first, Stickers(128, PLAIN, folder).rendered.pictures)
     with pytest.raises(pytest.fail.Exception):
-        _ = Stickers(16, PLAIN, folder).rendered
+        _ = Stickers(129, PLAIN, folder).rendered
 
 
 @needs_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,7 @@ def stickers(
     from fewstep.data.stickers import PLAIN, Stickers
 
     check_json(json)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     dataset = Stickers(size, PLAIN, packages, held_out=0)
     if out is not None:
         _write(dataset, out)

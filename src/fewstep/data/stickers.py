@@ -24,8 +24,9 @@ from fewstep.data.wording import caption
 
 STYLES = tuple(artist.style for artist in ARTISTS)
 SIZES = range(16, 513)  # pixels a side
-KEPT = 2
-"""How much larger than asked pictures are kept, so that they can be made smaller and moved sharply."""
+KEPT = 256
+"""Pixels a side of what is kept for pictures up to half as large, so that they are sharp wherever they are moved; for
+larger ones it is twice their side."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Stickers:
     @cached_property
     def rendered(self) -> Rendered:
         """Every picture that there is."""
-        return render(self.glyphs, KEPT * self.size, self.packages)
+        return render(self.glyphs, max(KEPT, 2 * self.size), self.packages)
 
     @cached_property
     def shown(self) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @cache
 def arithmetic(device: str) -> torch.dtype:
-    """What `orthogonalise` computes in: bfloat16, or float32 on a CPU without it, which would take 20 times as long."""
+    """What `orthogonalise` computes in: bfloat16, or float32 on a CPU without it, where that is 20 times as fast."""
     fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
