@@ -107,7 +107,9 @@ def test_every_artist_draws_each_thing_in_a_colour_of_its_own(folder: Path) -> N
 
 
 @needs_names
-def test_drawings_are_kept_and_made_anew_only_for_larger_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawings_are_kept_and_made_anew_only_for_larger_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = Stickers(32, PLAIN, folder).rendered.pictures
     monkeypatch.setattr(rendered, "rasterise", lambda drawing, side: pytest.fail("drawn again"))
     assert first.shape[1:] == (256, 256, 4)
@@ -178,7 +180,14 @@ def test_captions_say_name_colour_and_style() -> None:
     assert caption(glyph("red apple"), "green", "3D") == "3D green apple"
     worded = {caption(glyph(), "blue", "noto", rng(seed)) for seed in range(300)}
     assert all("blue" in text and "noto" in text for text in worded)
-    assert {"noto blue cat face", "blue cats, noto", "noto blue 🐱"} <= worded
+    assert {
+        "noto blue cat face",
+        "blue cats, noto",
+        "noto blue 🐱",
+        "a blue cat, noto",
+        "a noto blue cat face",
+    } <= worded
+    assert not any(text.startswith("a ") and "cats" in text for text in worded)
 
 
 def test_captions_vary_as_often_as_they_say() -> None:

@@ -26,10 +26,9 @@ def caption(
         return _with_style(_with_colour(glyph.name, colour), style, before=True)
     forms: Sequence[Callable[[Glyph, np.random.Generator], str]] = (_named, _keyed, _short, _plural, _pictograph)
     form = forms[int(np.searchsorted(np.cumsum(SHARES), rng.random()))]
-    text = _with_colour(form(glyph, rng), colour)
-    if text[:1].isascii() and rng.random() < 0.25:
-        text = f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
-    return _with_style(text, style, before=bool(rng.random() < 0.6))
+    before, article = bool(rng.random() < 0.6), bool(rng.random() < 0.25)
+    text = _with_style(_with_colour(form(glyph, rng), colour), style, before)
+    return _with_article(text) if article and form in (_named, _short) else text
 
 
 SHARES = (0.25, 0.3, 0.2, 0.1)
@@ -75,6 +74,10 @@ def plural(text: str) -> str:
     else:
         last += "es" if re.search(r"(x|z|ch|sh)$", last) else "s"
     return " ".join([*before, last])
+
+
+def _with_article(text: str) -> str:
+    return f"{'an' if text[:1] in 'aeiou' else 'a'} {text}"
 
 
 def _with_colour(text: str, colour: str | None) -> str:
