@@ -54,17 +54,13 @@ def stickers(
 
 def _write(dataset: Stickers, out: Path) -> None:
     """Every plain picture as out/STYLE/NAME.png, transparent."""
-    import numpy as np
-    from PIL import Image
-
     from fewstep.data.stickers import STYLES
-    from fewstep.data.styles import split
+    from fewstep.pictures.pixels import to_image
 
     for word in STYLES:
         (out / word).mkdir(parents=True, exist_ok=True)
     for place in dataset.shown:
         thing, style = dataset.rendered.things[place], dataset.rendered.styles[place]
-        pixels = np.concatenate(split(dataset.picture(place)))
-        rgba = Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0), "RGBA")
+        rgba = to_image(dataset.picture(place), "rgba_premultiplied")
         name = "".join(sign if sign.isalnum() else "-" for sign in dataset.glyphs[thing].name)
         rgba.save(out / STYLES[style] / f"{name}.png")

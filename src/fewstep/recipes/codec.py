@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from fewstep.models.codecs import Identity
 from fewstep.models.conditioning import Conditioning
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig, to_picture
 from fewstep.objectives.reconstruction import Reconstruction
+from fewstep.pictures.pixels import to_image
 from fewstep.training.batches import DatasetBatches
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, TrainingState, train
@@ -203,16 +204,24 @@ class Comparison:
         }
 
     def _sheet(self, real: Any, decoded: Any) -> Image.Image:
-        """Real pictures above decoded ones, on grey, as many as fill four double rows."""
+        """Real pictures above decoded ones, as many as fill four double rows."""
         rows = []
         for start in range(0, min(len(real), 4 * self.columns), self.columns):
-            for pictures in (real, decoded):
-                row = pictures[start : start + self.columns]
-                padded = np.concatenate([row, np.zeros((self.columns - len(row), *row.shape[1:]), row.dtype)])
-                rows.append(np.concatenate(list(padded), axis=2))
-        sheet = np.concatenate(rows, axis=1)
-        opaque = sheet[:3] + (1 - sheet[3:]) * 0.92
-        return Image.fromarray((opaque.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+            rows += [pictures[start : start + self.columns] for pictures in (real, decoded)]
+        return tiled(rows)
+
+
+def tiled(rows: Sequence[Any]) -> Image.Image:
+    """Rows of premultiplied pictures [n, 4, h, w] edge to edge on light grey."""
+    height, width = rows[0].shape[2:]
+    sheet = Image.new("RGB", (max(len(row) for row in rows) * width, len(rows) * height), PAPER)
+    for down, row in enumerate(rows):
+        for across, pixels in enumerate(row):
+            sheet.paste(to_image(pixels, "rgba_premultiplied", PAPER), (across * width, down * height))
+    return sheet
+
+
+PAPER = "#ebebeb"
 
 
 def _parts(values: Tensor, size: int = 32) -> list[Tensor]:

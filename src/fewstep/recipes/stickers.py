@@ -35,6 +35,7 @@ from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Diffusion
 from fewstep.objectives.times import LogNormal
+from fewstep.recipes.codec import tiled
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches, tensors
 from fewstep.training.ema import EmaConfig
@@ -232,12 +233,7 @@ class Preview:
     def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
         latents = torch.cat([self._row(state, style) for style in range(len(STYLES))])
         pixels = self.codec.decode(latents.cpu()).numpy()
-        rows = [
-            np.concatenate(list(pixels[i : i + len(PROMPTS)]), axis=2) for i in range(0, len(pixels), len(PROMPTS))
-        ]
-        sheet = np.concatenate(rows, axis=1)
-        opaque = sheet[:3] + (1 - sheet[3:]) * 0.92
-        return {"drawn": Image.fromarray((opaque.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))}
+        return {"drawn": tiled([pixels[row : row + len(PROMPTS)] for row in range(0, len(pixels), len(PROMPTS))])}
 
     def _row(self, state: TrainingState, style: int) -> torch.Tensor:
         cond, null = self._cond(state, PROMPTS, style), self._cond(state, [""], None)
