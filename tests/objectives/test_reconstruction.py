@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 from torch import Tensor
 
-from fewstep.core.arrays import Condition
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives.curricula import Clock
@@ -24,9 +24,9 @@ class Recorded:
     answer: Tensor
     targets: Targets = Targets.SAME
     epsilon: float = 0.0
-    seen: list[tuple[Level, Condition]] = field(default_factory=list)
+    seen: list[tuple[Level, Mapping[str, Tensor]]] = field(default_factory=list)
 
-    def __call__(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+    def __call__(self, x: Tensor, at: Level, to: Level, cond: Mapping[str, Tensor]) -> Tensor:
         self.seen.append((at, cond))
         return self.answer
 
@@ -36,7 +36,7 @@ def step(objective: Reconstruction, pixels: Tensor, answer: Tensor, number: int 
     rng = StepRng(0, number, torch.device("cpu"))
     loss = objective(student, student, Batch(pixels), Clock(number, 10), rng)
     assert loss.per_sample.shape == (len(pixels),)
-    assert loss.terms["student"] == pytest.approx(loss.per_sample.mean().item())
+    assert loss.value == pytest.approx(loss.per_sample.mean().item())
     return float(loss.per_sample.mean()), student
 
 

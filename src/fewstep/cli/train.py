@@ -50,7 +50,9 @@ RECIPES: dict[str, RecipeEntry] = {
         "fewstep.recipes.codec:CodecRecipe", "the codec of stickers: pictures to latents and back", is_two_stage=False
     ),
     "stickers": RecipeEntry(
-        "fewstep.recipes.stickers:TeacherRecipe", "text to stickers on latents of the codec: the teacher", is_two_stage=False
+        "fewstep.recipes.stickers:TeacherRecipe",
+        "text to stickers on latents of the codec: the teacher",
+        is_two_stage=False,
     ),
     "recogniser": RecipeEntry(
         "fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses", is_two_stage=False

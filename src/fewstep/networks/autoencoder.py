@@ -8,7 +8,7 @@ normalised per channel, and noised in training: the decoder forgives what a few-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.core.arrays import Condition
 from fewstep.networks.conditioning import zero
 from fewstep.networks.norms import GroupNorm
 
@@ -157,7 +156,7 @@ class Autoencoder(nn.Module):
         x: Float[Tensor, "b c h w"],
         time_at: Float[Tensor, "b"],
         time_to: Float[Tensor, "b"],
-        cond: Condition,
+        cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b c h w"]:
         """What the decoder makes of the latents of pixels, before `to_picture`; in the form of a `Network`.
 

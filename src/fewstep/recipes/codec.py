@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewstep.core.arrays import batch_of
+from fewstep.core.arrays import ArrayT, batch_of
 from fewstep.core.checks import check_at_least
 from fewstep.core.levels import Level
 from fewstep.data.stickers import Stickers, Variation, attributions
@@ -144,13 +144,13 @@ class Direct:
 
     epsilon: float = 0.0
 
-    def inputs(self, x: Tensor, at: Level, to: Level) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
         return x, batch_of(at.sigma, x), batch_of(to.sigma, x)
 
-    def estimate(self, x: Tensor, output: Tensor, at: Level) -> Tensor:
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
         return output
 
-    def output(self, x: Tensor, data: Tensor, at: Level) -> Tensor:
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         return data
 
 

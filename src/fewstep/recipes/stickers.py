@@ -29,7 +29,7 @@ from fewstep.data.latents import INDEX, Facts, Latents, write_latents
 from fewstep.data.stickers import PLAIN, STYLES, Stickers, Variation, attributions
 from fewstep.data.styles import COLOURS, recolour
 from fewstep.models.codecs import Identity
-from fewstep.models.conditioning import Conditioning
+from fewstep.models.conditioning import Conditioning, conditioners
 from fewstep.models.text import table
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fewstep.networks.unet import UNet, UNetConfig
@@ -165,7 +165,7 @@ class TeacherRecipe:
 
     def conditioning(self) -> Conditioning:
         """Prompts as text, the style as label."""
-        return Conditioning(Identity(), TEXT_LENGTH, classes=len(STYLES))
+        return Conditioning(Identity(), conditioners(TEXT_LENGTH, classes=len(STYLES)))
 
     def network(self, shape: tuple[int, ...]) -> UNet:
         """The network to begin with, for latents of this shape."""
@@ -240,11 +240,9 @@ class Preview:
         noise = Noise(range(len(PROMPTS)), self.shape, torch.zeros(0, device=state.device))
         levels = karras(self.steps)
         x = noise(0) * float(levels.sigma[0])
-        for jump in SAMPLERS["heun"].run(Guided(state.average, null, self.scale), x, levels, cond):
-            x = jump.x
-        drawn: torch.Tensor = x
-        return drawn
+        *_, last = SAMPLERS["heun"].run(Guided(state.average, null, self.scale), x, levels, cond)
+        return torch.as_tensor(last.x)
 
     def _cond(self, state: TrainingState, prompts: Sequence[str], style: int | None) -> Condition:
-        arrays = self.conditioning.arrays(prompts, [style] * len(prompts))
+        arrays = self.conditioning.encode(len(prompts), prompt=prompts, label=[style] * len(prompts))
         return {name: values.to(state.device) for name, values in tensors(arrays).items()}
