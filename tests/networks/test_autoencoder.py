@@ -9,7 +9,13 @@ from torch import Tensor
 from fewstep.networks.autoencoder import MOMENTUM, Autoencoder, AutoencoderConfig, to_picture
 
 SMALL = AutoencoderConfig(
-    latents=8, encoder=(16, 32), decoder=(16, 32), encoder_depths=(1, 1), decoder_depths=(1, 2), margin=0.05
+    latents=8,
+    encoder=(16, 32),
+    decoder=(16, 32),
+    encoder_depths=(1, 1),
+    decoder_depths=(1, 2),
+    margin=0.05,
+    deviation=0.25,
 )
 
 
@@ -24,6 +30,13 @@ def pictures(count: int = 6) -> Tensor:
     rough = torch.rand(count, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     smooth = torch.nn.functional.interpolate(rough, size=(32, 32), mode="bilinear")
     return torch.cat([smooth[:, :3] * smooth[:, 3:], smooth[:, 3:]], dim=1)
+
+
+def decoded_latents(network: Autoencoder) -> list[Tensor]:
+    """What the decoder's first layer will be given."""
+    seen: list[Tensor] = []
+    network.decoder.stem.register_forward_hook(lambda module, args, output: seen.append(args[0].detach()))
+    return seen
 
 
 def trained_pass(network: Autoencoder, x: Tensor, strength: float, noise: Tensor) -> Tensor:
@@ -48,18 +61,18 @@ def test_the_default_network_is_small_enough_to_ship() -> None:
 
 def test_training_normalises_by_the_batch_and_later_passes_by_what_was_kept(network: Autoencoder) -> None:
     x, none = pictures(), torch.zeros(6, 8, 4, 4)
-    raw = network.encoder(x).detach()
-    seen: list[Tensor] = []
-    network.decoder.register_forward_hook(lambda module, args, output: seen.append(args[0].detach()))
+    encoder = network.encoder
+    raw = encoder.raw(x).detach()
+    seen = decoded_latents(network)
     trained_pass(network, x, 0.0, none)
     assert seen[0].mean(dim=(0, 2, 3)) == pytest.approx(0, abs=1e-5)
-    assert seen[0].var(dim=(0, 2, 3)) == pytest.approx(1, abs=2e-3)
-    assert torch.allclose(network.mean, MOMENTUM * raw.mean(dim=(0, 2, 3)), atol=1e-6)
-    assert torch.allclose(network.variance, 1 + MOMENTUM * (raw.var(dim=(0, 2, 3)) - 1), atol=1e-6)
-    kept = network.mean.clone()
+    assert seen[0].std(dim=(0, 2, 3)) == pytest.approx(1, abs=2e-3)  # in units of the deviation
+    assert torch.allclose(encoder.mean, MOMENTUM * raw.mean(dim=(0, 2, 3)), atol=1e-6)
+    assert torch.allclose(encoder.variance, 1 + MOMENTUM * (raw.var(dim=(0, 2, 3)) - 1), atol=1e-6)
+    kept = encoder.mean.clone()
     latents = network.encode(x)
-    assert torch.equal(network.mean, kept)
-    expected = (raw - kept[:, None, None]) / (network.variance + 1e-5).sqrt()[:, None, None]
+    assert torch.equal(encoder.mean, kept)
+    expected = 0.25 * (raw - kept[:, None, None]) / (encoder.variance + 1e-5).sqrt()[:, None, None]
     assert torch.allclose(latents, expected, atol=1e-5)
 
 
@@ -70,8 +83,7 @@ def test_one_picture_is_encoded_as_in_any_batch(network: Autoencoder) -> None:
 
 def test_noise_is_added_in_units_of_the_latents_deviation(network: Autoencoder) -> None:
     x, noise = pictures(), torch.randn(6, 8, 4, 4, generator=torch.Generator().manual_seed(2))
-    seen: list[Tensor] = []
-    network.decoder.register_forward_hook(lambda module, args, output: seen.append(args[0].detach()))
+    seen = decoded_latents(network)
     trained_pass(network, x, 0.0, noise)
     trained_pass(network, x, 0.3, noise)
     assert torch.allclose(seen[1] - seen[0], 0.3 * noise, atol=1e-5)
@@ -94,6 +106,13 @@ def test_colour_never_exceeds_alpha(network: Autoencoder) -> None:
     assert torch.all(picture[:, :3] <= picture[:, 3:])
     assert picture.min() >= 0
     assert picture.max() <= 1
+
+
+def test_both_networks_run_alone_as_a_models_components_do(network: Autoencoder) -> None:
+    x, no_time = pictures(), torch.zeros(6)
+    latents = network.encoder(x, no_time, no_time, {})
+    assert torch.equal(latents, network.encode(x))
+    assert torch.equal(network.decoder(latents, no_time, no_time, {}), network.decode(latents))
 
 
 @pytest.mark.parametrize(

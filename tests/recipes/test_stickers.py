@@ -1,4 +1,4 @@
-"""The codec's and the teacher's recipes at their smallest: they train, go on, save, and keep latents."""
+"""The recipes of the codec and of stickers at their smallest: they train, go on, save models that draw, keep latents."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.numpy import load_file
 
+import fewstep
 from fewstep.data import latents as data_latents
 from fewstep.data.dataset import DataError
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST
 from fewstep.data.latents import Facts, Latents, write_latents
-from fewstep.data.stickers import STYLES
+from fewstep.data.stickers import PLAIN, STYLES, Stickers, attributions
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
-from fewstep.recipes.codec import CodecRecipe, Comparison, codec_training
-from fewstep.recipes.stickers import TeacherRecipe, encoder_hash, teacher_training
+from fewstep.recipes.codec import CodecRecipe, Comparison, codec_training, read_codec
+from fewstep.recipes.stickers import StickersRecipe, encoder_hash
 from fewstep.training.checkpoints import AnotherRun
 from sticker_packages import packages, pin
 
@@ -49,28 +51,31 @@ def codec_recipe(folder: Path, images: int = 8) -> CodecRecipe:
     return CodecRecipe(size=32, network=SHAPE, training=training, packages=folder / "packages")
 
 
-def teacher_recipe(folder: Path, codec: Path) -> TeacherRecipe:
-    return TeacherRecipe(
+def model_recipe(folder: Path, codec: Path) -> StickersRecipe:
+    recipe = StickersRecipe(
         codec=codec,
-        autoencoder=SHAPE,
         size=32,
         widths=(32, 32),
         depths=(1, 1),
         canvas=(0, 8),
         text_width=32,
         draws=1,
-        training=replace(teacher_training(8), batch=4, checkpoint_every=1),
         packages=folder / "packages",
     )
+    stages = {
+        stage: replace(getattr(recipe.stages, stage), images=8, batch=4, preview_every=0)
+        for stage in ("teacher", "student")
+    }
+    return replace(recipe, stages=replace(recipe.stages, **stages))
 
 
-def codec_file(path: Path) -> Path:
+def codec_in(path: Path) -> Path:
     """A codec that was never trained."""
     torch.manual_seed(0)
     recipe = CodecRecipe(size=32, network=SHAPE)
     network = Autoencoder(SHAPE)
     recipe.save(network, path, Comparison(torch.zeros(1, 4, 32, 32) + torch.eye(32), SHAPE.margin))
-    return path / "codec.safetensors"
+    return path
 
 
 def test_a_codec_trains_on_other_things_than_it_is_measured_on(folder: Path, tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ def test_a_codec_trains_on_other_things_than_it_is_measured_on(folder: Path, tmp
     for figures in told["figures"].values():
         assert set(figures) == {"psnr", "ssim", "sharpness", "stray"}
     assert len(told["attributions"]) == len(STYLES)
-    weights = load_file(tmp_path / "models" / "codec" / "codec.safetensors")
+    weights = load_file(tmp_path / "models" / "codec" / "encoder.safetensors")
     assert {value.dtype for value in weights.values()} == {np.dtype("float16")}
     assert {"mean", "variance"} <= set(weights)
     assert list((tmp_path / "previews").glob("decoded-*2.png"))
@@ -103,11 +108,9 @@ def test_a_codec_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_frozen_encoder_keeps_its_latents_while_the_decoder_learns(folder: Path, tmp_path: Path) -> None:
-    start = codec_file(tmp_path / "start")
-    codec_recipe_ = replace(codec_recipe(folder), start=start, freeze=True)
-    before = codec_recipe_.autoencoder()
-    codec_recipe_.run(tmp_path / "run")
-    after = replace(codec_recipe_, start=tmp_path / "run" / "models" / "codec" / "codec.safetensors").autoencoder()
+    start = codec_in(tmp_path / "start")
+    replace(codec_recipe(folder), start=start, freeze=True).run(tmp_path / "run")
+    before, after = read_codec(start), read_codec(tmp_path / "run" / "models" / "codec")
     assert encoder_hash(after) == encoder_hash(before)
     assert not torch.equal(after.decoder.head.weight, before.decoder.head.weight)
 
@@ -119,31 +122,63 @@ def test_settings_of_a_codec_that_cannot_be() -> None:
         CodecRecipe(freeze=True)
 
 
-def test_a_teacher_trains_on_latents_that_are_made_once(
+def test_a_codec_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a codec that `fewstep train codec` saved"):
+        read_codec(tmp_path)
+
+
+def test_a_run_starts_from_a_checkpoint_of_another(folder: Path, tmp_path: Path) -> None:
+    codec_recipe(folder).run(tmp_path / "first")
+    checkpoint = tmp_path / "first" / "checkpoints" / "step-00000001" / "average.safetensors"
+    kept = load_file(checkpoint)
+    begun = replace(codec_recipe(folder), start=checkpoint).autoencoder()
+    assert np.array_equal(begun.encoder.mean.numpy(), kept["encoder.mean"])
+    assert all(parameter.requires_grad for parameter in begun.parameters())
+
+
+def test_both_stages_train_on_latents_and_the_models_draw(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = teacher_recipe(folder, codec_file(tmp_path / "codec"))
-    saved = recipe.run(tmp_path / "run")
+    recipe = model_recipe(folder, codec_in(tmp_path / "codec"))
+    recipe.run(tmp_path / "run")
     kept = Latents(tmp_path / "run" / "latents")
     assert len(kept) == 2 * 21
     assert kept.shape == (8, 4, 4)
-    assert kept.codec == encoder_hash(recipe.read_codec())
-    plain = kept.facts[:21]
+    assert kept.codec == encoder_hash(recipe.autoencoder)
+    plain, varied = kept.facts[:21], kept.facts[21:]
     assert {each.colour for each in plain} == {None}
-    assert {(each.thing, each.style) for each in plain} == {(e.thing, e.style) for e in kept.facts[21:]}
-    assert any(each.colour for each in kept.facts[21:])
-    (picture,) = (tmp_path / "run" / "previews").glob("drawn-*2.png")
-    assert picture.is_file()
-    assert (saved / "teacher.safetensors").is_file()
-    monkeypatch.setattr(TeacherRecipe, "_pictures", lambda *args: pytest.fail("encoded again"))
+    assert [(each.thing, each.style) for each in plain] == [(each.thing, each.style) for each in varied]
+    assert any(each.colour for each in varied)
+    for name in ("stickers-teacher", "stickers"):
+        model = fewstep.load(tmp_path / "run" / "models" / name)
+        image = model.generate("red apple", seed=1)
+        assert image.picture.size == (32, 32)
+        assert image.picture.mode == "RGBA"
+        assert all(line in model.spec.licence for line in attributions())
+        assert model.spec.vocabulary.styles == STYLES
+    assert list((tmp_path / "run" / "teacher" / "previews").glob("teacher-*2.png"))
+    monkeypatch.setattr(StickersRecipe, "_pictures", lambda *args: pytest.fail("encoded again"))
     recipe.run(tmp_path / "run")
 
 
-def test_latents_of_another_codec_are_made_anew(folder: Path, tmp_path: Path) -> None:
-    recipe = teacher_recipe(folder, codec_file(tmp_path / "codec"))
-    codec = recipe.read_codec()
+def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, tmp_path: Path) -> None:
+    recipe = replace(model_recipe(folder, codec_in(tmp_path / "codec")), latents=tmp_path / "latents")
+    recipe.encode()
+    made = recipe.dataset
+    place = [(each.thing, each.style) for each in made.facts[:21]].index(("🚀", STYLES.index("flat")))
+    dataset = Stickers(32, PLAIN, folder / "packages")
+    pixels = dataset.picture(dataset.shown[place])
+    session = onnxruntime.InferenceSession(tmp_path / "codec" / "encoder.onnx")
+    given = {each.name: np.zeros(1, np.float32) for each in session.get_inputs()} | {"x": pixels[None]}
+    (latents,) = session.run(None, given)
+    assert np.allclose(latents[0], made.example(place, np.random.default_rng(0)).data, atol=2e-3)
+
+
+def test_latents_of_another_codec_are_refused(folder: Path, tmp_path: Path) -> None:
+    recipe = replace(model_recipe(folder, codec_in(tmp_path / "codec")), latents=tmp_path / "latents")
     write_latents(tmp_path / "latents", np.zeros((1, 8, 4, 4)), [Facts("🚀", 0)], "another")
-    assert len(recipe.encoded(codec, tmp_path / "latents")) == 42
+    with pytest.raises(DataError, match="are another codec's: delete them, or name it"):
+        recipe.run(tmp_path / "run")
 
 
 def test_examples_of_latents_leave_the_style_open_or_say_it_by_label_or_caption(tmp_path: Path) -> None:

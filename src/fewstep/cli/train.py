@@ -50,8 +50,8 @@ RECIPES: dict[str, RecipeEntry] = {
         "fewstep.recipes.codec:CodecRecipe", "the codec of stickers: pictures to latents and back", is_two_stage=False
     ),
     "stickers": RecipeEntry(
-        "fewstep.recipes.stickers:TeacherRecipe",
-        "text to stickers on latents of the codec: the teacher",
+        "fewstep.recipes.stickers:StickersRecipe",
+        "text to stickers by seven artists, on latents of the codec",
         is_two_stage=False,
     ),
     "recogniser": RecipeEntry(

@@ -104,6 +104,11 @@ class Latents:
         """Of each picture."""
         return self._read[1]
 
+    @property
+    def glyphs(self) -> list[Glyph]:
+        """All emoji that are selected, with their names and keywords."""
+        return list(self._glyphs.values())
+
     @cached_property
     def _glyphs(self) -> dict[str, Glyph]:
         glyphs = {glyph.text: glyph for glyph in read_glyphs(self.selection)}

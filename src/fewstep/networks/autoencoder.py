@@ -31,7 +31,8 @@ class AutoencoderConfig:
         patch: pixels a side of what becomes one position of the first resolution.
         encoder, decoder: widths at each resolution, fine to coarse, each half the one before.
         encoder_depths, decoder_depths: residual blocks at each resolution, fine to coarse.
-        margin: how far beyond 0 and 1 the decoder was taught to aim, so that what is transparent is so exactly.
+        margin: how far beyond 0 and 1 the decoder is taught to aim, so that what is transparent is so exactly.
+        deviation: of each channel of the normalised latents.
     """
 
     channels: int = 4
@@ -42,6 +43,7 @@ class AutoencoderConfig:
     encoder_depths: tuple[int, ...] = (1, 1, 2)
     decoder_depths: tuple[int, ...] = (1, 2, 3)
     margin: float = 0.02
+    deviation: float = 0.5
 
     def __post_init__(self) -> None:
         lengths = {len(each) for each in (self.encoder, self.decoder, self.encoder_depths, self.decoder_depths)}
@@ -63,18 +65,35 @@ class AutoencoderConfig:
 
 
 class Encoder(nn.Module):
-    """Pixels [b, c, h, w] in [0, 1] to latents [b, latents, h/factor, w/factor], not normalised."""
+    """Pixels [b, c, h, w] in [0, 1] to latents [b, latents, h/factor, w/factor]: each channel of mean 0 and of the
+    config's deviation, by statistics that training keeps."""
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        widths, self.patch = config.encoder, config.patch
+        widths, self.patch, self.deviation = config.encoder, config.patch, config.deviation
         self.stem = nn.Conv2d(config.channels * config.patch**2, widths[0], 1)
         self.stages = _stages(widths, config.encoder_depths)
         self.shrink = nn.ModuleList(nn.Conv2d(4 * fine, coarse, 1) for fine, coarse in pairwise(widths))
         self.norm = GroupNorm(widths[-1] // 16, widths[-1])
         self.head = nn.Conv2d(widths[-1], config.latents, 1)
+        self.register_buffer("mean", torch.zeros(config.latents))
+        self.register_buffer("variance", torch.ones(config.latents))
 
-    def forward(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        time_at: Tensor | None = None,
+        time_to: Tensor | None = None,
+        cond: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "b d i j"]:
+        """Latents of pixels x; what a `Network` is given beside them is not looked at."""
+        return self.normalised(self.raw(x), self.mean, self.variance)
+
+    def raw(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Latents before they are normalised."""
         h = self.stem(F.pixel_unshuffle(2 * pixels - 1, self.patch))
         for level, stage in enumerate(self.stages):
             h = stage(h)
@@ -83,24 +102,50 @@ class Encoder(nn.Module):
         latents: Tensor = self.head(self.norm(h))
         return latents
 
+    def normalised(
+        self, latents: Float[Tensor, "b d i j"], mean: Tensor, variance: Tensor
+    ) -> Float[Tensor, "b d i j"]:
+        """Raw latents by given statistics of each channel."""
+        scale = self.deviation * (variance + 1e-5).rsqrt()
+        return (latents - mean[:, None, None]) * scale[:, None, None]
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Bring the kept statistics nearer to those of a batch."""
+        self.mean.lerp_(mean, MOMENTUM)
+        self.variance.lerp_(variance, MOMENTUM)
+
+
+MOMENTUM = 0.02
+"""The share of a batch in the moving averages of the latents' statistics."""
+
 
 class Decoder(nn.Module):
-    """Normalised latents [b, latents, i, j] to pixels [b, c, i·factor, j·factor].
-
-    What comes out reaches beyond [0, 1] by the margin it was taught; `to_picture` brings it to the nearest picture.
-    """
+    """Normalised latents [b, latents, i, j] to pictures [b, c, i·factor, j·factor]."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         widths, self.patch = config.decoder, config.patch
+        self.deviation, self.margin = config.deviation, config.margin
         self.stem = nn.Conv2d(config.latents, widths[-1], 3, padding=1)
         self.stages = _stages(widths, config.decoder_depths)
         self.grow = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(widths))
         self.norm = GroupNorm(widths[0] // 16, widths[0])
         self.head = nn.Conv2d(widths[0], config.channels * config.patch**2, 3, padding=1)
 
-    def forward(self, latents: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
-        h = self.stem(latents)
+    def forward(
+        self,
+        x: Float[Tensor, "b d i j"],
+        time_at: Tensor | None = None,
+        time_to: Tensor | None = None,
+        cond: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """The picture of latents x; what a `Network` is given beside them is not looked at."""
+        return to_picture(self.aim(x), self.margin)
+
+    def aim(self, latents: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
+        """What is compared with pictures in training: it reaches beyond [0, 1] by the margin."""
+        h = self.stem(latents / self.deviation)
         for level in reversed(range(len(self.stages))):
             h = self.stages[level](h)
             if level > 0:
@@ -131,25 +176,22 @@ class Block(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Both networks and the statistics that normalise latents: mean 0 and deviation 1 for each channel."""
-
-    mean: Tensor
-    variance: Tensor
+    """Both networks, as they are trained together."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.register_buffer("mean", torch.zeros(config.latents))
-        self.register_buffer("variance", torch.ones(config.latents))
 
     def encode(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Normalised latents."""
-        return self._normalised(self.encoder(pixels), self.mean, self.variance)
+        latents: Tensor = self.encoder(pixels)
+        return latents
 
     def decode(self, latents: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
         """The nearest picture: premultiplied RGBA, or any channels, in [0, 1]."""
-        return to_picture(self.decoder(latents), self.config.margin)
+        picture: Tensor = self.decoder(latents)
+        return picture
 
     def forward(
         self,
@@ -158,34 +200,22 @@ class Autoencoder(nn.Module):
         time_to: Float[Tensor, "b"],
         cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b c h w"]:
-        """What the decoder makes of the latents of pixels, before `to_picture`; in the form of a `Network`.
+        """What the decoder aims at for the latents of pixels; in the form of a `Network`.
 
-        The condition `noise` [b, d, i, j] is added to the latents times `time_at`. It marks training: an encoder that
-        learns is normalised by the batch's own statistics, of which moving averages are kept; otherwise, and for a
-        frozen encoder, those averages are used.
+        The condition `noise` [b, d, i, j] is added to the latents, times `time_at` in units of their deviation. It
+        marks training: an encoder that learns is normalised by the batch's own statistics, which the kept ones
+        follow; otherwise, and for a frozen encoder, the kept ones are used.
         """
-        noise = cond.get("noise")
-        latents = self.encoder(x)
-        mean, variance = self.mean, self.variance
+        encoder, noise = self.encoder, cond.get("noise")
+        latents = encoder.raw(x)
+        mean, variance = encoder.mean, encoder.variance
         if noise is not None and latents.requires_grad:
             variance, mean = torch.var_mean(latents.float(), dim=(0, 2, 3))
-            with torch.no_grad():
-                self.mean.lerp_(mean, MOMENTUM)
-                self.variance.lerp_(variance, MOMENTUM)
-        normalised = self._normalised(latents, mean, variance)
-        decoded: Tensor = self.decoder(
-            normalised if noise is None else normalised + noise * time_at[:, None, None, None]
-        )
-        return decoded
-
-    @staticmethod
-    def _normalised(latents: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        scale = (variance + 1e-5).rsqrt()
-        return (latents - mean[:, None, None]) * scale[:, None, None]
-
-
-MOMENTUM = 0.02
-"""The share of a batch in the moving averages of the latents' statistics."""
+            encoder.follow(mean, variance)
+        latents = encoder.normalised(latents, mean, variance)
+        if noise is not None:
+            latents = latents + encoder.deviation * time_at[:, None, None, None] * noise
+        return self.decoder.aim(latents)
 
 
 def to_picture(decoded: Tensor, margin: float) -> Tensor:

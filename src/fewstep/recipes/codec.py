@@ -1,7 +1,8 @@
 """The stickers' codec: an autoencoder of transparent pictures with 16 × 16 pixels a latent position.
 
 Data: all artists' drawings (`fewstep.data.stickers`), made smaller, moved, mirrored and recoloured. The network that
-is kept is the moving average. `fewstep train codec --out DIR` writes its weights and figures to DIR/models/codec.
+is kept is the moving average. `fewstep train codec --out DIR` writes it to DIR/models/codec: encoder and decoder as a
+model's components, for `LearnedCodec`, and codec.json, its figures.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.core.arrays import ArrayT, batch_of
 from fewstep.core.checks import check_at_least
 from fewstep.core.levels import Level
+from fewstep.data.dataset import DataError
 from fewstep.data.stickers import Stickers, Variation, attributions
+from fewstep.engines.export import export_onnx
 from fewstep.measure.fidelity import fidelity
 from fewstep.models.codecs import Identity
+from fewstep.models.components import WEIGHTS
 from fewstep.models.conditioning import Conditioning
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig, to_picture
 from fewstep.objectives.reconstruction import Reconstruction
@@ -37,8 +42,8 @@ from fewstep.training.saving import resolved
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "codec.safetensors"
-FIGURES = "codec.json"
+FACTS = "codec.json"
+"""What a saved codec says of itself."""
 
 
 def codec_training(images: int) -> TrainingConfig:
@@ -65,7 +70,7 @@ class CodecRecipe:
         variation: how training's pictures vary.
         training: how long and how.
         packages: a folder with the artists' packages; if None npm fetches them.
-        start: a saved codec.safetensors to train further, instead of one from scratch.
+        start: a saved codec's folder, or a checkpoint's average.safetensors, to train further.
         freeze: whether a started codec keeps its encoder, so that latents made before stay valid.
     """
 
@@ -114,28 +119,61 @@ class CodecRecipe:
         torch.manual_seed(0)
         network = Autoencoder(self.network)
         if self.start is not None:
-            network.load_state_dict({name: value.float() for name, value in load_file(self.start).items()})
+            network.load_state_dict(_weights(self.start))
             network.encoder.requires_grad_(not self.freeze)
         return network
 
     def save(self, network: Autoencoder, directory: Path, shown: Comparison) -> dict[str, Any]:
-        """Write weights rounded to float16 and figures of these weights."""
-        rounded = {name: value.detach().half().cpu().contiguous() for name, value in network.state_dict().items()}
-        network.load_state_dict({name: value.float() for name, value in rounded.items()})
+        """Write both networks, weights rounded to float16 and graphs, and the figures of these weights."""
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(rounded, directory / WEIGHTS)
-        figures = {
+        side = self.size // self.network.factor
+        shapes = {"encoder": shown.pixels.shape[1:], "decoder": (self.network.latents, side, side)}
+        for name, shape in shapes.items():
+            part: nn.Module = getattr(network, name)
+            rounded = {key: value.detach().half().cpu().contiguous() for key, value in part.state_dict().items()}
+            part.load_state_dict({key: value.float() for key, value in rounded.items()})
+            save_file(rounded, directory / f"{name}{WEIGHTS}")
+            export_onnx(part, tuple(shape), {}, directory, name)
+        facts = {
+            "network": asdict(self.network),
             "figures": shown.figures(network),
-            "parameters": {
-                part: sum(p.numel() for p in getattr(network, part).parameters()) for part in ("encoder", "decoder")
-            },
+            "parameters": {name: sum(p.numel() for p in getattr(network, name).parameters()) for name in shapes},
             "recipe": resolved(self, "codec"),
             "attributions": attributions(),
         }
-        text = json.dumps(figures, indent=1, ensure_ascii=False)
-        (directory / FIGURES).write_text(text + "\n", encoding="utf-8")
-        log.info("%s", json.dumps(figures["figures"], indent=1))
-        return figures
+        text = json.dumps(facts, indent=1, ensure_ascii=False)
+        (directory / FACTS).write_text(text + "\n", encoding="utf-8")
+        log.info("%s", json.dumps(facts["figures"], indent=1))
+        return facts
+
+
+def read_codec(folder: Path) -> Autoencoder:
+    """A saved codec, frozen.
+
+    Raises:
+        DataError: there is none, or a damaged one.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        shape: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in facts["network"].items()
+        }
+        network = Autoencoder(AutoencoderConfig(**shape))
+        network.load_state_dict(_weights(folder))
+        return network.eval().requires_grad_(False)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"'{folder}' is not a codec that `fewstep train codec` saved: {error}") from error
+
+
+def _weights(source: Path) -> dict[str, Tensor]:
+    """Both networks' weights, of a saved codec's folder or of a checkpoint's file."""
+    if source.is_file():
+        return load_file(source)
+    return {
+        f"{name}.{key}": value.float()
+        for name in ("encoder", "decoder")
+        for key, value in load_file(source / f"{name}{WEIGHTS}").items()
+    }
 
 
 @dataclass(frozen=True)
@@ -195,13 +233,12 @@ class Comparison:
         network.eval()
         latents = torch.cat([network.encode(part.to(device)) for part in _parts(self.pixels)])
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        return {
-            f"latents off by {strength:g}": fidelity(
-                self.pixels.numpy(),
-                torch.cat([network.decode(part).cpu() for part in _parts(latents + strength * noise)]).numpy(),
-            )
-            for strength in strengths
-        }
+        noise *= network.config.deviation
+        figures = {}
+        for strength in strengths:
+            made = torch.cat([network.decode(part).cpu() for part in _parts(latents + strength * noise)])
+            figures[f"latents off by {strength:g}"] = fidelity(self.pixels.numpy(), made.numpy())
+        return figures
 
     def _sheet(self, real: Any, decoded: Any) -> Image.Image:
         """Real pictures above decoded ones, as many as fill four double rows."""

@@ -205,7 +205,9 @@ class Experiment(Protocol):
         ...
 
     @property
-    def dataset(self) -> Dataset: ...
+    def dataset(self) -> Dataset:
+        """Of pixels; or of what the codec makes of them, told by its shape."""
+        ...
 
     @property
     def pixels(self) -> tuple[int, ...]:
@@ -424,7 +426,9 @@ def _train(
     out: Path,
 ) -> SavedModel:
     config = stage.config
-    source = DatasetBatches(experiment.dataset, spec.conditioning, config.seed, stage.drop, config.workers)
+    dataset = experiment.dataset
+    encoded = dataset.shape != experiment.pixels
+    source = DatasetBatches(dataset, spec.conditioning, config.seed, stage.drop, config.workers, encoded)
     facts = {**experiment.facts, **stage.facts}
     average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
     return experiment.save(average, spec, out / "models" / spec.name)

@@ -36,6 +36,7 @@ class DatasetBatches:
             estimate.
         workers: processes that make batches ahead of their use; 0 for one thread, enough where a CPU trains. The
             batches are the same with any number.
+        encoded: whether the examples are the codec's data already, not pixels.
     """
 
     dataset: Dataset
@@ -43,6 +44,7 @@ class DatasetBatches:
     seed: int = 0
     drop: float = 0.1
     workers: int = field(default=0, compare=False)
+    encoded: bool = False
 
     def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
         if self.workers:
@@ -65,7 +67,8 @@ class DatasetBatches:
             label=[None if out else row.label for row, out in zip(rows, dropped, strict=True)],
             control=[row.control for row in rows],
         )
-        return Batch(torch.from_numpy(self.conditioning.codec.encode(pixels)), tensors(cond))
+        data = pixels if self.encoded else self.conditioning.codec.encode(pixels)
+        return Batch(torch.from_numpy(data), tensors(cond))
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,12 @@ def save_model(
     captions: Sequence[str] = (),
     other_words: Sequence[str] = (),
     recogniser: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> SavedModel:
     """Save a trained network as a model, exported to ONNX, its weights rounded to float16.
 
     The network keeps the rounded weights, so that every engine runs the same numbers. Of several processes one
-    writes, and all read what it wrote.
+    writes, and all read what it wrote. Files of components that were trained before are given as `beside`.
     """
     rounded = {name: value.detach().half().cpu() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in rounded.items()})
@@ -41,6 +42,8 @@ def save_model(
         export_onnx(network, shape, spec.conditioning.null(2), scratch)
         if recogniser is not None:
             (scratch / "judge.onnx").write_bytes(recogniser.read_bytes())
+        for file in beside:
+            (scratch / file.name).write_bytes(file.read_bytes())
 
     processes = accelerator()
     if processes.is_main_process:
