@@ -152,8 +152,7 @@ def test_both_stages_train_on_latents_and_the_models_draw(
     for name in ("stickers-teacher", "stickers"):
         model = fewstep.load(tmp_path / "run" / "models" / name)
         image = model.generate("red apple", seed=1)
-        assert image.picture.size == (32, 32)
-        assert image.picture.mode == "RGBA"
+        assert (image.size, image.mode) == ((32, 32), "RGBA")
         assert all(line in model.spec.licence for line in attributions())
         assert model.spec.vocabulary.styles == STYLES
     assert list((tmp_path / "run" / "teacher" / "previews").glob("teacher-*2.png"))
