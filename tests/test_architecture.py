@@ -89,9 +89,11 @@ MAX_IMPORTS = 15
 PUTS_TOGETHER = {
     "lab/worlds.py": 19,
     "objectives/registry.py": 19,
+    "recipes/codec.py": 18,
     "recipes/digits.py": 19,
     "recipes/emoji.py": 20,
     "recipes/images.py": 16,
+    "recipes/stickers.py": 20,
     "recipes/toy.py": 23,
     "recipes/two_stage.py": 29,
     "serving/app.py": 24,
