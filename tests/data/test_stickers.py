@@ -119,6 +119,15 @@ def test_drawings_are_kept_and_made_anew_only_for_larger_pictures(
 
 
 @needs_names
+def test_a_folder_that_lacks_the_packages_is_named_though_drawings_are_kept(folder: Path, tmp_path: Path) -> None:
+    _ = Stickers(32, PLAIN, folder).rendered
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(DataError, match="elsewhere' lacks"):
+        _ = Stickers(32, PLAIN, elsewhere).rendered
+
+
+@needs_names
 def test_damaged_drawings_say_which_folder_to_delete(folder: Path, tmp_path: Path) -> None:
     _ = Stickers(32, PLAIN, folder).rendered
     (index,) = (tmp_path / "cache").glob("stickers/*/pictures.json")

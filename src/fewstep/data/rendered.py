@@ -57,6 +57,8 @@ def render(glyphs: Sequence[Glyph], side: int, packages: Path | None = None) -> 
         DataError: a package cannot be had, or is not what it should be; the folder cannot be written.
     """
     folder = cache_folder() / "stickers" / _fingerprint(glyphs, side)
+    if packages is not None:  # a folder that was named is looked at, even where the pictures were kept before
+        _archives(packages)
     if not (folder / "pictures.json").is_file():
         try:
             _make(glyphs, side, packages, folder)
@@ -77,8 +79,13 @@ def _fingerprint(glyphs: Sequence[Glyph], side: int) -> str:
     return f"{side}-{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]}"
 
 
+def _archives(packages: Path | None) -> dict[str, Path]:
+    """The archive of each artist by style, its hash checked."""
+    return {artist.style: locate(artist.package, packages) for artist in ARTISTS}
+
+
 def _make(glyphs: Sequence[Glyph], side: int, packages: Path | None, folder: Path) -> None:
-    archives = {artist.style: locate(artist.package, packages) for artist in ARTISTS}
+    archives = _archives(packages)
     found = drawings(archives, [glyph.text for glyph in glyphs], [glyph.name for glyph in glyphs])
     order = [
         (thing, style, drawing)
