@@ -13,8 +13,8 @@ from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
 from fewstep.networks.recogniser import RecogniserNetwork
-from fewstep.training.recogniser import RecogniserConfig, draw_pool, train_recogniser
-from fewstep.training.recogniser_export import export_recogniser
+from fewstep.training.classification import RecogniserConfig, draw_pool, train_recogniser
+from fewstep.training.classifier_export import export_recogniser
 from judging import FONTS, few_emoji, tiny_model, write_few_emoji
 from once import Once
 

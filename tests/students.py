@@ -14,7 +14,7 @@ from fewstep.core.arrays import Array, Condition, per_sample
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Edm, Estimator, Parameterised, Targets
 from fewstep.networks.mlp import MLP, MLPConfig
-from fewstep.training.randomness import StepRng
+from fewstep.training.step_rng import StepRng
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.engines.components import running
+from fewstep.engines.component_networks import running
 from fewstep.models import components as registry
 from fewstep.models.codecs import Codec, Identity, LearnedCodec, PixelCodec, SpaceToDepth
 from fewstep.models.components import KINDS, Component, Kind, NetworkPart, components

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.engines.components import running
+from fewstep.engines.component_networks import running
 from fewstep.engines.errors import EngineError
 from fewstep.generation import Edit, Model, Request, RequestError, load
 from fewstep.models.codecs import LearnedCodec

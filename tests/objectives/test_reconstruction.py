@@ -14,7 +14,7 @@ from fewstep.core.parameterisations import Targets
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Batch
 from fewstep.objectives.reconstruction import Reconstruction, gradient_error
-from fewstep.training.randomness import StepRng
+from fewstep.training.step_rng import StepRng
 
 
 @dataclass

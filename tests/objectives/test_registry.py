@@ -13,7 +13,7 @@ from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Targets
 from fewstep.objectives import Batch, LearnedGuidance, Objective
 from fewstep.objectives.registry import OBJECTIVES, STUDENTS, TEACHERS
-from fewstep.objectives.settings import TrainingSetup
+from fewstep.objectives.setup import TrainingSetup
 from fewstep.objectives.times import LogNormal
 from objective_cases import START
 from oracles import Gaussian

@@ -27,7 +27,7 @@ from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, PendingAnswer
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy
-from fewstep.serving.engine.sources import SourceImages
+from fewstep.serving.engine.inputs import SourceImages
 from fewstep.serving.http.security import new_key
 from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until

@@ -30,7 +30,7 @@ class Wrapped(nn.Module):
         self.calls = 0
 
     def forward(self, x: Tensor, at: Tensor, to: Tensor, cond: Any) -> Tensor:
-        if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
+        if forward_ad.unpack_dual(x).tangent is not None:
             raise RuntimeError("forward mode through a wrapper")
         assert torch.is_grad_enabled(), "only the loss goes through the wrapper"
         self.calls += 1

@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models import": ("fewstep.cli.models:import_pipeline", "import a diffusers consistency pipeline"),
     "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
     "data emoji": ("fewstep.cli.data:emoji", "describe the emoji data: counts, groups, channel statistics"),
-    "data stickers": ("fewstep.cli.stickers:stickers", "fetch and draw the stickers, count them by artist"),
+    "data stickers": ("fewstep.cli.data_stickers:stickers", "fetch and draw the stickers, count them by artist"),
     "data preview": ("fewstep.cli.data:preview", "draw a contact sheet of what training would see"),
     "bench training": ("fewstep.cli.bench_training:training", "compare the training loop with bare PyTorch"),
     "bench start": ("fewstep.cli.bench_start:start", "time a whole `generate` beside importing torch"),

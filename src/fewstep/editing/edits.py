@@ -219,7 +219,7 @@ class Edit:
     @property
     def chosen_strength(self) -> float:
         """`strength`, or what it is if left out."""
-        return float(self.strength if self.strength is not None else 1.0 if self.mask is not None else 0.5)
+        return (1.0 if self.keeps else 0.5) if self.strength is None else float(self.strength)
 
     def prepared(self, spec: ModelSpec) -> Prepared:
         """The edit in a model's data.
@@ -298,10 +298,6 @@ class ColorizeEdit(Edit):
     takes: ClassVar[tuple[Field, ...]] = (STRENGTH, FIT)
     keeps: ClassVar[bool] = True
 
-    @property
-    def chosen_strength(self) -> float:
-        return 1.0 if self.strength is None else float(self.strength)
-
     def _usual_fit(self, is_prompted: bool) -> int:
         return 0 if is_prompted else 4
 
@@ -331,10 +327,6 @@ class SuperResolveEdit(Edit):
     name: ClassVar[str] = "super-resolve"
     takes: ClassVar[tuple[Field, ...]] = (STRENGTH, FIT)
     keeps: ClassVar[bool] = True
-
-    @property
-    def chosen_strength(self) -> float:
-        return 1.0 if self.strength is None else float(self.strength)
 
     def _usual_fit(self, is_prompted: bool) -> int:
         return 1 if is_prompted else 4

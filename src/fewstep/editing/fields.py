@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -32,7 +33,7 @@ BY_PROGRAMS: frozenset[Surface] = EVERYWHERE - {"mcp"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Field:
+class Field(ABC):
     """One field of a request.
 
     Args:
@@ -59,6 +60,7 @@ class Field:
     def __post_init__(self) -> None:
         object.__setattr__(self, "public", self.public or self.name)
 
+    @abstractmethod
     def check(self, value: Any, name: str = "") -> Any:
         """The value as `Request` keeps it.
 
@@ -69,11 +71,10 @@ class Field:
         Raises:
             RequestError: it is of another type or out of bounds.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> dict[str, Any]:
         """The values that are taken, as JSON Schema; without null."""
-        raise NotImplementedError
 
     @property
     def bounds(self) -> str:

@@ -23,23 +23,12 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
-from torch import Tensor, nn
+from torch import nn
 
 from fewstep.models.components import GRAPH, WEIGHTS
+from fewstep.networks.positional import Positional
 
 OPSET = 20
-
-
-class _Positional(nn.Module):
-    """A network whose conditions are positional arguments, as an exported graph's inputs are."""
-
-    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.network, self.names = network, names
-
-    def forward(self, x: Tensor, time_at: Tensor, time_to: Tensor, *conditions: Tensor) -> Tensor:
-        output: Tensor = self.network(x, time_at, time_to, dict(zip(self.names, conditions, strict=True)))
-        return output
 
 
 def export_onnx(
@@ -70,7 +59,7 @@ def export_onnx(
     shapes = ({0: batch}, {0: batch}, {0: batch}, *conditions)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Positional(copy.deepcopy(network).cpu().eval(), names),
+            Positional(copy.deepcopy(network).cpu().eval(), names),
             example,
             dynamo=True,
             dynamic_shapes=shapes,

@@ -91,22 +91,26 @@ def _graph(component: SavedComponent, engine: str) -> Path:
 
 def _onnx(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.onnx").OnnxNetwork
-    return network(_graph(component, "onnx"), threads)  # type: ignore[no-any-return]
+    opened: Network = network(_graph(component, "onnx"), threads)
+    return opened
 
 
 def _openvino(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.openvino").OpenVinoNetwork
-    return network(_graph(component, "openvino"), precision, threads)  # type: ignore[no-any-return]
+    opened: Network = network(_graph(component, "openvino"), precision, threads)
+    return opened
 
 
 def _eager(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.eager").EagerNetwork
-    return network(component, device, threads)  # type: ignore[no-any-return]
+    opened: Network = network(component, device, threads)
+    return opened
 
 
 def _compiled(component: SavedComponent, precision: str, device: str, threads: int | None) -> Network:
     network: Any = importlib.import_module("fewstep.engines.compiled").CompiledNetwork
-    return network(component, device, threads)  # type: ignore[no-any-return]
+    opened: Network = network(component, device, threads)
+    return opened
 
 
 ENGINES: dict[str, Engine] = {  # the first that can is what is taken where nothing was measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewstep.engines import table
-from fewstep.engines.components import running
+from fewstep.engines.component_networks import running
 from fewstep.engines.registry import open_network
 from fewstep.generation.model import Model
 from fewstep.models.finding import find

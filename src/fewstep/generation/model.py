@@ -9,7 +9,7 @@ from PIL import Image
 
 from fewstep.core.parameterisations import Network, Parameterised
 from fewstep.editing.errors import RequestError
-from fewstep.generation import images, planning, running
+from fewstep.generation import delivery, planning, running
 from fewstep.generation.planning import Plan
 from fewstep.generation.request import Request
 from fewstep.generation.running import CountingNetwork, Progress
@@ -33,7 +33,7 @@ class Model:
         self.saved, self.spec = saved, saved.spec
         self.engine, self.precision, self.device = engine, precision, device
         self.network = network
-        self._drawer = images.Drawer(saved, engine, precision, device)
+        self._drawer = delivery.Drawer(saved, engine, precision, device)
 
     def __repr__(self) -> str:
         return f"Model('{self.spec.name}', {self.saved.hash[:10]}, engine '{self.engine}')"
@@ -118,12 +118,12 @@ class Model:
 
     def preview(self, plan: Plan, progress: Progress) -> Image.Image:
         """What the model thinks of a plan's first image so far, as it will be delivered."""
-        return images.picture(self.saved, progress.previews[0], plan.delivery)
+        return delivery.picture(self.saved, progress.previews[0], plan.delivery)
 
     def finish(self, plan: Plan, last: Progress) -> list[GeneratedImage]:
         """Decode the last jump of a plan into images with records."""
-        return images.finished(self._drawer, plan, last)
+        return delivery.finished(self._drawer, plan, last)
 
     def report(self, prompt: str) -> PromptReport | None:
         """Which words of a prompt this model never saw, and the captions nearest to it; None without text."""
-        return images.prompt_report(self.saved, prompt)
+        return delivery.prompt_report(self.saved, prompt)

@@ -17,7 +17,7 @@ from fewstep.core.randomness import derive
 from fewstep.lab.method_rows import MethodRow
 from fewstep.lab.methods import METHODS, TrainedMethod, costs, train_method
 from fewstep.lab.worlds import SIGMA_MIN, WORLDS, PlaneWorld, World
-from fewstep.measure.levels import best_levels
+from fewstep.measure.level_search import best_levels
 from fewstep.samplers import SAMPLERS
 from fewstep.training.loop import TrainingDiverged
 

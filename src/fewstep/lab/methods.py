@@ -20,11 +20,11 @@ from fewstep.lab.worlds import SIGMA_MIN, World
 from fewstep.objectives import Batch
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.registry import OBJECTIVES, ConsistencyDistillationSettings
-from fewstep.objectives.settings import ObjectiveSettings, TrainingSetup
+from fewstep.objectives.setup import ObjectiveSettings, TrainingSetup
 from fewstep.recipes.two_stage import SIGMA_DATA
 from fewstep.training.calling import AtPrecision, Precision
 from fewstep.training.loop import train
-from fewstep.training.randomness import StepRng
+from fewstep.training.step_rng import StepRng
 from fewstep.training.warm_start import initialise, trainable_copy
 
 
@@ -85,7 +85,7 @@ class CostCounter:
 
     def __call__(self, x: Any, time_at: Any, time_to: Any, cond: Condition) -> Any:
         output: Tensor = self.network(x, time_at, time_to, cond)
-        derived = forward_ad.unpack_dual(output).tangent is not None  # type: ignore[no-untyped-call]
+        derived = forward_ad.unpack_dual(output).tangent is not None
         self.evaluations += int(x.shape[0]) * (3 if output.requires_grad else 2 if derived else 1)
         return output
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fewstep.core.parameterisations import Edm, Parameterised
+from fewstep.networks.layout import laid_out
 from fewstep.objectives import Batch, Diffusion
 from fewstep.objectives.curricula import Clock
 from fewstep.recipes.emoji import EmojiRecipe
@@ -22,7 +23,7 @@ from fewstep.training import optimizers
 from fewstep.training.batches import BatchSource, DatasetBatches
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import TrainingConfig, train
-from fewstep.training.randomness import StepRng
+from fewstep.training.step_rng import StepRng
 
 
 @dataclass
@@ -78,8 +79,7 @@ def training_speed(steps: int = 20, rounds: int = 3, warmup: int = 3, batch: int
 def _bare(recipe: EmojiRecipe, config: TrainingConfig, batches: list[Batch], steps: int) -> list[float]:
     """The seconds of each step of a loop written out by hand."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(recipe, is_student=False).to(device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = laid_out(build_network(recipe, is_student=False), channels_last=True, device=device)
     student = Parameterised(AtPrecision(network, device, config.precision), Edm(SIGMA_DATA))
     objective, chosen = Diffusion(recipe.stages.density, SIGMA_DATA), optimizers.build(network, config.optimizer)
     seconds = []

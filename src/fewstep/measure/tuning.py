@@ -17,7 +17,7 @@ from fewstep.measure import metrics
 from fewstep.measure.candidates import Candidate
 from fewstep.measure.evaluate import MAX_N, REFERENCES
 from fewstep.measure.judges import Verdict
-from fewstep.measure.levels import best_levels
+from fewstep.measure.level_search import best_levels
 from fewstep.measure.subjects import Query, Subject, matches, subject_for
 from fewstep.models.saved import SavedModel
 from fewstep.models.spec import ModelSpec

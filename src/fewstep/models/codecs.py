@@ -191,7 +191,7 @@ class LearnedCodec:
         return self._run(self.decoder, data)
 
     def _run(self, name: str, values: ArrayT) -> ArrayT:
-        """Raise RuntimeError where the networks were not given: `fewstep.engines.components` gives them."""
+        """Raise RuntimeError where the networks were not given: `fewstep.engines.component_networks` gives them."""
         if name not in self.networks:
             raise RuntimeError(f"the codec's network '{name}' is not running: load the model with fewstep.load")
         images = np.asarray(to_device(values, "cpu"), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 A new kind is a frozen dataclass and one entry in `KINDS`. Its fields are its settings in model.json, its files stand
 beside it there. A component that is more than data says with which networks of the model it runs (`RunsNetworks`);
-`fewstep.engines.components` opens those.
+`fewstep.engines.component_networks` opens those.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.networks.conditioning import zero
+from fewstep.networks.embeddings import zero
 from fewstep.networks.norms import GroupNorm
 
 
@@ -156,11 +156,12 @@ class Decoder(nn.Module):
 
 def _stages(widths: Sequence[int], depths: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(
-        nn.Sequential(*(Block(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
+        nn.Sequential(*(ConvNextBlock(width) for _ in range(depth)))
+        for width, depth in zip(widths, depths, strict=True)
     )
 
 
-class Block(nn.Module):
+class ConvNextBlock(nn.Module):
     """What lies around each position, channel by channel; then a perceptron over the channels, added to its input."""
 
     def __init__(self, width: int, expansion: int = 3) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.core.randomness import shared_dropout
-from fewstep.networks.conditioning import Embedding, zero
+from fewstep.networks.embeddings import Embedding, zero
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
 
 

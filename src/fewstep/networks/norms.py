@@ -10,6 +10,6 @@ class GroupNorm(nn.GroupNorm):
     """torch's, whose derivative in forward mode does not take channels-last memory: there the layout is changed."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
+        if forward_ad.unpack_dual(x).tangent is not None:
             x = x.contiguous()
         return super().forward(x)

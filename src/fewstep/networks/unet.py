@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.core.randomness import shared_dropout
-from fewstep.networks.conditioning import Embedding, TextEncoder, attend, zero
+from fewstep.networks.embeddings import Embedding, TextEncoder, attend, zero
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.norms import GroupNorm
 
@@ -201,8 +201,8 @@ def _groups(channels: int) -> int:
     return channels // 16
 
 
-def _block(config: UNetConfig, level: int, inputs: int, layer: int) -> Block:
-    return Block(
+def _block(config: UNetConfig, level: int, inputs: int, layer: int) -> ResidualBlock:
+    return ResidualBlock(
         inputs,
         config.widths[level],
         config.embedding,
@@ -228,7 +228,7 @@ class Canvas(nn.Module):
         return features
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block, modulated by the embedding, then attention where asked."""
 
     def __init__(

@@ -9,7 +9,7 @@ from fewstep.objectives.easy_consistency import EasyConsistency
 from fewstep.objectives.flow_map_distillation import FlowMapDistillation
 from fewstep.objectives.flow_map_distribution_matching import FlowMapDistributionMatching
 from fewstep.objectives.flow_matching import FlowMatching
-from fewstep.objectives.guidance import LearnedGuidance
+from fewstep.objectives.learned_guidance import LearnedGuidance
 from fewstep.objectives.mean_flow import MeanFlow
 from fewstep.objectives.objective import Batch, Loss, Objective, Step, mean_loss, noised
 from fewstep.objectives.shortcut import Shortcut

@@ -23,7 +23,7 @@ from fewstep.core.levels import CLEAN, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.distances import Distance, PseudoHuber, inverse_gap
-from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.learned_guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, on_path, with_dropout
 from fewstep.objectives.times import Rng, choose, uniform_weights
 

@@ -23,7 +23,7 @@ from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock, linear_warmup
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.flow_maps import normalised
-from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.learned_guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
 from fewstep.objectives.times import Density, LogNormal, Rng
 

@@ -105,10 +105,10 @@ def _forward(
         moving = _dual(x, along.x.to(x.dtype))
         here = path.level(_dual(at, torch.full_like(at, along.at)))
         there = path.level(_dual(to, torch.full_like(to, along.to)))
-        estimate, derivative = forward_ad.unpack_dual(estimator(moving, here, there, cond))  # type: ignore[no-untyped-call]
+        estimate, derivative = forward_ad.unpack_dual(estimator(moving, here, there, cond))
         return estimate, torch.zeros_like(estimate) if derivative is None else derivative
 
 
 def _dual(values: Tensor, tangent: Tensor) -> Tensor:
-    dual: Tensor = forward_ad.make_dual(values, tangent)  # type: ignore[no-untyped-call]
+    dual: Tensor = forward_ad.make_dual(values, tangent)
     return dual

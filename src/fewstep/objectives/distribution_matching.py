@@ -22,7 +22,7 @@ from fewstep.core.levels import CLEAN, Level, Path, from_ratio
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.diffusion import edm_weight
-from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.learned_guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import (
     Batch,
     Loss,

@@ -17,7 +17,7 @@ from fewstep.core.levels import CLEAN, Path
 from fewstep.core.parameterisations import Estimator, Targets
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.distribution_matching import check_falling, denoising, moving, simulated, towards
-from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.learned_guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import Batch, Loss, Objective, check_jumps, mean_loss, noised, with_dropout
 from fewstep.objectives.times import Density, Rng, UniformKarras
 

@@ -22,7 +22,7 @@ from fewstep.objectives.curricula import Clock
 from fewstep.objectives.derivatives import Derivative, Direction
 from fewstep.objectives.distances import Squared
 from fewstep.objectives.flow_maps import LINEAR, adaptive, velocity, velocity_along
-from fewstep.objectives.guidance import LearnedGuidance, drawn, taught
+from fewstep.objectives.learned_guidance import LearnedGuidance, drawn, taught
 from fewstep.objectives.objective import DERIVED, Batch, Loss, Objective, check_jumps, mean_loss, with_dropout
 from fewstep.objectives.times import LogitNormal, Pairs, Rng, TwoTimes
 

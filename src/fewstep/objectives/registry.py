@@ -24,7 +24,7 @@ from fewstep.objectives.flow_map_distribution_matching import FlowMapDistributio
 from fewstep.objectives.flow_matching import FlowMatching
 from fewstep.objectives.mean_flow import MeanFlow
 from fewstep.objectives.objective import Objective
-from fewstep.objectives.settings import ObjectiveSettings, TrainingSetup
+from fewstep.objectives.setup import ObjectiveSettings, TrainingSetup
 from fewstep.objectives.shortcut import Shortcut
 from fewstep.objectives.times import Halves, LogNormal
 from fewstep.objectives.truncated_consistency import TruncatedConsistency

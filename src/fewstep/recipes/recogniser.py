@@ -20,8 +20,8 @@ from fewstep.data.emoji import Augmentation, Emoji
 from fewstep.measure.judge_accuracy import judge_accuracy
 from fewstep.measure.judges import Recogniser
 from fewstep.measure.subjects import EmojiSubject
-from fewstep.training.recogniser import RecogniserCheckpoints, RecogniserConfig, draw_pool, train_recogniser
-from fewstep.training.recogniser_export import export_recogniser
+from fewstep.training.classification import RecogniserCheckpoints, RecogniserConfig, draw_pool, train_recogniser
+from fewstep.training.classifier_export import export_recogniser
 from fewstep.training.saving import resolved
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from fewstep.networks.registry import NETWORKS, describe, fit
 from fewstep.objectives import LearnedGuidance
 from fewstep.objectives.objective import Objective
 from fewstep.objectives.registry import OBJECTIVES, TEACHERS, ConsistencyDistillationSettings
-from fewstep.objectives.settings import ObjectiveSettings, TrainingSetup
+from fewstep.objectives.setup import ObjectiveSettings, TrainingSetup
 from fewstep.objectives.times import LogNormal
 from fewstep.pictures.pixels import PixelFormat
 from fewstep.samplers import SAMPLERS

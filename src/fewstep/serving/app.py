@@ -25,16 +25,16 @@ from fewstep.serving.engine.accounting import Accounting
 from fewstep.serving.engine.desk import Desk
 from fewstep.serving.engine.errors import ShuttingDown
 from fewstep.serving.engine.host import ModelHost
+from fewstep.serving.engine.inputs import ImageLoader
 from fewstep.serving.engine.jobs import Recognition
 from fewstep.serving.engine.local_runtime import LocalRuntime
 from fewstep.serving.engine.memory_store import MemoryStore
 from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
-from fewstep.serving.engine.sources import ImageLoader
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
+from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
-from fewstep.serving.http.errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
 from fewstep.serving.http.security import ApiKeyAuth, HostGuard, UrlSigner, read_keys

@@ -3,13 +3,13 @@ for Python to launch its kernels one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.parameterisations import Network
+from fewstep.networks.positional import Positional
 
 Precision = Literal["bf16", "float32"]
 
@@ -53,18 +53,6 @@ class Graphed:
             samples = tuple(t.detach().clone() for t in inputs)
             # weights cast once and kept, as autocast would, are not the weights of the next step
             with torch.autocast(x.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-                self._recorded[key] = torch.cuda.make_graphed_callables(_Positional(self.network, names), samples)
+                self._recorded[key] = torch.cuda.make_graphed_callables(Positional(self.network, names), samples)
         output: Tensor = self._recorded[key](*inputs)
-        return output
-
-
-class _Positional(nn.Module):
-    """A network called with tensors alone, as recording wants it."""
-
-    def __init__(self, network: Network, names: Sequence[str]) -> None:
-        super().__init__()
-        self.network, self.names = network, names
-
-    def forward(self, x: Tensor, time_at: Tensor, time_to: Tensor, *cond: Tensor) -> Tensor:
-        output: Tensor = self.network(x, time_at, time_to, dict(zip(self.names, cond, strict=True)))
         return output

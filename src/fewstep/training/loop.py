@@ -27,8 +27,8 @@ from fewstep.training.batches import BatchSource
 from fewstep.training.config import TrainingConfig
 from fewstep.training.identity import identity
 from fewstep.training.networks import Networks
-from fewstep.training.randomness import StepRng
 from fewstep.training.reporting import Reporter
+from fewstep.training.step_rng import StepRng
 from fewstep.training.steps import STUDENT, Learner, Steps, by_step, merged
 from fewstep.training.strategy import Replicate, Strategy
 from fewstep.training.trainable import fingerprint

@@ -16,7 +16,7 @@ from fewstep.models import writing
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import SavedModel, read
 from fewstep.models.spec import ModelSpec
-from fewstep.objectives.settings import ObjectiveSettings
+from fewstep.objectives.setup import ObjectiveSettings
 from fewstep.training.strategy import accelerator
 
 

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
+from fewstep.networks.layout import laid_out
 from fewstep.training import ema
 from fewstep.training.checkpoints import Stateful
 from fewstep.training.trainable import LearnedState, frozen, sharing_copy
@@ -82,19 +83,21 @@ class Replicate:
 
     @property
     def device(self) -> torch.device:
-        return self._accelerator.device  # type: ignore[no-any-return]
+        device: torch.device = self._accelerator.device
+        return device
 
     @property
     def rank(self) -> int:
-        return self._accelerator.process_index  # type: ignore[no-any-return]
+        rank: int = self._accelerator.process_index
+        return rank
 
     @property
     def world(self) -> int:
-        return self._accelerator.num_processes  # type: ignore[no-any-return]
+        world: int = self._accelerator.num_processes
+        return world
 
     def place(self, network: nn.Module, channels_last: bool) -> nn.Module:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        placed: nn.Module = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        placed = laid_out(network, channels_last, self.device)
         for values in placed.state_dict().values():
             values.copy_(broadcast(values))
         return placed
@@ -104,7 +107,8 @@ class Replicate:
         return wrapped
 
     def accumulating(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        return self._accelerator.no_sync(wrapped)  # type: ignore[no-any-return]
+        alone: AbstractContextManager[None] = self._accelerator.no_sync(wrapped)
+        return alone
 
     def share_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         if self.world > 1:

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from fewstep.core.parameterisations import Parameterisation, Parameterised, Targets
 from fewstep.models.finding import find
 from fewstep.models.parts import to_plain
 from fewstep.models.saved import SavedModel
+from fewstep.networks.layout import laid_out
 from fewstep.networks.registry import build, describe, load_weights
 from fewstep.training.calling import AtPrecision
 from fewstep.training.loop import TrainingConfig
@@ -115,9 +115,7 @@ def trainable_copy(network: nn.Module, parameterisation: Parameterisation, confi
 
 
 def _placed(network: nn.Module, config: TrainingConfig) -> nn.Module:
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    placed: nn.Module = network.to(accelerator().device, memory_format=layout)  # type: ignore[call-overload]
-    return placed
+    return laid_out(network, config.channels_last, accelerator().device)
 
 
 def _called(

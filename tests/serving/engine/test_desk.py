@@ -16,11 +16,11 @@ from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, Event, Part
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy, Cancelled, NotFound, Stopped
 from fewstep.serving.engine.host import ModelHost
+from fewstep.serving.engine.inputs import DecodedImages, ImageFile, ImageId, ImageLoader, SourceImages
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.metrics import Metrics
 from fewstep.serving.engine.runtime import Runtime
-from fewstep.serving.engine.sources import DecodedImages, ImageFile, ImageId, ImageLoader, SourceImages
 from fewstep.serving.engine.store import Store, StoredImage
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder

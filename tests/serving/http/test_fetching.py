@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.serving.engine import sources
+from fewstep.serving.engine import inputs
 from fewstep.serving.engine.errors import InputError
 from fewstep.serving.engine.fetching import REDIRECTS, fetch, is_public
 from picture_cases import encoded, gradient
@@ -287,7 +287,7 @@ def test_a_site_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, scheme: str, 
 
 
 def test_slow_sites_do_not_hold_up_other_work(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "fetch", partial(fetch, may=only_127_0_0_1))
+    monkeypatch.setattr(inputs, "fetch", partial(fetch, may=only_127_0_0_1))
     server = serve(fetch_images=True)
     with contextlib.closing(Drip(b"HTTP/1.1 200 OK\r\n")) as site:
         slow = {"images": [{"image_url": f"http://127.0.0.1:{site.port}/"}], "prompt": "cat"}

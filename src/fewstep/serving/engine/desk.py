@@ -26,10 +26,10 @@ from fewstep.serving.engine.accounting import Account, Accounting, Caller
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Cancelled
 from fewstep.serving.engine.host import ModelHost
+from fewstep.serving.engine.inputs import DecodedImages, ImageLoader, SourceImages
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.runtime import Runtime
-from fewstep.serving.engine.sources import DecodedImages, ImageLoader, SourceImages
 from fewstep.serving.engine.store import Store, StoredImage
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 
-from fewstep.serving.engine.sources import ImageFile, ImageId, ImageSource, ImageUrl, SourceImages
+from fewstep.serving.engine.inputs import ImageFile, ImageId, ImageSource, ImageUrl, SourceImages
 from fewstep.serving.engine.validation import invalid
-from fewstep.serving.http.errors import ApiError
+from fewstep.serving.http.api_errors import ApiError
 from fewstep.serving.http.schemas import Bodies, EditFields, ImageFields, Source
 
 MAX_VALUES = 10_000

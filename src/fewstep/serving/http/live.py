@@ -27,10 +27,10 @@ from fewstep.models.text import words
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk
 from fewstep.serving.engine.errors import InputError
-from fewstep.serving.engine.sources import ImageFile, ImagePixels, ImageSource, ImageUrl, SourceImages
+from fewstep.serving.engine.inputs import ImageFile, ImagePixels, ImageSource, ImageUrl, SourceImages
 from fewstep.serving.engine.validation import invalid
-from fewstep.serving.http.errors import as_api_error
-from fewstep.serving.http.images import output_of, request_of
+from fewstep.serving.http.api_errors import as_api_error
+from fewstep.serving.http.openai_translation import output_of, request_of
 from fewstep.serving.http.openapi import ERRORS, FRAME, FRAMES
 from fewstep.serving.http.schemas import ImageFields, Whole, body_of
 from fewstep.serving.http.security import PROTOCOL

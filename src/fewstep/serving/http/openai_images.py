@@ -13,10 +13,10 @@ from fastapi.responses import StreamingResponse
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk, PartialImage, PendingAnswer
 from fewstep.serving.engine.errors import InputError, NotFound
-from fewstep.serving.engine.sources import SourceImages
+from fewstep.serving.engine.inputs import SourceImages
 from fewstep.serving.http import bodies
-from fewstep.serving.http.errors import ApiError, as_api_error
-from fewstep.serving.http.images import answer_of, output_of, partial_event, request_of
+from fewstep.serving.http.api_errors import ApiError, as_api_error
+from fewstep.serving.http.openai_translation import answer_of, output_of, partial_event, request_of
 from fewstep.serving.http.openapi import ANSWERS, ERRORS, FILE, edit_body, json_body
 from fewstep.serving.http.schemas import Bodies, ImageFields, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.http.security import UrlSigner

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fewstep.serving.http.errors import ApiError
+from fewstep.serving.http.api_errors import ApiError
 
 OPEN = ("/healthz", "/readyz", "/v1/images/files/", "/studio/")
 """Paths that need no key: health checks, images whose address is signed, and the studio's files, which ask for a key

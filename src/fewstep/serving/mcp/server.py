@@ -1,4 +1,4 @@
-"""PendingAnswer as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
+"""Drawing as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
 
 A tool answers with the image itself (small: at most `INLINE` pixels a side), a structured result that says what made
 it, and a link to the image at full size. Mistakes that the calling model can mend come back as error results that
@@ -29,7 +29,7 @@ from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, RequestBuilder, StepDone
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy, NotFound, Stopped
-from fewstep.serving.engine.sources import URI, DecodedImages, ImageId, ImageUrl, SourceImages
+from fewstep.serving.engine.inputs import URI, DecodedImages, ImageId, ImageUrl, SourceImages
 from fewstep.serving.engine.store import StoredImage
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.mcp.tools import DESCRIPTION, with_arguments

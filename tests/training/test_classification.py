@@ -21,9 +21,9 @@ from fewstep.measure.subjects import EmojiSubject, matches
 from fewstep.models.finding import BUILT_IN
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.pictures.pixels import from_image
-from fewstep.training import recogniser as training
+from fewstep.training import classification as training
 from fewstep.training.checkpoints import CheckpointError
-from fewstep.training.recogniser import RecogniserCheckpoints
+from fewstep.training.classification import RecogniserCheckpoints
 
 SHIPPED = BUILT_IN / "emoji" / "recogniser.onnx"
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from fewstep.measure.levels import best_levels
+from fewstep.measure.level_search import best_levels
 
 
 def bowl(*centres: float):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.training.randomness import StepRng
+from fewstep.training.step_rng import StepRng
 from students import CPU
 
 

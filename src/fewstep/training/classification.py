@@ -22,6 +22,7 @@ from fewstep.core.randomness import derive
 from fewstep.data.dataset import indices
 from fewstep.data.emoji import Emoji
 from fewstep.data.styles import COLOURS, STYLES
+from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.training import checkpoints
 
@@ -119,7 +120,7 @@ def train_recogniser(
     """
     torch.manual_seed(config.seed)
     network = RecogniserNetwork(glyphs, len(COLOURS), len(STYLES), config.widths, config.features).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    laid_out(network, channels_last=True)
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     first = kept.resume(network, optimizer) if kept else 0
@@ -138,7 +139,7 @@ def train_recogniser(
         if not bool(torch.isfinite(loss)):
             raise RuntimeError(f"the recogniser's loss was {loss.item()} at step {step + 1}: lower lr ({config.lr})")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if kept and (step + 1) % every == 0 and step + 1 < steps:
             kept.save(step + 1, network, optimizer)

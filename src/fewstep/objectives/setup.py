@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from fewstep.core.levels import Path
 from fewstep.core.parameterisations import Estimator, Targets
-from fewstep.objectives.guidance import LearnedGuidance
+from fewstep.objectives.learned_guidance import LearnedGuidance
 from fewstep.objectives.objective import Objective
 from fewstep.objectives.times import Density, TwoTimes
 

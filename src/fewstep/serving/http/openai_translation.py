@@ -14,7 +14,7 @@ from fewstep.pictures import Record
 from fewstep.pictures.generated import prompt_of
 from fewstep.serving.engine.desk import Answer, AnswerOptions, PartialImage
 from fewstep.serving.engine.encoding import Encoding
-from fewstep.serving.engine.sources import DecodedImages
+from fewstep.serving.engine.inputs import DecodedImages
 from fewstep.serving.http.schemas import ImageFields, ImageInfo, ImagesAnswer, Usage
 
 

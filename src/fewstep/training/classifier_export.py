@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fewstep.data.styles import COLOURS, STYLES
 from fewstep.engines.export import OPSET, quiet, strip
+from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import ConvNorm, RecogniserNetwork
 
 
@@ -58,7 +59,7 @@ def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: t
 def _folded(network: RecogniserNetwork) -> RecogniserNetwork:
     """The same function without batch norms."""
     folded = deepcopy(network).eval()
-    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    laid_out(folded, channels_last=False)
     for module in folded.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
             module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
