@@ -91,7 +91,7 @@ def test_a_wrong_flag_is_named_as_it_was_given() -> None:
     ("text", "named"),
     [
         ("nobody = 3", "nobody"),
-        ("jobs = 0", "jobs in the file: Input should be greater than or equal to 1, got '0'"),
+        ("jobs = 0", "jobs in the file: must be at least 1, got 0"),
         ('port = "many"', "port in the file:"),
         ("port = = 3", "is not valid TOML"),
     ],

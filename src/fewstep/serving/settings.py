@@ -22,6 +22,7 @@ from pydantic_settings import (
 from fewstep.generation.request import IMAGES, STEPS
 from fewstep.models.text import MAX_PROMPT
 from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.validation import complaint
 from fewstep.serving.http.security import read_keys
 
 
@@ -192,11 +193,9 @@ def wrong_setting(error: ValidationError, arguments: Sequence[str] = ()) -> str:
         arguments: of the command line.
     """
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return message
-    if isinstance(first["input"], (str, int, float)) and "got" not in message:
-        message += f", got '{first['input']}'"
+        return complaint({**first, "input": {}})
+    message = complaint(first)
     name = str(first["loc"][0])
     flag, variable = f"--{name.replace('_', '-')}", f"{ServeSettings.model_config['env_prefix']}{name.upper()}"
     if any(argument.partition("=")[0] == flag for argument in arguments):

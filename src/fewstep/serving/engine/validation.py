@@ -1,13 +1,51 @@
-"""What pydantic says of a client's message, in the words of all other errors."""
+"""What pydantic says of a client's message or of a setting, in the words of all other errors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewstep.serving.engine.errors import InputError
 from fewstep.serving.engine.typed_fields import INVALID
+
+_SAID: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of this request",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "json_invalid": "must be valid JSON: {error}",
+    "value_error": "{error}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("string_type", "string_unicode"), "must be text"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+    "path_type": "must be a path",
+}
+"""What is wrong with a value, by pydantic's type of error and with its context; others keep pydantic's words."""
+
+
+def complaint(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value and what it is, to be said after its name.
+
+    Args:
+        error: an entry of a pydantic `ValidationError`'s `errors()`.
+    """
+    kind, given = error["type"], error.get("input")
+    said = _SAID[kind].format(**error.get("ctx", {})) if kind in _SAID else str(error["msg"])
+    if isinstance(given, (dict, list)) or kind in ("missing", "extra_forbidden") or ", got " in said:
+        return said
+    return f"{said}, got {_shown(given)}"
 
 
 def invalid(errors: Sequence[Any]) -> InputError:
@@ -16,11 +54,9 @@ def invalid(errors: Sequence[Any]) -> InputError:
     path = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == INVALID:
         return InputError(path[0], first["msg"], INVALID)
-    got = first.get("input")
-    shown = "" if not path or isinstance(got, (dict, list)) else f", got {_shown(got)}"
-    return InputError(
-        path[0] if path else "", f"{'.'.join(path) or 'the body'}: {first['msg']}{shown}", first["type"]
-    )
+    if not path:
+        return InputError("", f"the body {complaint({**first, 'input': {}})}", first["type"])
+    return InputError(path[0], f"{'.'.join(path)} {complaint(first)}", first["type"])
 
 
 def _shown(value: Any) -> str:
