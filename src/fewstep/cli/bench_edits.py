@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from fewstep.cli.benchmarks import check_counts, check_seeds
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, progress, say_table, write_json
-
-ModelName = Annotated[str, tyro.conf.Positional]
 
 
 def edits(

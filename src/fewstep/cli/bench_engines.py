@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
-
-import tyro
 
 from fewstep.cli.benchmarks import check_counts, lab_packages
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, say, say_table, write_json
 
 
 def engines(
-    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    model: ModelName = "emoji",
     /,
     device: str = "cpu",
     threads: int | None = None,

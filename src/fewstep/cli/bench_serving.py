@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from fewstep.cli.benchmarks import check_counts, lab_packages
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, say, write_json
 
-ModelName = Annotated[str, tyro.conf.Positional]
 MIN_REQUESTS = 10  # of each client: with fewer, the figures mean nothing
 
 

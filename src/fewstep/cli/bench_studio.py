@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import tyro
-
 from fewstep.cli.benchmarks import lab_packages
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, progress, say, say_table, write_json
 
 
 def studio(
-    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    model: ModelName = "emoji",
     /,
     engine: str = "auto",
     seconds: float = 20.0,

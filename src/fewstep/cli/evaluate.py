@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from fewstep.cli.options import EngineName
+from fewstep.cli.options import EngineName, ModelName
 from fewstep.cli.output import check_json, progress, say, write_json
 
 
 def evaluate(
-    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    model: ModelName = "emoji",
     /,
     steps: str | None = None,
     n: int = 500,

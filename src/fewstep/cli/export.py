@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import say
 
 
 def export(
-    model: Annotated[str, tyro.conf.Positional] = "emoji",
+    model: ModelName = "emoji",
     /,
     to: Literal["onnx", "openvino"] = "onnx",
     out: Path | None = None,

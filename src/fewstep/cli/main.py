@@ -169,6 +169,11 @@ def _plain(complaint: str) -> str:
     """tyro's complaint about a value, in words: what was wanted and what came."""
     if missing := re.match(r"Missing value for argument '(.+?)'", complaint):
         return f"{missing[1]} needs a value"
+    if missing := re.match(r"Missing from [^:]+: (--\S+|[A-Z]\S*(?=(.+?)\.? \(required\)))", complaint):
+        return f"{missing[1]} is required" + (f" ({missing[2].strip()})" if missing[2] else "")
+    if wrong := re.fullmatch(r"invalid choice (.+) for argument '(.+?)'\. Expected one of \((.+)\)", complaint):
+        choices = sorted(set(re.findall(r"'(.+?)'", wrong[3])) - {"None"})
+        return f"{wrong[2]} must be one of {', '.join(choices)}, got {wrong[1]}"
     form = r"Error parsing (\S+): (?:no type matching .*(INT|FLOAT)\b.* from \[(.+)\]|.*(int\(\)|to float).*: (.+))"
     if wrong := re.fullmatch(form, complaint):
         option, kind, got = wrong[1], wrong[2] or wrong[4], wrong[3] or wrong[5]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, say, write_json
 
 
@@ -39,7 +40,7 @@ def list_models(json: str | None = None) -> int:
     return 0
 
 
-def show(model: Annotated[str, tyro.conf.Positional], /, json: str | None = None) -> int:
+def show(model: ModelName, /, json: str | None = None) -> int:
     """Show a model's description.
 
     Args:

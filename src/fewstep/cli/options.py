@@ -16,6 +16,7 @@ import tyro
 from fewstep.editing.fields import Field, Picture
 from fewstep.generation.request import FIELDS, fields_of
 
+ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 EngineName = Literal["auto", "onnx", "openvino", "eager", "compiled"]
 OPTIONS = tuple(field for field in fields_of("cli", "draw") if field.name != "prompt")
 """The fields that are options of every command; prompts are arguments."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from fewstep.cli.benchmarks import check_counts
 from fewstep.cli.evaluate import parse_steps
-from fewstep.cli.options import EngineName
+from fewstep.cli.options import EngineName, ModelName
 from fewstep.cli.output import check_json, progress, say, say_table, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tune_levels(
-    model: Annotated[str, tyro.conf.Positional],
+    model: ModelName,
     /,
     steps: str = "2,3,4",
     metric: str | None = None,
