@@ -34,9 +34,25 @@ def noise(seed: int, shape: Sequence[int], draw: int = 0) -> Any:
         shape: the image's shape, without a batch axis.
         draw: which of the image's draws: 0 for the start, then one for each re-noising.
     """
-    check_seed(seed)
-    bits = np.random.Philox(key=np.array([seed, draw], dtype=np.uint64))
-    return np.random.Generator(bits).standard_normal(tuple(shape), dtype=np.float32)
+    return _noises((seed,), shape, draw)[0, ...]
+
+
+_ANY_KEY, _START = np.zeros(2, dtype=np.uint64), np.zeros(4, dtype=np.uint64)
+_FRESH = np.random.Philox(key=_ANY_KEY).state
+
+
+def _noises(seeds: Sequence[int], shape: Sequence[int], draw: int) -> Any:
+    """The noise of several images, float32 NumPy [len(seeds), *shape]; keying a generator anew takes a tenth of the
+    time of making one."""
+    bits = np.random.Philox(key=_ANY_KEY)
+    generator = np.random.Generator(bits)
+    noises = np.empty((len(seeds), math.prod(shape)), dtype=np.float32)
+    for row, seed in zip(noises, seeds, strict=True):
+        check_seed(seed)
+        key = np.array([seed, draw], dtype=np.uint64)
+        bits.state = {**_FRESH, "state": {"counter": _START, "key": key}}
+        generator.standard_normal(dtype=np.float32, out=row)
+    return noises.reshape(len(seeds), *shape)
 
 
 class Noise:
@@ -55,7 +71,7 @@ class Noise:
 
     def __call__(self, draw: int) -> Array:
         """Draw number `draw` of each image: float32 [b, *shape]."""
-        stacked = np.stack([noise(seed, self.shape, draw) for seed in self.seeds])
+        stacked = _noises(self.seeds, self.shape, draw)
         return stacked if self._reference is None else like(stacked, self._reference)
 
 
