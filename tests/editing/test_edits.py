@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fewstep.editing import level_of
+from fewstep.core import grids
+from fewstep.editing import Known, grid_from, level_of
 from fewstep.editing.edits import fitted
+from fewstep.editing.layouts import Plain
 from fewstep.generation import Edit, Model, Request, RequestError
 from fewstep.pictures import image_hash
 from tiny_models import SIDE, TinyModels, onnx
@@ -71,6 +74,33 @@ def test_a_mask_that_opens_nothing_is_refused(paint: tuple[str, Any]) -> None:
         Edit(photo(), Image.new(paint[0], photo().size, paint[1]))
 
 
+@pytest.mark.parametrize(
+    ("mode", "colour", "is_open"),
+    [
+        ("L", 127, False),
+        ("L", 128, True),
+        ("RGBA", (0, 0, 0, 127), True),
+        ("RGBA", (0, 0, 0, 128), False),
+        ("RGBA", (255, 255, 255, 128), True),  # transparent nowhere, so it opens where it is white
+    ],
+)
+def test_a_mask_is_cut_in_the_middle_of_its_range(mode: str, colour: Any, is_open: bool) -> None:
+    with contextlib.nullcontext() if is_open else pytest.raises(RequestError, match="leaves nothing open"):
+        Edit(photo(), Image.new(mode, photo().size, colour))
+
+
+def test_one_open_pixel_opens_the_pixel_that_it_is_shrunk_to(model: Model) -> None:
+    """Where any pixel beneath may change nothing is kept, of the data and of the answer."""
+    side = 4 * SIDE
+    known = Edit(photo((side, side)), mask((side, side), (6, 9, 6, 9), alpha=False)).prepared(model.spec).known
+    assert isinstance(known, Known)
+    opened = model.spec.codec.unmask(known.free)[0, 0]  # type: ignore[attr-defined]
+    assert np.argwhere(opened).tolist() == [[9 // 4, 6 // 4]]
+    free = mask((8, 8), (2, 5, 2, 5), alpha=False)
+    laid = Plain((8, 8), Image.new("RGB", (8, 8), "white"), free).laid_back(Image.new("RGB", (4, 4)), (4, 4))
+    assert np.argwhere(np.asarray(laid)[..., 0] == 0).tolist() == [[5 // 2, 2 // 2]]
+
+
 def test_a_black_and_white_mask_saved_with_alpha_opens_where_it_is_white(model: Model) -> None:
     original = photo((SIDE, SIDE))
     white = mask(original.size, (0, 0, 7, 15), alpha=False)
@@ -94,6 +124,47 @@ def test_the_less_strength_the_nearer_the_image(model: Model) -> None:
     assert distances == sorted(distances)
 
 
+@pytest.mark.parametrize(("strength", "sigma_max"), [(0.5, 80.0), (0.9, 80.0), (0.5, 20.0), (1.0, 20.0)])
+def test_a_strength_is_a_share_of_the_way_along_the_karras_grid(strength: float, sigma_max: float) -> None:
+    """σ/α = 80 · strength⁷, as docs/edit.md says; a model may use another maximum."""
+    assert level_of(strength, sigma_max) == pytest.approx(sigma_max * strength**7)
+    levels = grids.karras(21, 1e-30, sigma_max).ratio  # its steps are even in the seventh root
+    assert level_of(strength, sigma_max) == pytest.approx(levels[round(20 * (1 - strength))], rel=0.01)
+
+
+@pytest.mark.parametrize("strength", [1e-40, 1e-60])
+def test_the_smallest_strength_is_a_level_too(strength: float) -> None:
+    assert 0 < level_of(strength) < 1e-20
+    assert grid_from(level_of(strength), 4).ratio.tolist() == [level_of(strength), 0.0]
+
+
+@pytest.mark.parametrize(("ratio", "last"), [(10.0, 0.8), (1.6, 0.8), (1.0, 0.5), (0.1, 0.05)])
+def test_the_last_jump_leaves_from_where_the_model_likes_it_or_half_of_the_start(ratio: float, last: float) -> None:
+    assert grid_from(ratio, 2, last=0.8).ratio == pytest.approx([ratio, last, 0.0])
+    three = grid_from(ratio, 3, last=0.8).ratio
+    assert three == pytest.approx([ratio, (ratio * last) ** 0.5, last, 0.0])
+
+
+def test_solvers_go_along_the_karras_grid_to_their_end() -> None:
+    np.testing.assert_allclose(grid_from(3.0, 4).ratio, grids.karras(4, 0.002, 3.0).ratio)
+
+
+def test_an_image_is_drawn_from_half_the_way_and_a_gap_from_pure_noise_if_not_told(model: Model) -> None:
+    whole, gap = Edit(photo()), Edit(photo(), Image.new("L", photo().size, 255))
+    assert edit(model, whole).record.sampler_settings["strength"] == 0.5
+    assert edit(model, gap).record.sampler_settings["strength"] == 1.0
+    assert gap.prepared(model.spec).start is None
+
+
+def test_a_drawing_loses_its_paper_unless_a_mask_keeps_some_of_it(model: Model) -> None:
+    paper = Image.new("RGB", (SIDE, SIDE), "white")
+    paper.paste("red", (4, 4, 10, 10))
+    for masked, alpha in ((None, 0.0), (Image.new("L", paper.size, 255), 1.0)):
+        pixels = model.spec.codec.decode(Edit(paper, masked).data(model.spec))[0]
+        assert pixels[3, 0, 0] == pytest.approx(alpha, abs=1e-5)
+        assert pixels[3, 5, 5] == pytest.approx(1.0, abs=1e-5)
+
+
 def test_the_levels_of_an_edit_begin_where_its_strength_says(model: Model) -> None:
     edited = edit(model, Edit(photo(), strength=0.6), steps=3)
     ratios = [sigma / alpha for alpha, sigma in edited.record.levels]
@@ -108,6 +179,7 @@ def test_an_image_of_another_shape_is_seen_whole_and_loses_its_margin_again(mode
     assert edit(model, Edit(wide, strength=0.3)).size == (SIDE, SIDE)
     assert edit(model, Edit(wide, strength=0.3), size=(80, 20)).size == (80, 20)
     assert fitted((80, 20), (16, 16)) == (0, 6, 16, 10)
+    assert fitted((5000, 1), (16, 16)) == (0, 7, 16, 8)  # never less than a pixel
 
 
 def test_an_edit_knows_its_parent(model: Model) -> None:
@@ -231,6 +303,7 @@ def test_margins_out_of_range_are_named(choices: dict[str, Any], field: str) -> 
 
 
 def test_margins_of_a_large_image_stay_within_bounds() -> None:
+    assert Edit.beyond(Image.new("L", (4096, 1)), right=1.0).image.size == (8192, 1)
     with pytest.raises(RequestError, match="sides of at most 8192, got 10000x10"):
         Edit.beyond(Image.new("L", (5000, 10)), right=1.0)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from fewstep.core.levels import CLEAN, Level, from_ratio
 from fewstep.core.parameterisations import Targets, UnsupportedTarget
 from fewstep.editing import Constrained, Fitted, Known
+from fewstep.editing.fitting import SHORTER
 
 SIZE = 20_000
 CORRELATION = 0.8
@@ -104,3 +107,51 @@ def test_a_denoiser_and_a_negative_number_of_corrections_are_refused() -> None:
         Fitted(Correlated(Targets.SAME), KNOWN)
     with pytest.raises(ValueError, match="times must be at least 0"):
         Fitted(Correlated(), KNOWN, -1)
+
+
+@dataclass
+class Watched:
+    """A function of the state as a consistency function; it keeps the states that it was asked for."""
+
+    function: Callable[[Any], Any]
+    states: list[Any] = field(default_factory=list)
+    targets: Targets = Targets.CLEAN
+    epsilon: float = 0.0
+
+    def __call__(self, x: Any, at: Level, to: Level, cond: Any) -> Any:
+        self.states.append(x)
+        return self.function(x)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 80.0])
+def test_the_slope_is_measured_near_the_state_and_beyond_rounding(ratio: float) -> None:
+    """Nearer than half of the noise that the state holds, whatever the level, the gap and the number of values."""
+    watched = Watched(lambda x: x / (1 + ratio))
+    Fitted(watched, Known(np.full((1, 50), 30.0), np.zeros((1, 50))))(
+        np.zeros((2, 50)), level(2, ratio), CLEAN.batch(2), {}
+    )
+    start, probed, _ = watched.states
+    far = np.sqrt(((probed - start) ** 2).mean(axis=1)) / ratio
+    assert (far > 1e-2).all()
+    assert (far < 0.5).all()
+
+
+def test_a_step_that_leads_away_is_taken_back_and_the_next_is_shorter() -> None:
+    cliff = Watched(lambda x: np.where(x < 40.0, x / 80.0, 10.0))  # the first step, to 80, goes over it
+    made = Fitted(cliff, Known(np.ones((1, 1)), np.zeros((1, 1))), 2)(np.zeros((1, 1)), level(1), CLEAN.batch(1), {})
+    _, _, first, probed, second = (float(x[0, 0]) for x in cliff.states)
+    assert first == pytest.approx(80.0)
+    assert probed < 40.0
+    assert second == pytest.approx(SHORTER * first)  # in the direction of the slope alone
+    assert 0.1 < SHORTER < 0.5
+    assert made.item() == pytest.approx(second / 80.0)
+
+
+def test_as_many_corrections_as_numbers_are_known_fit_them_all_though_what_is_left_grows_on_the_way() -> None:
+    """Craig's method ends after rank(P) steps on a linear function; its residual need not fall in each."""
+    stretch, known = np.array([1.0, math.sqrt(12.0)]), np.array([[math.sqrt(12.0), 1.0]])
+    linear, measured = Watched(lambda x: x * stretch / 80.0), Known(known, np.zeros((1, 2)))
+    made = Fitted(linear, measured, 2)(np.zeros((1, 2)), level(1), CLEAN.batch(1), {})
+    start, _, first, _, _ = (np.square(known - x * stretch / 80.0).sum() for x in linear.states)
+    assert first > 2 * start
+    np.testing.assert_allclose(made, known, atol=1e-9)

@@ -88,8 +88,34 @@ def test_what_is_less_than_one_of_the_models_pixels_off_stands_well(reaches: flo
 def test_a_dot_is_not_magnified_to_a_thing() -> None:
     window = window_of(disc(0.5, 0.5, 0.54, 0.54), 0.92, 32)
     assert window is not None
-    assert window.side == NEAREST
+    assert 1 / window.side == pytest.approx(2.5)  # as docs/studio.md says
     assert window.left + window.side / 2 == pytest.approx(0.52, abs=0.01)
+
+
+@pytest.mark.parametrize(("alpha", "left"), [(0, 0.25), (20, 0.25), (90, 0.0)])
+def test_a_pale_stroke_is_drawn_and_the_soft_edge_of_one_is_not(alpha: int, left: float) -> None:
+    """A square of ink in the middle, and to its left something fainter."""
+    sketch = Image.new("RGBA", (128, 128))
+    sketch.paste((0, 0, 0, alpha), (0, 32, 32, 96))
+    sketch.paste((0, 0, 0, 255), (32, 32, 96, 96))
+    window = window_of(sketch, 1.0, 32)
+    assert window is not None
+    assert (window.left, window.left + window.side) == (left, 0.75)
+
+
+def test_a_thing_that_fills_more_than_things_did_is_shown_no_smaller_than_it_is() -> None:
+    window = window_of(disc(0.1, 0.0, 1.0, 0.9), 0.5, 32)
+    assert window is not None
+    assert window.side == 1.0
+
+
+def test_a_sketch_is_looked_at_finer_than_the_model_draws() -> None:
+    """A square that begins and ends a quarter of the model's pixel off is not shown as if it began on one."""
+    sketch = Image.new("RGBA", (1024, 1024))
+    sketch.paste((0, 0, 0, 255), (104, 104, 616, 616))
+    _, window = framed(sketch, 1.0, NATIVE)
+    assert window is not None
+    np.testing.assert_allclose(window.rounded, [104 / 1024, 104 / 1024, 0.5], atol=1 / 256)
 
 
 def test_paper_of_any_shape_is_nothing() -> None:

@@ -97,6 +97,10 @@ def test_the_means_of_blocks_are_the_small_images_pixels(model: Model, factor: i
     )
 
 
+def test_one_pixel_is_enlarged_to_the_whole_picture(model: Model) -> None:
+    assert Edit.super_resolve(picture((1, 1))).prepared(model.spec).layout.means.shape == (4, 1, 1)
+
+
 def test_an_image_between_two_sizes_is_enlarged_to_the_next_and_one_of_another_shape_keeps_it(model: Model) -> None:
     assert Edit.super_resolve(picture((3, 3))).prepared(model.spec).layout.means.shape == (4, 4, 4)
     made = drawn(model, Edit.super_resolve(picture((8, 4), "RGB")), size=(64, 32))
@@ -183,6 +187,13 @@ def test_an_opaque_model_colours_an_image_on_white() -> None:
     assert (made.mode, made.size) == ("RGB", (40, 60))
     assert np.abs(greys(made) - greys(white)).max() <= 1
     assert np.ptp(np.asarray(made).astype(int), axis=-1).max() > 50
+
+
+def test_what_is_half_transparent_has_the_colour_that_was_drawn() -> None:
+    drawn = Image.new("RGBA", (8, 8), (150, 110, 90, 128))
+    original = drawn.convert("LA")
+    made = Coloured(original).laid_back(drawn, (8, 8))
+    assert np.abs(np.asarray(made).astype(int) - np.asarray(drawn)).max() <= 2
 
 
 def test_colours_are_weakened_until_they_fit_the_grey() -> None:
