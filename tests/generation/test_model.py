@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.generation import GeneratedImage, Model, Request, RequestError, load
-from fewstep.generation.planning import Conditions, Plan, Sampling
+from fewstep.core.parameterisations import Targets
+from fewstep.generation import Edit, GeneratedImage, Model, Request, RequestError, load
+from fewstep.generation.planning import Conditions, Plan, Sampling, corrections, plan
+from fewstep.models.codecs import SpaceToDepth
 from fewstep.pictures import image_hash
-from tiny_models import SIDE, TinyModels, onnx
+from grey_models import Truthful, truthful
+from tiny_models import CLASSES, SIDE, TinyModels, onnx
 
 Loaded = dict[str, Model]
 PROMPT = "a blue cat"
@@ -131,6 +136,76 @@ def test_network_evaluations_of_one_image_are_counted(
         assert image.record.network_evaluations == evaluations
 
 
+@pytest.mark.parametrize(("strength", "evaluations"), [(None, 1), (1, 1), (0, 1), (0.5, 2), (2.0, 2)])
+def test_a_control_images_strength_costs_a_second_evaluation_unless_it_is_0_or_1(
+    models: Loaded, strength: float | None, evaluations: int
+) -> None:
+    image = models["student"].generate(PROMPT, seed=1, control=sketch(), control_strength=strength)
+    assert image.record.network_evaluations == evaluations
+    plain = models["student"].generate(PROMPT, seed=1, control=sketch())
+    assert (apart(image, plain) == 0) == (strength in (None, 1))
+    assert image.record.sampler_settings.get("control_strength", 1) == (1 if strength is None else strength)
+    if strength == 0:
+        assert apart(image, models["student"].generate(PROMPT, seed=1)) == 0
+
+
+def test_guidance_leads_away_from_no_prompt_and_no_class(models: Loaded) -> None:
+    seen: list[Any] = []
+
+    def spy(x: Any, at: Any, to: Any, cond: Any) -> Any:
+        seen.append(cond)
+        return np.zeros_like(x)
+
+    model = Model(models["teacher"].saved, spy, "spy")
+    list(model.run(model.plan(Request(PROMPT, seed=1, label=2, steps=1, guidance=3.0))))
+    assert seen[0]["label"].tolist() == [2, CLASSES]  # the number behind the last class is none
+    assert (seen[0]["text_mask"].sum(axis=1) > 0).tolist() == [True, False]
+
+
+def test_a_share_of_fresh_noise_is_the_samplers_own_unless_one_is_given(models: Loaded) -> None:
+    spec = replace(models["student"].spec, targets=Targets.ANY)
+    for sampler, own in (("consistency", 1.0), ("flow_map", 0.0), ("euler", None)):
+        assert plan(spec, Request(seed=1, sampler=sampler)).sampling.gamma == own
+    for sampler in ("consistency", "flow_map"):
+        for gamma in (0.0, 0.3, 1.0):
+            assert plan(spec, Request(seed=1, sampler=sampler, gamma=gamma)).sampling.gamma == gamma
+
+
+def test_a_distilled_model_without_a_scale_of_its_own_draws_at_the_lowest_it_learned(models: Loaded) -> None:
+    spec = replace(models["student"].spec, guidance=None)
+    assert plan(spec, Request(seed=1)).conditions.guidance == 1.0
+
+
+def test_guidance_1_is_none_and_every_model_takes_it(models: Loaded) -> None:
+    assert models["points"].plan(Request(seed=1, guidance=1)).conditions.guidance == 1
+    with pytest.raises(RequestError, match="no prompt or label for guidance"):
+        models["points"].plan(Request(seed=1, guidance=1.5))
+
+
+@pytest.mark.parametrize(("said", "fit"), [({}, 1), ({"label": 0}, 0), ({"label": 2}, 0), ({"prompt": "cat"}, 0)])
+def test_a_prompt_or_any_class_says_what_fills_a_gap(models: Loaded, said: dict[str, Any], fit: int) -> None:
+    gap = Edit(sketch(), Image.new("L", (40, 40), 255))
+    assert corrections(models["student"].spec, Request(**said, edit=gap)) == fit
+
+
+def test_a_width_is_a_width_and_a_height_a_height() -> None:
+    model = truthful("flag", 8, SpaceToDepth(2), SimpleNamespace(targets=Targets.CLEAN, epsilon=0.0))
+    wide = replace(model.spec, pixels=(1, 8, 12))
+    model = Truthful(SimpleNamespace(spec=wide, hash="0" * 64, captions=None), model.network, "eager")  # type: ignore[arg-type]
+
+    class Nothing:
+        targets, epsilon = Targets.CLEAN, 0.0
+
+        def __call__(self, x: Any, *rest: Any) -> Any:
+            return 0 * x
+
+    model.truth = Nothing()
+    image = model.generate(seed=1)
+    assert image.size == image.record.size == image.record.native_size == model.native_size == (12, 8)
+    assert model.generate(seed=1, size=(30, 20)).size == (30, 20)
+    assert model.generate(seed=1, edit=Edit(Image.new("L", (9, 9)), strength=0.5)).size == (12, 8)
+
+
 @pytest.mark.parametrize(
     ("kind", "field", "choices", "complaint"),
     [
@@ -228,6 +303,9 @@ def test_a_record_tells_the_class_and_the_control_image(models: Loaded) -> None:
     record = models["student"].generate(PROMPT, seed=1, control=sketch()).record
     assert record.parents == (image_hash(sketch()),)
     assert models["student"].generate(PROMPT, seed=1).record.parents == ()
+    both = Request(PROMPT, seed=1, control=sketch(), edit=Edit(Image.new("RGB", (8, 8), "red")))
+    edited = image_hash(Image.new("RGB", (8, 8), "red"))
+    assert models["student"].plan(both).delivery.parents == (edited, image_hash(sketch()))
 
 
 def test_the_default_choices_are_the_models_own(models: Loaded) -> None:

@@ -73,6 +73,13 @@ def test_the_last_image_of_a_request_has_a_seed_too() -> None:
             Request(seed=last, images=2)  # type: ignore[arg-type]
 
 
+def test_a_seed_drawn_at_random_is_below_2_to_the_32() -> None:
+    seeds = {Request().seeded().seed for _ in range(50)}
+    assert len(seeds) == 50
+    assert all(seed is not None and 0 <= seed < 2**32 for seed in seeds)
+    assert Request(seed=0).seeded().seed == 0
+
+
 def test_numbers_of_numpy_become_plain() -> None:
     numbers: dict[str, Any] = {
         "seed": np.uint64(7),
