@@ -28,6 +28,10 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         decode(BAD["huge.png"])
 
 
+def test_a_bomb_is_what_pillow_takes_for_one() -> None:
+    assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_more_pixels_than_allowed_are_refused() -> None:
     side = int(MAX_PIXELS**0.5) + 1
@@ -225,6 +229,18 @@ def test_flip_mirrors_about_half_of_the_draws() -> None:
     pixels = frame.prepare(gradient(16, 16))
     flipped = [frame.draw(pixels, rng(seed))[0, 0, 0] > 0.5 for seed in range(400)]
     assert 150 < sum(flipped) < 250
+
+
+def test_a_jpeg_is_decoded_smaller_but_not_below_twice_what_is_wanted() -> None:
+    file = encoded(gradient(1200, 800), "JPEG")
+    for reach in (32, 100, 200, 400):
+        assert 2 * reach <= min(decode(file, reach).size) < 4 * reach
+
+
+def test_a_strip_is_cut_to_16_frames_before_a_random_crop_moves_in_it() -> None:
+    assert Frame((8, 16), crop="random").prepare(Image.new("RGB", (4000, 8))).shape == (8, 256, 3)
+    assert Frame((8, 16), crop="random").prepare(Image.new("RGB", (16, 4000))).shape == (128, 16, 3)
+    assert Frame((8, 16), crop="random").prepare(Image.new("RGB", (160, 8))).shape == (8, 160, 3)
 
 
 def test_a_fast_jpeg_decode_looks_like_the_slow_one() -> None:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin
 
 from fewstep.pictures import (
     DIGITAL_SOURCE_TYPE,
@@ -24,6 +24,7 @@ from fewstep.pictures import (
     installed,
     read_record,
     save,
+    xmp,
 )
 
 FORMATS = ["png", "jpeg", "webp"]
@@ -298,6 +299,24 @@ def test_a_png_that_does_not_name_us_is_not_decoded_for_its_record(
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
     assert read_record(plain) is None
     assert read_record(ours) == record
+
+
+def test_a_jpeg_keeps_the_colour_of_single_pixels() -> None:
+    picture = Image.new("RGB", (64, 64), (200, 60, 60))
+    for x in range(0, 64, 2):
+        picture.paste((60, 60, 200), (x, 0, x + 1, 64))
+    with opened(encode(picture, "jpeg")) as image:
+        off = ImageChops.difference(image, picture)
+    assert max(high for _, high in off.getextrema()) < 30  # with colours at half the width it is 70
+
+
+@pytest.mark.parametrize("size", range(65_480, 65_540, 6))
+def test_a_record_that_just_fits_a_jpeg_marker_or_just_does_not_survives(record: Record, size: int) -> None:
+    bare = dataclasses.replace(record, prompt="")
+    longer = size - len(xmp.packet(bare, full=True))
+    written = dataclasses.replace(record, prompt="a" * longer)
+    assert len(xmp.packet(written, full=True)) == size
+    assert read_record(encode(Image.new("RGB", (4, 4)), "jpeg", written)) == written
 
 
 def test_jpeg_lays_a_transparent_image_on_white() -> None:
