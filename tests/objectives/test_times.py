@@ -10,10 +10,13 @@ from scipy import stats
 from fewstep.core.grids import karras
 from fewstep.core.levels import Linear, Trig, from_ratio
 from fewstep.objectives.times import (
+    Halves,
     LogitNormal,
     LogNormal,
     LogStudentT,
+    TwoTimes,
     UniformAngle,
+    UniformKarras,
     choose,
     lognormal_weights,
     uniform_weights,
@@ -68,6 +71,44 @@ def test_draws_follow_the_papers_density(name: str, rng: type) -> None:
     assert (values > 0).all()
     # the Kolmogorov–Smirnov distance of 20 000 right draws exceeds 0.0138 once in a thousand
     assert stats.kstest(variable(values), theory.cdf).statistic < 0.0138
+
+
+def test_karras_levels_are_even_in_the_seventh_root() -> None:
+    roots = UniformKarras(0.01, 50.0).sample(NumpyRng(), 20_000) ** (1 / 7)
+    low, high = 0.01 ** (1 / 7), 50.0 ** (1 / 7)
+    assert stats.kstest(roots, stats.uniform(low, high - low).cdf).statistic < 0.0138
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.25, 1.0])
+def test_two_times_are_the_later_and_the_earlier_of_two_draws_for_a_share_of_the_pairs(apart: float) -> None:
+    """MeanFlow (2505.13447 §4.3): t = max, r = min of two draws; r = t for the others."""
+    t, r = TwoTimes(LogitNormal(-0.4, 1.0), apart).sample(NumpyRng(), 20_000)
+    assert ((r > 0) & (r <= t) & (t < 1)).all()
+    assert (r < t).mean() == pytest.approx(apart, abs=0.01)
+    one = stats.norm(-0.4, 1.0)
+    assert stats.kstest(np.log(t / (1 - t)), lambda x: one.cdf(x) ** 2).statistic < 0.0138
+
+
+def test_flow_maps_learn_at_the_papers_times_if_not_told() -> None:
+    """MeanFlow on ImageNet: logit-normal (−0.4, 1), a quarter apart; shortcut models: 128 steps, a quarter apart."""
+    assert TwoTimes() == TwoTimes(LogitNormal(mean=-0.4, std=1.0), apart=0.25)
+    assert Halves() == Halves(finest=128, apart=0.25)
+
+
+@pytest.mark.parametrize("finest", [2, 8])
+def test_halves_are_steps_of_every_length_and_denoisers_at_the_finest_times(finest: int) -> None:
+    """Shortcut models (2410.12557 §3.2): steps of 1, 1/2 … 2/M, as likely each, from the times that they divide
+    [0, 1] into; each is learned from two of half its length, so that the shortest is 2/M."""
+    t, r = Halves(finest, apart=0.5).sample(NumpyRng(), 20_000)
+    apart = r < t
+    assert apart.mean() == pytest.approx(0.5, abs=0.015)
+    parts, counts = np.unique(1 / (t - r)[apart], return_counts=True)
+    assert parts.tolist() == [2.0**k for k in range(round(math.log2(finest)))]
+    np.testing.assert_allclose(counts / counts.sum(), 1 / len(parts), atol=0.02)
+    for length in parts:
+        begins = np.unique(t[apart & (t - r == 1 / length)])
+        np.testing.assert_allclose(begins, np.arange(1, length + 1) / length)
+    np.testing.assert_allclose(np.unique(t[~apart]), np.arange(1, finest + 1) / finest)
 
 
 def test_a_uniform_angle_is_finite_and_positive_at_the_ends_of_its_source() -> None:
