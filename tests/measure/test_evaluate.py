@@ -128,6 +128,49 @@ def test_times_are_medians_over_turns_that_all_ways_share(pair: tuple[Model, Mod
     assert times[0][1] > times[1][1]
 
 
+def test_times_are_of_one_picture_and_without_the_first_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of the test's own: a picture takes 5 ms, and the first turn of a batch a second more."""
+    now, seen = 0.0, set()
+
+    class Timed:
+        steps = 8
+
+        def plan(self, queries: Sequence[Query], seeds: Sequence[int]) -> int:
+            return len(queries)
+
+        def run(self, plan: int) -> None:
+            nonlocal now
+            now += 0.005 * plan + (plan not in seen)
+            seen.add(plan)
+
+    monkeypatch.setattr("fewstep.measure.timing.time", SimpleNamespace(perf_counter=lambda: now))
+    candidates: Any = [Timed()]
+    (times,) = time_in_turn(candidates, [Query(0, "grapes")], batches=(1, 16), rounds={1: 1, 16: 1})
+    assert times == pytest.approx({1: 5.0, 16: 5.0})
+
+
+def test_the_seeds_of_other_figures_are_none_of_a_plain_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[set[int]] = []
+
+    def draw(self: Candidate, queries: Sequence[Query], seeds: Sequence[int], batch: int) -> tuple[Any, int]:
+        drawn.append(set(seeds))
+        return np.random.default_rng(len(drawn)).random((len(queries), 4, 8, 8)), 1
+
+    monkeypatch.setattr(Candidate, "draw", draw)
+    subject: Any = SimpleNamespace(
+        queries=lambda n, seed: [Query(i, "grapes") for i in range(n)],
+        held_out=lambda kind, n, seed: [Query(i, "grapes") for i in range(n)],
+        real=lambda queries, draw: np.random.default_rng(draw).random((len(queries), 4, 8, 8)),
+        judge=lambda pixels: Verdict(pixels[:, 0, 1].copy(), ("grapes",) * len(pixels)),
+    )
+    model: Any = SimpleNamespace(name="model", spec=SimpleNamespace(guidance=None))
+    _Evaluation(subject, replace(SETTINGS, seed=3)).row(Candidate("model", model, 1, "consistency"), None)
+    plain, *others = drawn
+    assert plain == set(range(3, 3 + SETTINGS.n))
+    assert len(others) == 3  # diversity, held-out colours and styles
+    assert not plain & set().union(*others)
+
+
 def test_steps_that_a_model_cannot_take_are_refused_before_the_work(
     pair: tuple[Model, Model], subject: EmojiSubject
 ) -> None:

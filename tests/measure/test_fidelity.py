@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from fewstep.measure.fidelity import AWAY, fidelity, psnr, sharpness, ssim, stray
 
@@ -36,6 +37,19 @@ def test_ssim_is_1_for_equals_and_falls_with_structure_not_with_light() -> None:
 def test_ssim_of_flat_pictures_is_wangs_formula() -> None:
     a, b = np.full((1, 4, 16, 16), 0.2), np.full((1, 4, 16, 16), 0.6)
     assert ssim(a, b) == pytest.approx((2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4))
+
+
+def test_ssim_is_taken_in_wangs_window() -> None:
+    """11 × 11 pixels of a Gaussian of deviation 1.5 (Wang et al. 2004, §III.C), here with scipy's filter."""
+    real, made = np.random.default_rng(2).random((2, 1, 1, 20, 20))
+
+    def smooth(values: Any) -> Any:
+        return gaussian_filter(values, 1.5, radius=5, axes=(2, 3))[..., 5:-5, 5:-5]
+
+    a, b = smooth(real), smooth(made)
+    variances = smooth(real**2) - a**2 + smooth(made**2) - b**2
+    similar = (2 * a * b + 0.01**2) * (2 * (smooth(real * made) - a * b) + 0.03**2)
+    assert ssim(real, made) == pytest.approx((similar / ((a**2 + b**2 + 0.01**2) * (variances + 0.03**2))).mean())
 
 
 def test_sharpness_halves_when_steps_do() -> None:

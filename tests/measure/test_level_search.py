@@ -45,7 +45,7 @@ def test_one_step_has_nothing_to_search() -> None:
     assert best_levels(lambda levels: levels[0], 1) == ((80.0,), 80.0)
 
 
-@pytest.mark.parametrize("centres", [(0.821,), (10.0, 2.0, 0.6)])
+@pytest.mark.parametrize("centres", [(0.821,), (10.0, 2.0, 0.6), (70.0, 0.07)])
 def test_after_pure_noise_the_search_goes_on_below_80(centres: tuple[float, ...]) -> None:
     score, asked = bowl(*centres)
     levels, _ = best_levels(score, len(centres) + 1, sigma_max=math.inf, rounds=5)

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from fewstep.core.parameterisations import Targets
 from fewstep.data.dataset import DataError
+from fewstep.data.digits import Digits
 from fewstep.data.emoji import Emoji
 from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser, RecogniserError, Verdict
@@ -95,6 +97,26 @@ def test_a_recogniser_of_other_emoji_or_another_size_is_refused(
         EmojiSubject(emoji, judge)
 
 
+def test_a_judge_says_the_likeliest_and_how_likely_it_is() -> None:
+    """Of a network that gives each picture's first row as its logits: more pictures than one call takes."""
+    logits = np.random.default_rng(0).normal(0, 3, (300, 4, 2, 3)).astype(np.float32)
+
+    def run(outputs: Any, inputs: Any) -> Any:
+        pixels = inputs["pixels"]
+        return pixels[:, 3, 0], pixels[:, 0, 0], pixels[:, 1, 0, :2], pixels[:, 2, 0]
+
+    judge = Recogniser.__new__(Recogniser)
+    judge.names, judge._kinds = ("cat", "dog", "fox"), {"colour": ("red",), "style": ("flat", "neon")}
+    judge._session, judge._shape = SimpleNamespace(run=run), (4, 2, 3)
+    verdict = judge(logits)
+    likely = softmax(logits[:, 0, 0], axis=1)
+    assert verdict.names == tuple(judge.names[i] for i in likely.argmax(axis=1))
+    np.testing.assert_allclose(verdict.confidence, likely.max(axis=1), rtol=1e-5)
+    assert verdict.words["colour"] == tuple(("", "red")[i] for i in logits[:, 1, 0, :2].argmax(axis=1))
+    assert verdict.words["style"] == tuple(("", "flat", "neon")[i] for i in logits[:, 2, 0].argmax(axis=1))
+    np.testing.assert_array_equal(verdict.features, logits[:, 3, 0])
+
+
 def test_missing_fonts_name_their_package(
     pair: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -112,6 +134,17 @@ def test_digits_are_judged_by_a_classifier_of_the_real_ones() -> None:
     assert matches(queries, verdict).mean() >= 0.95
     assert verdict.features.shape == (200, 32)
     assert subject.held_out("colour", 10, seed=0) == []
+
+
+def test_the_first_draw_of_digits_is_of_those_that_the_judge_never_saw() -> None:
+    pytest.importorskip("sklearn")
+    subject = DigitsSubject(8)
+    queries = subject.queries(20, seed=0)
+    splits = Digits(8, "train"), Digits(8, "test")
+    rng = np.random.default_rng(0)
+    train, test = ({digits.example(i, rng).data.tobytes() for i in range(len(digits))} for digits in splits)
+    for draw, seen in ((0, test), (1, train)):
+        assert all(pixels.tobytes() in seen for pixels in subject.real(queries, draw))
 
 
 def test_a_model_of_digits_gets_digits_and_others_are_refused(tmp_path: Path) -> None:
