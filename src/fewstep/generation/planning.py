@@ -161,6 +161,11 @@ def corrections(spec: ModelSpec, request: Request) -> int:
     return request.edit.chosen_fit(name, _gamma(name, sampler, request), is_prompted)
 
 
+def asked_steps(spec: ModelSpec, request: Request) -> int:
+    """A request's steps, or what they are if left out: its edit's own, else the model's."""
+    return request.steps or (request.edit and request.edit.steps) or spec.steps
+
+
 def _check_inputs(spec: ModelSpec, request: Request) -> None:
     """Raise RequestError for an input or an output that the model does not have."""
     conditioning = spec.conditioning
@@ -235,7 +240,7 @@ def _check_guided(spec: ModelSpec, request: Request, scale: float | None) -> Non
 
 def _levels(spec: ModelSpec, request: Request, sampler: str, image: StartImage | None) -> Level:
     """The levels to visit: the model's own, or those from an image's level on."""
-    steps = request.steps or (request.edit and request.edit.steps) or spec.steps
+    steps = asked_steps(spec, request)
     if image is None:
         return spec.grid(steps)
     last = min((own[-1] for own in spec.levels.values() if len(own) > 1), default=None)

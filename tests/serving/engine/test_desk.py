@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,21 @@ def test_what_the_server_or_the_model_does_not_allow_is_refused_before_it_is_que
         asyncio.run(drawn(desk_of(runtime, DictStore()), asks(Request(**fields))))
     assert refused.value.field == field
     assert runtime.jobs == []
+
+
+@pytest.mark.parametrize(("own", "steps", "fit", "is_allowed"), [
+    (1, None, 3, True), (1, None, 4, False), (2, None, 1, True), (4, None, 1, False), (4, 2, 1, True),
+    (4, 3, 1, False), (9, None, 0, True),
+])  # fmt: skip
+def test_corrections_count_for_the_steps_that_will_be_made(
+    model: Model, own: int, steps: int | None, fit: int, is_allowed: bool
+) -> None:
+    """`steps · (1 + 2 · fit)` within `max_steps`, which is 8 here, also where the steps are the model's own."""
+    slow = Model(replace(model.saved, spec=replace(model.spec, steps=own)), model.network, "onnx")
+    gap = Edit(Image.new("RGB", (SIDE, SIDE)), Image.new("L", (SIDE, SIDE), 255), fit=fit)
+    limits = Limits(max_images=3, max_steps=8, max_pixels=10_000, max_prompt=20)
+    with nullcontext() if is_allowed else pytest.raises(RequestError, match=r"steps · \(1 \+ 2 · fit\) at most 8"):
+        limits.check(Request(steps=steps, edit=gap), slow)
 
 
 def test_what_the_server_just_allows_is_drawn(model: Model) -> None:

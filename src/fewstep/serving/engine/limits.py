@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fewstep.editing.fields import Field, Integer, Operation, Surface, Text
 from fewstep.generation import Model, Request, RequestError
-from fewstep.generation.planning import corrections
+from fewstep.generation.planning import asked_steps, corrections
 from fewstep.generation.request import OWN, fields_of
 
 
@@ -48,8 +48,8 @@ class Limits:
 
     def _check_corrections(self, request: Request, model: Model) -> None:
         """Each correction of the noise costs two evaluations per step."""
-        steps, fit = request.steps or 1, corrections(model.spec, request)
-        if steps * (1 + 2 * fit) > self.max_steps:
+        steps, fit = asked_steps(model.spec, request), corrections(model.spec, request)
+        if fit and steps * (1 + 2 * fit) > self.max_steps:
             allowed = f"steps · (1 + 2 · fit) at most {self.max_steps}"
             raise RequestError("fit", f"fit must leave {allowed}, got {fit} with {steps} steps")
 
