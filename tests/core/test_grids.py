@@ -119,6 +119,12 @@ def test_placing_keeps_the_points_and_takes_the_paths_scale(name: str) -> None:
     assert (placed.alpha[-1], placed.sigma[-1]) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("name", ["karras", "log_uniform", "uniform_linear", "uniform_trig"])
+def test_a_grid_may_have_as_many_steps_as_a_ddpm_table_and_ten_times_that(name: str) -> None:
+    for steps in (1000, 10_000):
+        _is_a_grid(GRIDS[name](steps), steps)
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, MAX_STEPS + 1, "4"])
 def test_steps_must_be_a_whole_number_within_bounds(steps: object) -> None:
     with pytest.raises(ValueError, match=f"between 1 and {MAX_STEPS}, got {steps}"):

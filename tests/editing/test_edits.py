@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fewstep.core import grids
+from fewstep.core.parameterisations import Targets
 from fewstep.editing import Known, grid_from, level_of
 from fewstep.editing.edits import fitted
 from fewstep.editing.layouts import Plain
 from fewstep.generation import Edit, Model, Request, RequestError
+from fewstep.generation.planning import plan
 from fewstep.pictures import image_hash
 from tiny_models import SIDE, TinyModels, onnx
 
@@ -147,6 +150,15 @@ def test_the_last_jump_leaves_from_where_the_model_likes_it_or_half_of_the_start
 
 def test_solvers_go_along_the_karras_grid_to_their_end() -> None:
     np.testing.assert_allclose(grid_from(3.0, 4).ratio, grids.karras(4, 0.002, 3.0).ratio)
+
+
+@pytest.mark.parametrize(("sampler", "last"), [("consistency", 0.8), ("flow_map", 0.002), ("euler", 0.002)])
+def test_only_jumps_to_clean_end_where_the_model_likes_to_make_its_last(
+    model: Model, sampler: str, last: float
+) -> None:
+    spec = replace(model.spec, targets=Targets.ANY)
+    asked = Request(seed=1, steps=3, sampler=sampler, edit=Edit(photo(), strength=0.6))
+    assert plan(spec, asked).sampling.levels.ratio[-2] == pytest.approx(last)
 
 
 def test_an_image_is_drawn_from_half_the_way_and_a_gap_from_pure_noise_if_not_told(model: Model) -> None:

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from fewstep.generation import Edit, Model, Request, RequestError
-from fewstep.serving.engine.accounting import Accounting, Caller
+from fewstep.serving.engine.accounting import Accounting, Caller, outcome_of
 from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, Event, PartialImage, StepDone, partial_steps
 from fewstep.serving.engine.encoding import Encoding
-from fewstep.serving.engine.errors import Busy, Cancelled, NotFound, Stopped
+from fewstep.serving.engine.errors import Busy, Cancelled, NotFound, ShuttingDown, Stopped, Superseded
 from fewstep.serving.engine.host import ModelHost
 from fewstep.serving.engine.inputs import DecodedImages, ImageFile, ImageId, ImageLoader, SourceImages
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
@@ -164,6 +164,31 @@ def test_corrections_count_for_the_steps_that_will_be_made(
         limits.check(Request(steps=steps, edit=gap), slow)
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "ok"),
+        (RequestError("seed", "wrong"), "invalid"),
+        (NotFound("model", "gone", "not_found"), "invalid"),
+        (Busy("full", 1.0), "busy"),
+        (Superseded(), "superseded"),
+        (Cancelled(), "cancelled"),
+        (asyncio.CancelledError(), "cancelled"),
+        (ShuttingDown(), "closing"),
+        (MemoryError(), "failed"),
+    ],
+)
+def test_only_what_is_the_servers_fault_counts_as_failed(error: BaseException | None, outcome: str) -> None:
+    assert outcome_of(error) == outcome
+
+
+@pytest.mark.parametrize(("status", "errors"), [(200, 0), (399, 0), (400, 1), (503, 1)])
+def test_an_answer_from_400_on_is_an_error(status: int, errors: int) -> None:
+    metrics = Metrics()
+    metrics.http_request("/v1/images/generations", status, 0.01)
+    assert metrics.text().decode().count("fewstep_http_errors_total{") == errors
+
+
 def test_what_the_server_just_allows_is_drawn(model: Model) -> None:
     desk = desk_of(InlineRuntime(model), DictStore())
     for fields in ({"images": 3}, {"steps": 8}, {"prompt": "x" * 20}, {"size": (100, 100)}):
@@ -204,6 +229,15 @@ def test_a_model_goes_by_its_name_and_its_aliases(model: Model) -> None:
         assert asyncio.run(drawn(desk, asks(Request(seed=1)), model=name)).model is model
     with pytest.raises(NotFound, match="there is no model 'dall-e-2': this server has 'tiny'"):
         asyncio.run(drawn(desk, asks(Request(seed=1)), model="dall-e-2"))
+
+
+def test_a_teacher_is_named_not_pointed_to(model: Model, tiny: TinyModels) -> None:
+    """By its folder's name, and by no path that leads there."""
+    folder = tiny.teacher.directory
+    for said, found in ((folder.name, tiny.teacher), (f"tiny/../{folder.name}", None), (str(folder), None)):
+        spec = replace(model.spec, lineage=({"teacher": said, "hash": tiny.teacher.hash},))
+        student = Model(replace(model.saved, spec=spec), model.network, "onnx")
+        assert ModelHost(InlineRuntime(student), InlineRuntime).teacher == found
 
 
 def test_the_images_of_a_request_that_was_left_are_not_kept(model: Model) -> None:

@@ -78,3 +78,10 @@ def test_a_session_pushes_out_its_own_images_first() -> None:
     clock.now += 60
     store.put("new", image(session="canvas"))
     assert held(store, ["canvas 99", "new"]) == ["new"]
+
+
+def test_of_a_session_the_newest_32_are_kept_as_the_docs_say() -> None:
+    store = MemoryStore(1000, 10_000, 60.0)
+    for frame in range(100):
+        store.put(f"{frame}", image(session="canvas"))
+    assert held(store, map(str, range(100))) == [f"{frame}" for frame in range(68, 100)]

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fewstep.serving.engine import inputs
 from fewstep.serving.engine.errors import InputError
-from fewstep.serving.engine.fetching import REDIRECTS, fetch, is_public
+from fewstep.serving.engine.fetching import REDIRECTS, SECONDS, fetch, is_public
 from picture_cases import encoded, gradient
 from servers import Running, call
 
@@ -83,6 +84,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.reply(302, b"", location=rest)
         elif path == "/again":
             self.reply(307, b"", location=f"/again?{int(rest) - 1}" if int(rest) else "/bytes")
+        elif path == "/moved":
+            self.reply(int(rest), b"", location="/bytes")
         elif path == "/bytes":
             self.reply(200, bytes(range(200)))
         elif path == "/broken":
@@ -136,6 +139,16 @@ def test_bytes_come_as_they_are_and_redirects_are_followed(site: tuple[str, list
     assert get(f"{url}/bytes") == get(f"{url}/to?/bytes") == get(f"{url}/to?{url}/bytes") == bytes(range(200))
     assert asked[-1] == "/bytes"
     assert get(f"{url}/again?{REDIRECTS - 1}") == bytes(range(200))
+
+
+def test_a_site_has_as_long_as_the_docs_say() -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "serve.md").read_text(encoding="utf-8")
+    assert f"for at most {SECONDS:g} seconds" in docs
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_every_kind_of_redirect_is_followed(site: tuple[str, list[str]], status: int) -> None:
+    assert get(f"{site[0]}/moved?{status}") == bytes(range(200))
 
 
 def test_a_redirect_to_where_none_may_go_is_refused_before_it_is_asked(site: tuple[str, list[str]]) -> None:
