@@ -120,9 +120,8 @@ def test_placing_keeps_the_points_and_takes_the_paths_scale(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["karras", "log_uniform", "uniform_linear", "uniform_trig"])
-def test_a_grid_may_have_as_many_steps_as_a_ddpm_table_and_ten_times_that(name: str) -> None:
-    for steps in (1000, 10_000):
-        _is_a_grid(GRIDS[name](steps), steps)
+def test_a_grid_may_have_as_many_steps_as_a_ddpm_table(name: str) -> None:
+    _is_a_grid(GRIDS[name](1000), 1000)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, MAX_STEPS + 1, "4"])

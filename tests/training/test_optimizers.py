@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,41 @@ def test_the_settings_reach_the_optimisers() -> None:
     assert (adam.param_groups[0]["lr"], adam.param_groups[0]["betas"]) == (3e-4, (0.8, 0.9))
     (radam,) = build(small_mlp(), OptimizerConfig(kind="radam"))
     assert isinstance(radam, torch.optim.RAdam)
+
+
+def test_muon_learns_as_jordan_says_if_not_told() -> None:
+    muon, _ = build(small_mlp(), OptimizerConfig(kind="muon"))
+    assert (muon.param_groups[0]["lr"], muon.param_groups[0]["momentum"]) == (0.02, 0.95)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "radam"])
+def test_weights_decay_beside_the_gradient(kind: Any) -> None:
+    """Decoupled (1711.05101): where nothing is to be learned, p ← p·(1 − rate·decay) in each step."""
+    layer = nn.Linear(4, 4)
+    before = [p.detach().clone() for p in layer.parameters()]
+    for p in layer.parameters():
+        p.grad = torch.zeros_like(p)
+    for optimizer in build(layer, OptimizerConfig(kind=kind, lr=0.1, muon_lr=0.1, weight_decay=0.5)):
+        for _ in range(2):
+            optimizer.step()
+    for p, old in zip(layer.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), 0.95**2 * old)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"muon_lr": math.inf}, "muon_lr must be above 0"),
+        ({"warmup": -1}, "warmup and weight_decay must be at least 0"),
+        ({"weight_decay": -0.1}, "warmup and weight_decay must be at least 0"),
+        ({"decay_from": 1.1}, "decay_from between 0 and 1"),
+    ],
+)
+def test_a_rate_that_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OptimizerConfig(**settings)
+    OptimizerConfig(warmup=0, weight_decay=0.0, decay_from=0.0)
 
 
 @pytest.mark.parametrize("betas", [(2.0, 3.0), (0.9, 1.0), (-0.1, 0.99)])

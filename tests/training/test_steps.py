@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Edm, Estimator, Targets
 from fewstep.objectives import Batch, Diffusion, Loss, Objective, Step, mean_loss
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.times import Rng
 from fewstep.training.loop import TrainingConfig, TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
-from fewstep.training.steps import Learner, Steps, by_step
+from fewstep.training.steps import Learner, Steps, by_step, merged
 from training_runs import CONFIG, Rows, curve, small_mlp, weights
 
 PLAIN = replace(CONFIG, images=40, optimizer=OptimizerConfig(kind="adamw", warmup=0), checkpoint_every=1, keep=100)
@@ -180,6 +181,25 @@ def test_a_network_has_its_own_share_of_the_rate_and_its_own_optimiser(tmp_path:
     assert curve(tmp_path / "own", "rate")[0] == pytest.approx(PLAIN.optimizer.lr)
     run(tmp_path / "common", Beside(layer(), own=Step(rate=0.5)), replace(PLAIN, log_every=1))
     assert curve(tmp_path / "common", "rate/layer")[0] == pytest.approx(0.5 * PLAIN.optimizer.lr)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (6, 0.5), (8, 0.0)])
+def test_both_rates_of_a_network_rise_and_fall_together(step: int, factor: float) -> None:
+    """A rise over 4 steps of 8, a half cosine from the middle on, and half of both for this network."""
+    config = OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, warmup=4, decay_from=0.5)
+    learner = Learner("student", small_mlp(), config, Step(rate=0.5), 1.0, False)
+    learner.set_rate(Clock(step, 8))
+    rates = [group["lr"] for optimizer in learner.optimizers for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.02 * 0.5 * factor, 1e-3 * 0.5 * factor])
+
+
+def test_a_step_reports_the_means_of_its_micro_batches() -> None:
+    at = Level(torch.ones(2), torch.tensor([1.0, 2.0]))
+    one, other = (Loss(torch.tensor(x), torch.full((2,), x), at, {"share": torch.tensor(x)}) for x in (1.0, 4.0))
+    report = merged([{"student": one}, {"student": other}])["student"]
+    assert (float(report.value), float(report.scalars["share"])) == (2.5, 2.5)
+    assert report.per_sample.tolist() == [1.0, 1.0, 4.0, 4.0]
+    assert report.at.sigma.tolist() == [1.0, 2.0, 1.0, 2.0]
 
 
 def test_a_network_can_have_a_gradient_norm_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
