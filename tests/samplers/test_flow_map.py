@@ -50,3 +50,16 @@ def test_fresh_noise_is_needed_only_where_some_is_asked_for() -> None:
     np.testing.assert_array_equal(alone.x, given.x)
     with pytest.raises(ValueError, match="gamma above 0 needs fresh noise"):
         next(flow_map(GAUSSIAN, x, levels, {}, gamma=0.5))
+
+
+@pytest.mark.parametrize(("gamma", "draws"), [(0.0, []), (0.5, [1, 2, 3]), (1.0, [1, 2, 3])])
+def test_draws_are_numbered_from_1_and_none_is_taken_at_the_end(gamma: float, draws: list[int]) -> None:
+    """Draw 0 is the start: renewed by itself, the noise would be no fresh one."""
+    drawn: list[int] = []
+
+    def noise(draw: int) -> np.ndarray:
+        drawn.append(draw)
+        return np.zeros((2, 2))
+
+    list(flow_map(GAUSSIAN, normal(2, 2), uniform(Trig(1.0), 4), {}, noise, gamma))
+    assert drawn == draws
