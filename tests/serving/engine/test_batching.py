@@ -155,10 +155,11 @@ def test_who_got_a_part_goes_behind_who_got_none() -> None:
     batcher.close()
 
 
-def test_batches_have_the_sizes_that_the_network_was_built_for() -> None:
+@pytest.mark.parametrize("max_batch", [4, 6])
+def test_batches_have_the_sizes_that_the_network_was_built_for(max_batch: int) -> None:
     network = Recorder()
     network.sizes = (1, 4, 8)  # type: ignore[attr-defined]
-    batcher = Batcher(network, max_batch=6)
+    batcher = Batcher(network, max_batch)
     results = behind_a_running_batch(
         network, batcher, lambda: call(batcher, [1.0, 2.0]), lambda: call(batcher, [3.0, 4.0, 5.0, 6.0])
     )

@@ -231,11 +231,16 @@ def test_a_model_goes_by_its_name_and_its_aliases(model: Model) -> None:
         asyncio.run(drawn(desk, asks(Request(seed=1)), model="dall-e-2"))
 
 
-def test_a_teacher_is_named_not_pointed_to(model: Model, tiny: TinyModels) -> None:
-    """By its folder's name, and by no path that leads there."""
-    folder = tiny.teacher.directory
-    for said, found in ((folder.name, tiny.teacher), (f"tiny/../{folder.name}", None), (str(folder), None)):
-        spec = replace(model.spec, lineage=({"teacher": said, "hash": tiny.teacher.hash},))
+def test_a_teacher_is_named_not_pointed_to_and_the_very_one(model: Model, tiny: TinyModels) -> None:
+    """By its folder's name and its hash, and by no path that leads there."""
+    folder, digest = tiny.teacher.directory, tiny.teacher.hash
+    for said, hash, found in (
+        (folder.name, digest, tiny.teacher),
+        (folder.name, "0" * 64, None),
+        (f"tiny/../{folder.name}", digest, None),
+        (str(folder), digest, None),
+    ):
+        spec = replace(model.spec, lineage=({"teacher": said, "hash": hash},))
         student = Model(replace(model.saved, spec=spec), model.network, "onnx")
         assert ModelHost(InlineRuntime(student), InlineRuntime).teacher == found
 

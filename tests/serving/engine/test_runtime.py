@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,42 @@ def test_a_job_that_is_stopped_while_it_waits_frees_its_place_and_never_runs(
     network.gate.set()
     wait([running.future, later.future], 30)
     assert network.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("ended", "seconds", "least", "most"),
+    [
+        (10, 1.0, 0.1, 2.0),  # between one job's time and the queue's
+        (10, 1000.0, 30.0, 30.0),  # nobody waits longer for a guess
+        (64, 0.001, 0.05, 0.05),
+        (1, 1.0, 1.0, 1.0),  # of one job nothing is known yet
+    ],
+)
+def test_who_finds_no_room_is_told_to_come_back_by_how_fast_jobs_ended_of_late(
+    gated: tuple[Model, Gated],
+    runtimes: Callable[..., LocalRuntime],
+    monkeypatch: pytest.MonkeyPatch,
+    ended: int,
+    seconds: float,
+    least: float,
+    most: float,
+) -> None:
+    model, network = gated
+    runtime = runtimes(model, threads=1, max_waiting=20)
+    jobs = [ask(runtime)]
+    network.entered.acquire(timeout=20)
+    jobs += [ask(runtime) for _ in range(20)]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "fewstep.serving.engine.local_runtime.time", SimpleNamespace(perf_counter=lambda: 5000.0 + seconds)
+        )
+        runtime._recent.extend([5000.0] * ended)
+        with pytest.raises(Busy) as busy:
+            ask(runtime)
+    assert least <= busy.value.retry_after <= most
+    for job in jobs:
+        runtime.stop(job, Cancelled("gone"))
+    network.gate.set()
 
 
 def test_clients_take_turns(gated: tuple[Model, Gated], runtimes: Callable[..., LocalRuntime]) -> None:
