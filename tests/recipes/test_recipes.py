@@ -70,17 +70,19 @@ def test_captioned_images_become_a_model_that_takes_prompts(photos: Path, tmp_pa
     assert watched(tmp_path / "run" / "student")
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_where_the_images_lay_is_not_told(photos: Path, tmp_path: Path) -> None:
     saved = short(ImagesRecipe(data=str(photos), **SMALL)).run(tmp_path / "run")
     assert str(photos.parent) not in (saved.directory / "model.json").read_text(encoding="utf-8")
     assert description(saved)["recipe"]["settings"]["data"] == "photos"
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_images_without_captions_become_a_model_that_takes_none(photos: Path, tmp_path: Path) -> None:
     saved = short(ImagesRecipe(data=str(photos), channels="L", **SMALL)).run(tmp_path / "run")
     assert saved.spec.guidance is None
     assert saved.spec.conditioning.guidance is None
-    image = fewstep.load(saved.directory).generate("", seed=1)
+    image = fewstep.load(saved.directory, engine="eager").generate("", seed=1)
     assert image.mode == "L"
     assert image.record.guidance is None
     assert watched(tmp_path / "run" / "student")
@@ -98,6 +100,7 @@ def test_folders_by_class_are_prompts(photos: Path) -> None:
     assert conditioning_of(recipe, is_student=False).guidance is None
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_labels_alone_make_a_model_by_class(photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "photos.tar", "w") as shard:
         for number in range(6):
@@ -108,7 +111,7 @@ def test_labels_alone_make_a_model_by_class(photos: Path, tmp_path: Path) -> Non
     saved = short(ImagesRecipe(data=str(tmp_path / "photos.tar"), **SMALL)).run(tmp_path / "run")
     assert (saved.spec.conditioning.classes, saved.spec.conditioning.text_length) == (3, 0)
     assert saved.spec.guidance == 2.0
-    assert fewstep.load(saved.directory).generate(label=2, seed=1).record.label == 2
+    assert fewstep.load(saved.directory, engine="eager").generate(label=2, seed=1).record.label == 2
     assert watched(tmp_path / "run" / "student")
 
 
@@ -140,6 +143,7 @@ def test_what_the_data_are_is_said_at_the_start(
     assert "photos: 6 images, 6 captions; the model will take a prompt" in caplog.text
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_a_run_does_not_go_on_with_other_pictures(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path / "run")
@@ -150,6 +154,7 @@ def test_a_run_does_not_go_on_with_other_pictures(photos: Path, tmp_path: Path) 
         replace(recipe).run(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_a_student_does_not_go_on_under_another_teacher(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path / "run")
@@ -229,16 +234,18 @@ def test_a_size_that_the_network_cannot_halve_is_refused() -> None:
         ImagesRecipe(data="photos", size=30)
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_the_emoji_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:
     recipe = short(EmojiRecipe(canvas=(0, 32), **SMALL))
     saved = recipe.run(tmp_path)
-    image = fewstep.load(saved.directory).generate("a red apple", seed=1)
+    image = fewstep.load(saved.directory, engine="eager").generate("a red apple", seed=1)
     assert (image.size, image.mode) == ((16, 16), "RGBA")
-    teacher = fewstep.load(tmp_path / "models" / "emoji-teacher")
+    teacher = fewstep.load(tmp_path / "models" / "emoji-teacher", engine="eager")
     assert saved.spec.lineage == [{"teacher": "emoji-teacher", "hash": teacher.saved.hash}]
     assert watched(tmp_path / "student")
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_a_teacher_is_trained_further_from_a_saved_one(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path / "first")
@@ -272,6 +279,7 @@ def test_a_start_that_does_not_fit_is_refused_before_any_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_another_start_is_another_run(photos: Path, tmp_path: Path) -> None:
     recipe = short(ImagesRecipe(data=str(photos), **SMALL))
     recipe.run(tmp_path)
@@ -279,9 +287,10 @@ def test_another_start_is_another_run(photos: Path, tmp_path: Path) -> None:
         staged(recipe, start=tmp_path / "models" / "images-teacher").run(tmp_path)
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_the_digits_recipe_makes_a_teacher_and_a_student(tmp_path: Path) -> None:
     saved = short(DigitsRecipe(widths=(32, 32), depths=(1, 1))).run(tmp_path)
-    assert fewstep.load(saved.directory).generate(label=3, seed=1).size == (16, 16)
+    assert fewstep.load(saved.directory, engine="eager").generate(label=3, seed=1).size == (16, 16)
     assert watched(tmp_path / "student")
 
 
@@ -295,5 +304,5 @@ def test_the_toy_recipe_measures_what_it_made(tmp_path: Path, caplog: pytest.Log
 
 def test_two_processes_train_and_write_one_model(photos: Path, tmp_path: Path) -> None:
     assert Processes().run_together(2, run_images, tmp_path / "run", photos) == [0, 0]
-    assert fewstep.load(tmp_path / "run" / "models" / "images").generate("", seed=1).size == (16, 16)
+    assert fewstep.load(tmp_path / "run" / "models" / "images", engine="eager").generate("", seed=1).size == (16, 16)
     assert sorted(p.name for p in (tmp_path / "run" / "models").iterdir()) == ["images", "images-teacher"]

@@ -19,6 +19,7 @@ from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST
 from fewstep.data.latents import Facts, Latents, write_latents
 from fewstep.data.stickers import PLAIN, STYLES, Stickers, attributions
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
+from fewstep.recipes import codec as codec_recipes
 from fewstep.recipes.codec import CodecRecipe, Comparison, codec_training, read_codec
 from fewstep.recipes.stickers import StickersRecipe, encoder_hash
 from fewstep.training.checkpoints import AnotherRun
@@ -69,15 +70,25 @@ def model_recipe(folder: Path, codec: Path) -> StickersRecipe:
     return replace(recipe, stages=replace(recipe.stages, **stages))
 
 
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codec that was never trained, exported."""
+    return codec_in(tmp_path_factory.mktemp("codec"))
+
+
 def codec_in(path: Path) -> Path:
-    """A codec that was never trained."""
     torch.manual_seed(0)
     recipe = CodecRecipe(size=32, network=SHAPE)
-    network = Autoencoder(SHAPE)
-    recipe.save(network, path, Comparison(torch.zeros(1, 4, 32, 32) + torch.eye(32), SHAPE.margin))
+    recipe.save(Autoencoder(SHAPE), path, Comparison(torch.zeros(1, 4, 32, 32) + torch.eye(32), SHAPE.margin))
     return path
 
 
+@pytest.fixture
+def without_codec_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec_recipes, "export_onnx", lambda *given: None)
+
+
+@pytest.mark.usefixtures("without_codec_graphs")
 def test_a_codec_trains_on_other_things_than_it_is_measured_on(folder: Path, tmp_path: Path) -> None:
     recipe = codec_recipe(folder)
     assert len(recipe.dataset("train")) == 14
@@ -94,6 +105,7 @@ def test_a_codec_trains_on_other_things_than_it_is_measured_on(folder: Path, tmp
     assert list((tmp_path / "previews").glob("decoded-*2.png"))
 
 
+@pytest.mark.usefixtures("without_codec_graphs")
 def test_a_codec_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
     whole = codec_recipe(folder).run(tmp_path / "whole")
     recipe = codec_recipe(folder)
@@ -107,10 +119,12 @@ def test_a_codec_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
         replace(recipe, network=replace(SHAPE, latents=4)).run(tmp_path / "halves")
 
 
-def test_a_frozen_encoder_keeps_its_latents_while_the_decoder_learns(folder: Path, tmp_path: Path) -> None:
-    start = codec_in(tmp_path / "start")
-    replace(codec_recipe(folder), start=start, freeze=True).run(tmp_path / "run")
-    before, after = read_codec(start), read_codec(tmp_path / "run" / "models" / "codec")
+@pytest.mark.usefixtures("without_codec_graphs")
+def test_a_frozen_encoder_keeps_its_latents_while_the_decoder_learns(
+    folder: Path, codec: Path, tmp_path: Path
+) -> None:
+    replace(codec_recipe(folder), start=codec, freeze=True).run(tmp_path / "run")
+    before, after = read_codec(codec), read_codec(tmp_path / "run" / "models" / "codec")
     assert encoder_hash(after) == encoder_hash(before)
     assert not torch.equal(after.decoder.head.weight, before.decoder.head.weight)
 
@@ -127,6 +141,7 @@ def test_a_codec_is_refused_where_there_is_none(tmp_path: Path) -> None:
         read_codec(tmp_path)
 
 
+@pytest.mark.usefixtures("without_codec_graphs")
 def test_a_run_starts_from_a_checkpoint_of_another(folder: Path, tmp_path: Path) -> None:
     codec_recipe(folder).run(tmp_path / "first")
     checkpoint = tmp_path / "first" / "checkpoints" / "step-00000001" / "average.safetensors"
@@ -136,10 +151,11 @@ def test_a_run_starts_from_a_checkpoint_of_another(folder: Path, tmp_path: Path)
     assert all(parameter.requires_grad for parameter in begun.parameters())
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_both_stages_train_on_latents_and_the_models_draw(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = model_recipe(folder, codec_in(tmp_path / "codec"))
+    recipe = model_recipe(folder, codec)
     recipe.run(tmp_path / "run")
     kept = Latents(tmp_path / "run" / "latents")
     assert len(kept) == 2 * 21
@@ -150,7 +166,7 @@ def test_both_stages_train_on_latents_and_the_models_draw(
     assert [(each.thing, each.style) for each in plain] == [(each.thing, each.style) for each in varied]
     assert any(each.colour for each in varied)
     for name in ("stickers-teacher", "stickers"):
-        model = fewstep.load(tmp_path / "run" / "models" / name)
+        model = fewstep.load(tmp_path / "run" / "models" / name, engine="eager")
         image = model.generate("red apple", seed=1)
         assert (image.size, image.mode) == ((32, 32), "RGBA")
         assert all(line in model.spec.licence for line in attributions())
@@ -160,21 +176,21 @@ def test_both_stages_train_on_latents_and_the_models_draw(
     recipe.run(tmp_path / "run")
 
 
-def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, tmp_path: Path) -> None:
-    recipe = replace(model_recipe(folder, codec_in(tmp_path / "codec")), latents=tmp_path / "latents")
+def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, codec: Path, tmp_path: Path) -> None:
+    recipe = replace(model_recipe(folder, codec), latents=tmp_path / "latents")
     recipe.encode()
     made = recipe.dataset
     place = [(each.thing, each.style) for each in made.facts[:21]].index(("🚀", STYLES.index("flat")))
     dataset = Stickers(32, PLAIN, folder / "packages")
     pixels = dataset.picture(dataset.shown[place])
-    session = onnxruntime.InferenceSession(tmp_path / "codec" / "encoder.onnx")
+    session = onnxruntime.InferenceSession(codec / "encoder.onnx")
     given = {each.name: np.zeros(1, np.float32) for each in session.get_inputs()} | {"x": pixels[None]}
     (latents,) = session.run(None, given)
     assert np.allclose(latents[0], made.example(place, np.random.default_rng(0)).data, atol=2e-3)
 
 
-def test_latents_of_another_codec_are_refused(folder: Path, tmp_path: Path) -> None:
-    recipe = replace(model_recipe(folder, codec_in(tmp_path / "codec")), latents=tmp_path / "latents")
+def test_latents_of_another_codec_are_refused(folder: Path, codec: Path, tmp_path: Path) -> None:
+    recipe = replace(model_recipe(folder, codec), latents=tmp_path / "latents")
     write_latents(tmp_path / "latents", np.zeros((1, 8, 4, 4)), [Facts("🚀", 0)], "another")
     with pytest.raises(DataError, match="are another codec's: delete them, or name it"):
         recipe.run(tmp_path / "run")

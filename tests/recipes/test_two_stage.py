@@ -18,7 +18,6 @@ from fewstep.recipes.digits import DigitsRecipe
 from fewstep.recipes.images import ImagesRecipe
 from fewstep.recipes.toy import ToyRecipe
 from fewstep.recipes.two_stage import TwoStage
-from fewstep.training import saving
 from fewstep.training.checkpoints import AnotherRun
 from picture_cases import six_in
 from recipe_runs import short, staged
@@ -26,10 +25,7 @@ from recipe_runs import short, staged
 DIGITS = short(DigitsRecipe(size=8, widths=(32,), depths=(1,)))
 
 
-@pytest.fixture(autouse=True)
-def not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exported network takes longer than the rest, and is tested with the recipes."""
-    monkeypatch.setattr(saving, "export_onnx", lambda *given: None)
+pytestmark = pytest.mark.usefixtures("without_graphs")
 
 
 @pytest.mark.parametrize(
