@@ -89,7 +89,7 @@ def test_seeds_of_different_files_are_joined(tmp_path: Path) -> None:
     assert (row.seeds, row.errors, row.levels) == ((0, 2, 1), (0.02, 0.04, 0.06), (80.0,))
     assert (row.error, row.spread, row.to_flow) == pytest.approx((0.04, 0.02, 0.3))
     assert replace(more_training, budget=ROW.budget) == row
-    with pytest.raises(ValueError, match="seed 0 of diffusion on mixture is there twice"):
+    with pytest.raises(ValueError, match="seed 0 of diffusion on mixture occurs twice"):
         read_rows([files[0], files[0]])
 
 
@@ -119,5 +119,5 @@ def test_an_excess_that_is_not_above_0_has_no_multiples() -> None:
 def test_files_without_rows_are_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     file.write_text(text)
-    with pytest.raises(ValueError, match="holds no rows of a comparison"):
+    with pytest.raises(ValueError, match="does not hold rows of"):
         read_rows([file])

@@ -157,7 +157,7 @@ def test_what_diverges_is_said_and_left_out_with_all_that_starts_from_it(monkeyp
     (rows,) = compare({"mixture": 2_000}, methods, [0], CPU, progress=said.append, worlds={"mixture": WORLD})
     assert {row.method for row in rows} == {"flow_matching"}
     assert "mixture, seed 0: easy_consistency diverged: at σ/α = 3" in said
-    assert "mixture, seed 0: truncated_consistency has nothing to start from" in said
+    assert "mixture, seed 0: truncated_consistency skipped: easy_consistency, which it starts from, diverged" in said
 
 
 def test_what_is_missing_is_found_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_all_that_a_method_computes_with_is_on_its_device(name: str, monkeypatch
     ("data", "methods"), [(["mixture"], ["magic"]), (["sand"], ["diffusion"]), ([], ["diffusion"])]
 )
 def test_unknown_names_are_refused(data: list[str], methods: list[str]) -> None:
-    with pytest.raises(ValueError, match="must be of"):
+    with pytest.raises(ValueError, match="must be among"):
         next(compare(dict.fromkeys(data, 1_000), methods, [0], CPU, worlds={"mixture": WORLD}))
 
 

@@ -1,4 +1,4 @@
-"""Quality against evaluations: methods trained alike are sampled in every setting they allow, and measured."""
+"""Quality against network evaluations: methods trained alike, sampled in every setting they allow, and measured."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SamplerSetting:
     """A sampler and its number of steps.
 
     Args:
-        sampler: its name.
-        steps: of it.
+        sampler: name of the sampler.
+        steps: its number of steps.
     """
 
     sampler: str
@@ -52,8 +52,8 @@ class SamplerSetting:
 
 
 def sampler_settings(method: str, targets: Targets) -> list[SamplerSetting]:
-    """How a method's network is sampled: solvers at some 8, 20 and 40 evaluations, consistency and flow maps at 1, 2
-    and 4."""
+    """The settings that a method's network is sampled in: solvers at about 8, 20 and 40 evaluations, consistency
+    functions and flow maps at 1, 2 and 4."""
     if targets is Targets.SAME:
         return [SamplerSetting(name, steps) for name, all_steps in SOLVERS[method].items() for steps in all_steps]
     consistency = [SamplerSetting("consistency", steps) for steps in (1, 2, 4)]
@@ -64,7 +64,7 @@ SOLVERS: Mapping[str, Mapping[str, Sequence[int]]] = {
     "diffusion": {"heun": (4, 10, 20), "dpm_solver": (8, 20, 40)},
     "flow_matching": {"euler": (8, 20, 40)},
 }
-"""Solvers and their steps for each method that trains a denoiser."""
+"""Solvers and their numbers of steps, for methods that train a denoiser."""
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def sampled(
     seed: int,
     chunk: int = 10_000,
 ) -> tuple[Tensor, Tensor]:
-    """The noise that was begun with and the samples made of it, both [samples, …] on the CPU."""
+    """The initial noise and the samples drawn from it, both [samples, …] on the CPU."""
     device = next(trained.network.parameters()).device
     cond = world.conditions(samples)
 
@@ -101,8 +101,8 @@ def _rows(fresh: Callable[[int], Tensor], rows: slice, draw: int) -> Tensor:
 
 
 def levels_for(trained: TrainedMethod, world: World, setting: SamplerSetting, samples: int) -> Level:
-    """The levels of a setting: a Karras grid for solvers, else the best ones for this network, searched with noise of
-    their own."""
+    """The levels of a setting: a Karras grid for solvers, otherwise the best levels for this network, searched with
+    separate noise."""
     if trained.targets is Targets.SAME:
         return grids.karras(setting.steps, SIGMA_MIN, SIGMA_MAX)
     if setting.steps == 1:
@@ -111,7 +111,7 @@ def levels_for(trained: TrainedMethod, world: World, setting: SamplerSetting, sa
     def score(ratios: tuple[float, ...]) -> float:
         return world.error(sampled(trained, world, setting, grids.from_ratios(ratios), samples, seed=-1)[1])
 
-    tries = 12 // (setting.steps - 1)  # of each level: two steps have but one, and two valleys along it
+    tries = 12 // (setting.steps - 1)  # per level: two steps have only one, with two minima
     return grids.from_ratios(best_levels(score, setting.steps, SIGMA_MAX, tries=tries, rounds=2)[0])
 
 
@@ -128,20 +128,20 @@ def compare(
     """Train and sample each method on each data, for each seed.
 
     Args:
-        budgets: names of `WORLDS`, and the network evaluations of each training there.
-        methods: names of `METHODS`; what they start from is trained too.
-        seeds: of data and noise.
-        device: where.
-        samples: to measure with; None for each world's own number.
-        known: rows that need not be made again.
+        budgets: network evaluations per training, by name in `WORLDS`.
+        methods: names in `METHODS`; methods that these start from are trained too.
+        seeds: seeds of data and noise.
+        device: the device to train and sample on.
+        samples: number of samples to measure with; None for each world's default.
+        known: rows that are already measured and are skipped.
         progress: called with a line of text for each step of the work.
         worlds: the data by name.
 
     Returns:
-        The rows of one method and seed at a time; none for one that diverges, which is said.
+        The rows of one method and seed at a time; none for a training that diverges, which is reported.
 
     Raises:
-        ValueError: an unknown name, or nothing to do.
+        ValueError: a name is unknown, or there is nothing to compare.
     """
     check_names("data", list(budgets), worlds)
     check_names("methods", methods, METHODS)
@@ -158,14 +158,14 @@ def compare(
 
 
 def check_names(kind: str, names: Sequence[str], known: Iterable[str]) -> None:
-    """Raise ValueError unless there are names, all of them known."""
+    """Raise ValueError unless there is at least one name and all are known."""
     if not names or not set(names) <= set(known):
-        raise ValueError(f"{kind} must be of {', '.join(known)}, got {', '.join(names) or 'nothing'}")
+        raise ValueError(f"{kind} must be among {', '.join(known)}, got {', '.join(names) or 'nothing'}")
 
 
 @dataclass(frozen=True)
 class ComparisonTask:
-    """Where methods are compared, and with what."""
+    """The data, seed and settings of one comparison."""
 
     world: World
     budget: int
@@ -190,7 +190,7 @@ def _seed(
     for name in cost:
         method = METHODS[name]
         if method.start and method.start not in done:
-            progress(f"{task.name}: {name} has nothing to start from")
+            progress(f"{task.name}: {name} skipped: {method.start}, which it starts from, diverged")
             continue
         try:
             done[name] = train_method(method, task.world, task.budget, cost[name], task.seed, done.get(method.start))
@@ -234,7 +234,7 @@ def _measured(
 
 
 def _needed(methods: Collection[str]) -> set[str]:
-    """These methods and all that they start from."""
+    """These methods and those that they start from."""
     needed = set(methods)
     while more := {METHODS[name].start for name in needed} - needed - {""}:
         needed |= more

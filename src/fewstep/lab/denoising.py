@@ -19,15 +19,15 @@ NOISES = (0.05, 0.1, 0.2, 0.4)
 
 @dataclass(frozen=True)
 class DenoisingRow:
-    """One amount of noise, over all pictures.
+    """Results at one noise level, over all pictures.
 
     Args:
-        noise: its standard deviation, of pixels in [0, 1], which are clipped again.
-        estimated: the mean of what is estimated of the pictures.
-        before: root mean square of what noise and clipping changed.
-        error: what is left by the estimate.
-        error_known_noise: what is left by the estimate with the true noise given.
-        right_before, right: share that the judge takes for what they were, noisy and by the estimate.
+        noise: standard deviation of the noise added to pixels in [0, 1]; the noisy pixels are clipped.
+        estimated: mean of the noise levels estimated from the pictures.
+        before: root mean square error of the noisy pictures.
+        error: root mean square error after denoising at the estimated level.
+        error_known_noise: root mean square error after denoising at the true level.
+        right_before, right: share of pictures that the judge still recognises, before and after denoising.
     """
 
     noise: float
@@ -45,10 +45,10 @@ def denoisings(
     """Remove noise from real pictures.
 
     Args:
-        model: what draws.
+        model: the model that denoises.
         subject: the pictures and their judge.
-        n: pictures.
-        seed: chooses them and the noise.
+        n: number of pictures.
+        seed: seed of the choice of pictures and of the noise.
         progress: called with a line of text for each step of the work.
     """
     queries = subject.queries(n, seed)

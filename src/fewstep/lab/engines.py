@@ -1,4 +1,4 @@
-"""Measure every engine that is installed, in turn, on one model."""
+"""Benchmark every installed engine on one model, taking turns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fewstep.engines.table import Measured
 from fewstep.lab.turns import TurnError, Turns, in_turn
 
 BATCHES = (1, 8, 32)
-IMAGES = 8  # whose pixels are compared
-_EXACT = ("eager float32", "onnx float32")  # what differences are taken from: the first that runs
+IMAGES = 8  # images whose pixels are compared
+_EXACT = ("eager float32", "onnx float32")  # reference for pixel differences: the first one that runs
 
 _ENGINE = """
 import time
@@ -56,17 +56,17 @@ def measure_engines(
     rounds: int = 5,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measured]:
-    """Latency, throughput, start, memory and exactness of every engine and precision that runs here.
+    """Latency, throughput, start-up time, memory and exactness of every engine and precision that runs here.
 
     Args:
-        name: of the model.
-        device: for the engines that have a choice.
-        threads: of one call; None for one a core.
-        rounds: turns of each at every batch size.
-        progress: told of engines that cannot run.
+        name: name of the model.
+        device: device of the engines that support several.
+        threads: threads per network call; None for one per core.
+        rounds: turns of each engine at every batch size.
+        progress: called with a line of text for each engine that cannot run.
 
     Raises:
-        EngineError: none can.
+        EngineError: no engine can run.
     """
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         running: dict[str, Turns] = {}
@@ -117,7 +117,7 @@ def _pixels(turns: Turns, file: Path) -> Any:
 
 
 def call(model: Any, batch: int) -> float:
-    """Run a model's network once on a batch, at half-way times: seconds."""
+    """Seconds that one call of a model's network takes on a batch, at half-way times."""
     spec = model.spec
     shape = (batch, *spec.codec.shape(spec.pixels))
     arrays = spec.conditioning.encode(

@@ -1,7 +1,8 @@
-"""The exact estimator of a mixture: denoiser, flow map and consistency function in one call, for seeing and measuring
-without training.
+"""The exact estimator of a mixture: denoiser, flow map and consistency function in one call, for figures and
+measurements without training.
 
-The denoiser is closed-form; the rest is its probability flow dy/dκ = D, solved in many small steps of Heun's.
+The denoiser has a closed form; the rest follows its probability flow dy/dκ = D, solved by Heun's method in many small
+steps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Exact:
     Args:
         mixture: the data.
         steps: Heun steps from one level to any other.
-        targets: what it claims to be; as a denoiser (`SAME`) it does not look at `to`.
+        targets: the jumps that it declares; as a denoiser (`SAME`) it ignores `to`.
     """
 
     mixture: Mixture
@@ -44,11 +45,11 @@ class Exact:
         return np.where(apart[:, None], average, self.mixture.denoise(x, at))
 
     def flow(self, x: Any, at: Level, to: Level) -> Any:
-        """Where the trajectory through x [b, d] at `at` is at `to`."""
+        """The point at level `to` of the trajectory that passes through x [b, d] at level `at`."""
         return self.trajectory(x, at, to)[-1]
 
     def trajectory(self, x: Any, at: Level, to: Level) -> Any:
-        """The states [steps + 1, b, d] on the way, each on the trig path; the last on the scale of `to`."""
+        """The states [steps + 1, b, d] along the trajectory, each on the trig path; the last on the scale of `to`."""
         x = np.asarray(x, dtype=np.float64)
         levels = self.between(at, to)
         states = [x * per_sample(levels[0].magnitude(SIGMA_DATA) / at.magnitude(SIGMA_DATA), x)]
@@ -59,7 +60,7 @@ class Exact:
         return np.stack(states)
 
     def between(self, at: Level, to: Level) -> list[Level]:
-        """The levels of `trajectory`: evenly spaced in the angle, on the trig path, pure noise and clean exact."""
+        """The levels of `trajectory`: evenly spaced in angle on the trig path, exact at pure noise and at clean."""
         first, last = at.angle(SIGMA_DATA), to.angle(SIGMA_DATA)
         levels = []
         for share in np.linspace(0.0, 1.0, self.steps + 1):

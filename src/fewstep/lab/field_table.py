@@ -1,4 +1,4 @@
-"""The table of docs/serve.md: the fields of a request over HTTP, as the bodies of a server have them."""
+"""The table in docs/serve.md: the fields of an HTTP request, taken from the server's request bodies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fewstep.serving.http.schemas import Bodies
 
 
 def field_table(limits: Limits) -> str:
-    """Markdown rows of the fields of generations and edits, with the bounds of a server of these limits."""
+    """Markdown rows for the fields of generations and edits, with the bounds of a server with these limits."""
     bodies = Bodies.within(limits)
     generation, edit = (published(body)["properties"] for body in (bodies.generation, bodies.edit_form))
     rows = ["| field | in | meaning |", "|---|---|---|"]
@@ -21,7 +21,7 @@ def field_table(limits: Limits) -> str:
 
 
 def _values(name: str, schema: dict[str, Any], bodies: Bodies) -> str:
-    """The values of a field that is not of the table, whose help has them already."""
+    """The allowed values of a body field that has no `Field` record; the help of those that have one lists them."""
     if name in {field.public for body in (bodies.generation, bodies.edit_form) for field in body.drawing}:
         return ""
     values = schema.get("anyOf", [schema])[0]

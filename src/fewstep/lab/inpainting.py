@@ -1,11 +1,11 @@
-"""How far edits are from the true conditional, where both can be computed: on a Gaussian.
+"""How far edits are from the true conditional distribution where both can be computed: for Gaussian data.
 
-The data are a smooth random line. Known are its first half (inpainting), the means of blocks (super-resolution), or,
-of three lines as colours, their grey (colourisation). The consistency function of a Gaussian is linear, so the
-editing loop (`fewstep.editing`) makes a Gaussian of what is free at every number of steps, whose mean and covariance
-follow by recursion; the true conditional is a Gaussian too. Between two Gaussians the Wasserstein distance has a
-closed form. The same loop is also run with draws, which must agree; starts that are fitted to what is known are only
-drawn, since their steps depend on the draw.
+The data are a smooth random line. What is known is its first half (inpainting), the means of blocks
+(super-resolution), or the grey of three lines taken as colours (colourisation). The consistency function of a
+Gaussian is linear, so for any number of steps the output of the editing loop (`fewstep.editing`) is Gaussian, with a
+mean and covariance that follow by recursion; the true conditional is Gaussian too. The Wasserstein distance between
+two Gaussians has a closed form. The loop is also run on random draws, which must agree; fitted starts are only
+measured on draws, since their steps depend on the draw.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from fewstep.samplers.consistency import consistency
 
 SETTINGS = ((1, 0), (2, 0), (3, 0), (4, 0), (8, 0), (40, 0), (1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1))
 """Steps, and corrections of the noise before each."""
-LENGTH = 4.0  # over so many positions the line forgets itself
-BLOCK = 4  # positions of which super-resolution knows the mean
-ALIKE = 0.8  # the correlation of two colours at one position
+LENGTH = 4.0  # correlation length of the line, in positions
+BLOCK = 4  # positions per block in super-resolution
+ALIKE = 0.8  # correlation of two colours at one position
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LinearConsistency:
     """The exact consistency function of N(0, Σ) at levels (1, σ): (Σ(Σ + σ²)⁻¹)^½·x.
 
     Args:
-        values, vectors: of Σ, by `numpy.linalg.eigh`.
+        values, vectors: eigenvalues and eigenvectors of Σ, from `numpy.linalg.eigh`.
     """
 
     values: Any
@@ -46,7 +46,7 @@ class LinearConsistency:
     epsilon: float = 0.0
 
     def matrix(self, sigma: float) -> Any:
-        """What x is multiplied with."""
+        """The matrix that x is multiplied by."""
         return self.vectors @ np.diag(np.sqrt(self.values / (self.values + sigma**2))) @ self.vectors.T
 
     def __call__(self, x: Any, at: Level, to: Level, cond: Any) -> Any:
@@ -59,16 +59,16 @@ def gaps(
     """Distances from the true conditional by number of steps.
 
     Args:
-        size: of the line, rounded down to whole blocks for super-resolve.
-        draws: of the loop.
-        seed: of what is known, which is drawn from the data.
-        edit: what is known.
+        size: length of the line, rounded down to whole blocks for super-resolve.
+        draws: number of draws from the loop.
+        seed: seed of the known values, which are drawn from the data.
+        edit: which edit, and so what is known.
 
     Returns:
-        Rows of `steps`, `fit` (corrections of the noise before each) and `evaluations` of the network; `mean_gap`,
-        the root mean square difference of the means over the free numbers, by the closed form where there is one,
-        and `measured`, by draws; `distance`, the Wasserstein-2 distance for each free number, and `unconditional`,
-        that of drawing as if nothing were known.
+        Rows with `steps`, `fit` (noise corrections before each step) and network `evaluations`; `mean_gap`, the root
+        mean square difference of the means over the free values, in closed form where there is one, and `measured`,
+        the same from draws; `distance`, the Wasserstein-2 distance per free value, and `unconditional`, the distance
+        of draws that ignore what is known.
     """
     covariance, rows = _problem(edit, size)
     data = np.linalg.cholesky(covariance) @ np.random.default_rng(seed).standard_normal(len(covariance))
@@ -100,7 +100,7 @@ def gaps(
 
 
 def _problem(edit: Restoration, size: int) -> tuple[Any, Any]:
-    """The covariance of the data [n, n], and orthonormal rows [m, n] of what is measured."""
+    """The covariance of the data [n, n], and the orthonormal rows [m, n] of the measurement."""
     length = max(2, size) if edit != "super-resolve" else max(1, size // BLOCK) * BLOCK
     positions = np.arange(length)
     line = np.exp(-(((positions[:, None] - positions) / LENGTH) ** 2)) + 1e-3 * np.eye(length)
@@ -113,7 +113,7 @@ def _problem(edit: Restoration, size: int) -> tuple[Any, Any]:
 
 
 def _closed_form(model: LinearConsistency, known: Any, rows: Any, sigmas: Any) -> tuple[Any, Any]:
-    """Mean and covariance of the data after the loop, by recursion."""
+    """Mean and covariance of the loop's output, by recursion."""
     size = len(model.values)
     others = np.eye(size) - rows.T @ rows
     mean, covariance = np.zeros(size), float(sigmas[0]) ** 2 * np.eye(size)
@@ -125,7 +125,7 @@ def _closed_form(model: LinearConsistency, known: Any, rows: Any, sigmas: Any) -
 
 
 def _drawn(model: LinearConsistency, known: Any, rows: Any, levels: Level, draws: int, fit: int) -> Any:
-    """Draws of the loop [draws, n]."""
+    """Draws from the loop [draws, n]."""
     noise = Noise(range(draws), known.shape)
     x = np.asarray(noise(0), dtype=np.float64) * float(levels.sigma[0])
     fitted = Fitted(model, Projected(known[None], lambda values: values @ rows.T @ rows), fit)
@@ -134,7 +134,7 @@ def _drawn(model: LinearConsistency, known: Any, rows: Any, levels: Level, draws
 
 
 def _wasserstein(mean: Any, covariance: Any, other_mean: Any, other: Any) -> float:
-    """Wasserstein-2 between two Gaussians, for each number: √(|m − m'|² + tr(S + S' − 2(S'^½ S S'^½)^½))/√n."""
+    """Wasserstein-2 distance between two Gaussians, per value: √(|m − m'|² + tr(S + S' − 2(S'^½ S S'^½)^½))/√n."""
     root = _root(other)
     spread = np.trace(covariance + other - 2 * _root(root @ covariance @ root))
     squared = float(((mean - other_mean) ** 2).sum() + max(0.0, float(spread)))

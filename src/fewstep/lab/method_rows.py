@@ -1,4 +1,4 @@
-"""The rows of `fewstep bench methods`: kept as JSON, joined over seeds, summed up. Needs no PyTorch."""
+"""The rows of `fewstep bench methods`: stored as JSON, joined over seeds, summarised. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method, sampled in one way.
+    """One method with one sampler setting.
 
     Args:
-        method, data, sampler: which.
-        steps, evaluations: of sampling, for one sample.
+        method, data, sampler: their names.
+        steps, evaluations: sampler steps and network evaluations for one sample.
         levels: the σ/α visited, those of the first seed.
-        seeds: of data and noise.
-        errors: how far the samples are from the data, for each seed; `measure` says in what.
-        samples: of which.
-        to_flow: mean root mean square distance to where the exact flow takes the noise, for deterministic ways where
-            it is known.
-        budget: network evaluations that each training was given.
-        images: the method was trained on.
-        training: network evaluations spent on it, its teacher's within its training included.
-        training_with_start: and those that trained the network it started from.
+        seeds: seeds of data and noise.
+        errors: distance of the samples from the data, for each seed, in the metric named by `measure`.
+        samples: number of samples measured.
+        to_flow: mean over seeds of the root mean square distance to the endpoint of the exact flow from the same
+            noise, for deterministic samplers where that flow is known.
+        budget: network evaluations given to each training.
+        images: training images that the method saw.
+        training: network evaluations spent on its training, including its teacher's during it.
+        training_with_start: the same plus those that trained the network it started from.
     """
 
     method: str
@@ -48,12 +48,12 @@ class MethodRow:
 
     @property
     def error(self) -> float:
-        """The mean over seeds."""
+        """The mean error over seeds."""
         return statistics.fmean(self.errors)
 
     @property
     def spread(self) -> float:
-        """The standard deviation over seeds; 0 of one."""
+        """The standard deviation of the error over seeds; 0 for one seed."""
         return statistics.stdev(self.errors) if len(self.errors) > 1 else 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class MethodRow:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> MethodRow:
-        """Of what `as_json` gave.
+        """The row that `as_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is something else.
+            KeyError, TypeError, ValueError: the mapping is not such a row.
         """
         read: dict[str, Any] = {name: str(row[name]) for name in ("method", "data", "sampler", "measure")}
         read |= {name: int(row[name]) for name in COUNTS}
@@ -74,12 +74,12 @@ class MethodRow:
 
     @property
     def place(self) -> tuple[str, int, int]:
-        """Rows of one place can be compared: the same data, budget and number of samples."""
+        """Data, budget and number of samples: rows that agree in these can be compared."""
         return self.data, self.budget, self.samples
 
     @property
     def without_seeds(self) -> MethodRow:
-        """What rows of other seeds have in common with this one."""
+        """The row without what depends on the seed."""
         return replace(self, levels=(), seeds=(), errors=(), to_flow=None)
 
 
@@ -87,10 +87,10 @@ COUNTS = ("steps", "evaluations", "samples", "budget", "images", "training", "tr
 
 
 def read_rows(files: Sequence[Path]) -> list[MethodRow]:
-    """The rows of JSON files that hold lists of them, those of different seeds joined.
+    """The rows listed in JSON files, with those of different seeds joined.
 
     Raises:
-        ValueError: a file holds anything else, or two hold the same seed.
+        ValueError: a file holds anything else, or two files hold the same seed.
     """
     rows = []
     for file in files:
@@ -100,16 +100,16 @@ def read_rows(files: Sequence[Path]) -> list[MethodRow]:
         except (ValueError, TypeError, KeyError):
             wrong = True
         if wrong:
-            raise ValueError(f"'{file}' holds no rows of a comparison of methods, as this version writes them")
+            raise ValueError(f"'{file}' does not hold rows of `fewstep bench methods` as this version writes them")
         rows += found
     return joined(rows)
 
 
 def joined(rows: Iterable[MethodRow]) -> list[MethodRow]:
-    """One row for each method, way and budget, with all of its seeds.
+    """One row for each method, sampler setting and budget, with all of its seeds.
 
     Raises:
-        ValueError: a seed is there twice.
+        ValueError: a seed occurs twice.
     """
     alike: dict[MethodRow, list[MethodRow]] = {}
     for row in rows:
@@ -120,7 +120,7 @@ def joined(rows: Iterable[MethodRow]) -> list[MethodRow]:
 def _joined(rows: Sequence[MethodRow]) -> MethodRow:
     seeds = [seed for row in rows for seed in row.seeds]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seed {max(seeds, key=seeds.count)} of {rows[0].method} on {rows[0].data} is there twice")
+        raise ValueError(f"seed {max(seeds, key=seeds.count)} of {rows[0].method} on {rows[0].data} occurs twice")
     flows = [row.to_flow for row in rows for _ in row.seeds if row.to_flow is not None]
     return replace(
         rows[0],
@@ -131,7 +131,8 @@ def _joined(rows: Sequence[MethodRow]) -> MethodRow:
 
 
 def summary(rows: Sequence[MethodRow], few: Sequence[int] = (1, 2, 4)) -> list[str]:
-    """For each kind of data and budget the best of few evaluations, beside the diffusion model in Heun's most."""
+    """For each kind of data and budget the best few-step results, compared with the diffusion model sampled by Heun's
+    method with the most evaluations."""
     lines = []
     for place in dict.fromkeys(row.place for row in rows):
         data, here = place[0], [row for row in rows if row.place == place]

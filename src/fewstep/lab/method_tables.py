@@ -9,7 +9,7 @@ from fewstep.lab.method_rows import MethodRow
 
 
 def tables(rows: Sequence[MethodRow]) -> list[list[dict[str, object]]]:
-    """For each kind of data and budget one of few-step ways and one of solvers."""
+    """For each kind of data and budget, one table of few-step samplers and one of solvers."""
     found: list[list[dict[str, object]]] = []
     for place in dict.fromkeys(row.place for row in rows):
         here = [row for row in rows if row.place == place]
@@ -21,7 +21,7 @@ def tables(rows: Sequence[MethodRow]) -> list[list[dict[str, object]]]:
 
 
 def _table(rows: Sequence[MethodRow]) -> list[dict[str, object]]:
-    counts: dict[int, set[int]] = {}  # 7 evaluations of Heun stand in the column of 8
+    counts: dict[int, set[int]] = {}  # 7 evaluations of Heun go into the column of 8
     for row in rows:
         counts.setdefault(_column(row), set()).add(row.evaluations)
     names = {column: " or ".join(map(str, sorted(counts[column]))) for column in sorted(counts)}

@@ -1,4 +1,4 @@
-"""Every objective side by side: the same data, network, seeds and budget, counted in evaluations of the network."""
+"""Every objective side by side: the same data, network, seeds and budget, counted in network evaluations."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Method:
     """A way to train a network.
 
     Args:
-        settings: of its objective.
-        start: the method whose network it starts from, "" for a fresh one.
-        rate: its learning rate, as a share of the others'.
+        settings: settings of its objective.
+        start: the method whose network it starts from, "" for a freshly initialised one.
+        rate: its learning rate, relative to that of the others.
     """
 
     settings: ObjectiveSettings
@@ -55,11 +55,11 @@ STARTS = {
     "distribution_matching": "diffusion",
     "flow_map_distribution_matching": "mean_flow_distillation",
 }
-"""What a method starts from, where it is not a fresh network."""
+"""The method that each method starts from, for those that do not start from scratch."""
 
 RATES = {"truncated_consistency": 0.1, "flow_map_distribution_matching": 0.2}
-"""Both refine a network that is nearly right: at the whole rate, gaps as narrow as the first's own, and a score that
-has to follow the samples it moves, make that one worse."""
+"""Both refine a network that is nearly right. At the full rate they make it worse: one has gaps as narrow as the
+first stage's last, the other a score that has to follow the samples it moves."""
 
 
 SETTINGS: dict[str, ObjectiveSettings] = {
@@ -70,12 +70,12 @@ SETTINGS: dict[str, ObjectiveSettings] = {
 METHODS: dict[str, Method] = {
     name: Method(settings, STARTS.get(name, ""), RATES.get(name, 1.0)) for name, settings in SETTINGS.items()
 }
-"""Each objective after what it starts from."""
+"""The methods by name, each after the one it starts from."""
 
 
 @dataclass
 class CostCounter:
-    """A network that counts its evaluations of samples.
+    """A network that counts its evaluations, per sample.
 
     A pass counts 1, one with a derivative in forward mode 2, one with a backward pass 3: the backward pass costs two.
     """
@@ -95,12 +95,12 @@ class TrainedMethod:
     """A method's network.
 
     Args:
-        network: frozen.
-        targets: which jumps it makes.
-        images: it was trained on.
-        evaluations: spent on it, those of its teacher in training it included.
-        before: spent on the network it started from.
-        precision: of its arithmetic, as a teacher too.
+        network: the trained network, frozen.
+        targets: the jumps that it can make.
+        images: training images that it saw.
+        evaluations: network evaluations spent on its training, including its teacher's during it.
+        before: network evaluations spent on the network it started from.
+        precision: precision of its arithmetic, also when it serves as teacher.
     """
 
     network: nn.Module
@@ -117,9 +117,9 @@ class TrainedMethod:
 
 
 def cost_of(settings: ObjectiveSettings, world: World, device: torch.device, samples: int = 64) -> float:
-    """Evaluations of one image in one step, those of the parent and of further networks included.
+    """Network evaluations per training image, including those of the parent and of auxiliary networks.
 
-    Counted with untrained networks, as the mean over so many steps that each network has had its own.
+    Counted with untrained networks, as the mean over enough steps that every network has taken one of its own.
     """
     counters = [CostCounter(world.network().to(device)) for _ in range(3)]
     of_student, of_parent, of_second = counters
@@ -139,7 +139,7 @@ def cost_of(settings: ObjectiveSettings, world: World, device: torch.device, sam
 
 
 def costs(names: Collection[str], world: World, device: torch.device) -> dict[str, float]:
-    """What methods cost by name, those that others start from first: also a trial of them all."""
+    """The cost of each method by name, those that others start from first; also checks that every method runs."""
     return {name: cost_of(method.settings, world, device) for name, method in METHODS.items() if name in names}
 
 
@@ -149,12 +149,12 @@ def train_method(
     """Train one method for a budget of network evaluations.
 
     Args:
-        method: how.
-        world: on what.
-        budget: evaluations, those of a teacher in training included.
-        cost: evaluations for one image.
-        seed: of data and noise.
-        start: what it starts from, None for a fresh network.
+        method: the method.
+        world: the data and network.
+        budget: network evaluations, including those of a teacher during training.
+        cost: network evaluations per training image.
+        seed: seed of data and noise.
+        start: the trained method that it starts from; None to start from scratch.
 
     Raises:
         TrainingDiverged: a loss or gradient was no longer finite.

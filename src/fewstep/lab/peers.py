@@ -1,4 +1,4 @@
-"""Beside a peer: a network of random weights in diffusers' ConsistencyModelPipeline and in this library, in turn."""
+"""Comparison with diffusers: a network with random weights in its ConsistencyModelPipeline and in this library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, 
 from fewstep.interop.consistency_pipeline import save_pipeline
 from fewstep.lab.turns import Turns, in_turn
 
-SETTINGS: dict[str, Any] = {  # of UNet2DModel: the parameters and the feature maps of the emoji model, to 1 %
+SETTINGS: dict[str, Any] = {  # of UNet2DModel: matches the emoji model's parameter count and feature map sizes to 1 %
     "sample_size": 16,
     "in_channels": 3,
     "out_channels": 3,
@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {  # of UNet2DModel: the parameters and the feature m
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     "attention_head_dim": 32,
 }
-# Both draw from the same noise and make a Pillow image of it.
+# Both start from the same noise and return a Pillow image.
 _OURS = """
 import sys
 from fewstep.generation import load
@@ -59,12 +59,12 @@ def answer(calls=0):
 
 
 def beside_diffusers(engines: Sequence[str], rounds: int = 6, calls: int = 8) -> list[dict[str, Any]]:
-    """One-step latency of each engine beside the pipeline's, in turn, and the largest difference of an image.
+    """One-step latency of each engine and of the pipeline, taking turns, and the largest pixel difference.
 
     Args:
-        engines: of ours.
-        rounds: turns of each.
-        calls: in one turn.
+        engines: names of this library's engines.
+        rounds: turns of each contestant.
+        calls: images per turn.
     """
     torch.manual_seed(0)
     unet = UNet2DModel(**SETTINGS)
@@ -92,5 +92,5 @@ def beside_diffusers(engines: Sequence[str], rounds: int = 6, calls: int = 8) ->
 
 
 def _difference(image: Any, other: Any) -> int:
-    """Of 255, over all pixels."""
+    """The largest difference over all pixels, out of 255."""
     return int(np.abs(np.asarray(image, dtype=int) - np.asarray(other, dtype=int)).max())

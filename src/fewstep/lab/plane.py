@@ -1,7 +1,7 @@
-"""Drawings in the plane, where every answer is known: what docs/concepts.md shows. Needs matplotlib.
+"""Figures in the plane, where every answer is known, for docs/concepts.md. Needs matplotlib.
 
-The data are eight Gaussians in a ring, the estimators exact (`Exact`) or exact up to a fault that the drawing names.
-States are drawn on the trig path, whose scale is that of the data from pure noise to clean.
+The data are eight Gaussians in a ring; the estimators are exact (`Exact`), or exact up to a fault that the figure
+names. States are drawn on the trig path, which keeps the scale of the data from pure noise to clean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#8A8A8A"
-"""Flow, denoiser, consistency, text, noise: three of Okabe and Ito's colours, safe for colour-blind readers."""
+"""Flow, denoiser, consistency, text, noise: the first three are from Okabe and Ito's colour-blind-safe palette."""
 
 TRIG = Trig()
 NOISE = TRIG.level(TRIG.noisiest)
@@ -55,16 +55,16 @@ STYLE: Any = {
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG: the same bytes for the same drawing, so without a date or a program's version."""
+    """Write a figure as PNG, without date and program version, so that the same figure gives the same bytes."""
     figure.savefig(file, metadata={"Software": None})
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all drawings, left as it was found.
+    """A context with the style of all figures; matplotlib's settings are restored afterwards.
 
     Raises:
-        ImportError: matplotlib is missing; the message says how to get it.
+        ImportError: matplotlib is missing; the message says how to install it.
     """
     try:
         import matplotlib
@@ -76,7 +76,7 @@ def style() -> Iterator[None]:
 
 
 def trajectories(seed: int = 7, count: int = 16) -> Figure:
-    """The exact flow, what few Euler steps make of it, and the one jump of the consistency function."""
+    """The exact flow, its approximation by a few Euler steps, and the one jump of the consistency function."""
     exact, start = Exact(ring()), NOISE.sigma * _spread(seed, count)
     curves = exact.trajectory(start, NOISE, CLEAN)
     denoiser = replace(exact, targets=Targets.SAME)
@@ -103,7 +103,8 @@ def trajectories(seed: int = 7, count: int = 16) -> Figure:
 
 
 def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
-    """The same trajectories on three paths, each in its own time and scale; y = x/σ over κ = α/σ, where all agree."""
+    """The same trajectories on three paths, each in its own time and scale, and as y = x/σ over κ = α/σ, where all
+    agree."""
     denoiser, noise = Exact(ring(), targets=Targets.SAME), _spread(seed, count)
     drawn: list[tuple[str, str, NoisePath, Level]] = [
         ("VE", "σ", VE(), grids.karras(steps)),
@@ -150,7 +151,7 @@ def paths(seed: int = 7, count: int = 4, steps: int = 240) -> Figure:
 
 
 def estimates(seed: int = 7) -> Figure:
-    """What denoiser, flow map and consistency function answer along one trajectory, and where their jumps land."""
+    """The outputs of denoiser, flow map and consistency function along one trajectory, and where their jumps land."""
     exact, start = Exact(ring()), NOISE.sigma * _bent(seed)
     states, levels = exact.trajectory(start, NOISE, CLEAN)[:-1, 0], exact.between(NOISE, CLEAN)[:-1]
     here, there = 50, 140
@@ -197,12 +198,12 @@ def estimates(seed: int = 7) -> Figure:
 class Rounded:
     """A consistency function as a network learns it: the exact one, averaged over a small neighbourhood of x.
 
-    Where the exact function steps from one component of the data to the next, this one goes over the edge in a curve.
+    Where the exact function jumps from one component of the data to the next, this one changes smoothly.
 
     Args:
         exact: the estimator to round.
         width: the neighbourhood's standard deviation in units of σ.
-        draws: points it is averaged over.
+        draws: number of points to average over.
     """
 
     exact: Exact
@@ -221,7 +222,7 @@ class Rounded:
 
 
 def renoising(seed: int = 7, count: int = 300, between: float = 0.25) -> Figure:
-    """Two consistency steps with an imperfect function: jump, re-noise, jump."""
+    """Two consistency steps with an imperfect consistency function: jump, re-noise, jump."""
     mixture = ring()
     function = Rounded(Exact(mixture, steps=60))
     start, fresh = _noise(seed, count), _noise(seed + 1, count)
@@ -248,7 +249,7 @@ def renoising(seed: int = 7, count: int = 300, between: float = 0.25) -> Figure:
 
 @dataclass(frozen=True)
 class _Classed:
-    """A denoiser with a condition: label 1 is three neighbours of the ring, label 0 the whole of it."""
+    """A conditional denoiser: label 1 is three neighbours in the ring, label 0 the whole ring."""
 
     whole: Mixture
     part: Mixture
@@ -261,7 +262,7 @@ class _Classed:
 
 
 def guidance(seed: int = 7, count: int = 240) -> Figure:
-    """What a growing guidance scale does to samples of a class."""
+    """The effect of a growing guidance scale on samples of one class."""
     from matplotlib.patches import Circle
 
     whole = ring()
@@ -287,7 +288,7 @@ DRAWINGS: dict[str, Callable[[int], Figure]] = {
     "renoising": renoising,
     "guidance": guidance,
 }
-"""Each drawing by its name: a function of the seed."""
+"""The figures by name, each a function of the seed."""
 
 
 def _noise(seed: int, count: int) -> Any:
@@ -295,14 +296,14 @@ def _noise(seed: int, count: int) -> Any:
 
 
 def _limits(ax: Axes, right: float) -> tuple[float, float]:
-    """What the lines need of the vertical axis up to x = right, and a twelfth more."""
+    """Limits of the vertical axis that hold the lines up to x = right, with a margin of a twelfth."""
     seen = [np.asarray(line.get_ydata())[np.asarray(line.get_xdata()) <= right] for line in ax.get_lines()]
     low, high = min(float(y.min()) for y in seen), max(float(y.max()) for y in seen)
     return low - (high - low) / 12, high + (high - low) / 12
 
 
 def _spread(seed: int, count: int) -> Any:
-    """Noise [count, 2] with one draw in each of `count` equal sectors, so that few points show all directions."""
+    """Noise [count, 2] with one draw in each of `count` equal sectors, so that a few points show all directions."""
     drawn = _noise(seed, count)
     radius, turn = np.linalg.norm(drawn, axis=1), np.arctan2(*drawn.T) / (2 * np.pi) % 1.0
     angle = 2 * np.pi * (np.arange(count) + turn) / count
@@ -314,7 +315,7 @@ def _no_noise(draw: int) -> Array:
 
 
 def _bent(seed: int, tries: int = 64) -> Any:
-    """Of some starts [1, 2] the one whose trajectory is the farthest from straight."""
+    """Among random starts, the one [1, 2] whose trajectory is the farthest from straight."""
     exact, starts = Exact(ring(), steps=60), _noise(seed, tries)
     states = exact.trajectory(NOISE.sigma * starts, NOISE, CLEAN)
     length = np.linalg.norm(np.diff(states, axis=0), axis=2).sum(axis=0)
@@ -334,18 +335,18 @@ def _repeat(level: Level, times: int) -> Level:
 
 
 def _distance(points: Any, mixture: Mixture) -> Any:
-    """To the nearest component's centre, in its standard deviations."""
+    """Distance to the nearest component's centre, in its standard deviations."""
     apart = np.linalg.norm(points[:, None] - mixture.means, axis=2) / mixture.stds
     return apart.min(axis=1)
 
 
 def _off(points: Any, mixture: Mixture, limit: float = 3.0) -> float:
-    """The share of points farther than `limit` standard deviations from every centre (1 % of the data is)."""
+    """The share of points farther than `limit` standard deviations from every centre (1 % for the data itself)."""
     return float((_distance(points, mixture) > limit).mean())
 
 
 def _figure(columns: int, height: float, widths: tuple[float, ...] | None = None) -> tuple[Figure, list[Axes]]:
-    """A row of axes across a page."""
+    """A figure of page width with one row of axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.4, height))
@@ -353,7 +354,7 @@ def _figure(columns: int, height: float, widths: tuple[float, ...] | None = None
 
 
 def _plane(ax: Axes, mixture: Mixture, reach: float = 1.25) -> None:
-    """The data's density as a pale ground, both axes to one scale, no ticks: only places matter here."""
+    """Draw the data's density as a pale background, both axes to one scale, without ticks."""
     side = np.linspace(-reach, reach, 200)
     points = np.stack(np.meshgrid(side, side), axis=-1)
     apart = ((points[:, :, None] - mixture.means) ** 2).sum(axis=3) / mixture.stds**2
@@ -371,7 +372,7 @@ def _curves(ax: Axes, states: Any, colour: str, alpha: float = 1.0, ends: bool =
 
 
 def _ends(ax: Axes, states: Any, colour: str) -> None:
-    """Where states [n, b, 2] begin (hollow: noise) and end (full)."""
+    """Mark where states [n, b, 2] begin (hollow: noise) and end (filled)."""
     ax.plot(*states[0].T, "o", color="white", mec=GREY, ms=5)
     ax.plot(*states[-1].T, "o", color=colour, ms=5.5, mec="white", mew=0.6)
 

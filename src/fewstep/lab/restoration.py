@@ -1,7 +1,7 @@
-"""How well a model restores real pictures of which a part is missing: how near to the truth, and whether recognised.
+"""How well a model restores real pictures with a part missing: pixel error, and whether a judge recognises them.
 
-The right half is missing, or the colour, or all but the means of blocks. Without the picture's caption or class all
-that a model can go by is what is there.
+The right half is missing, or the colours, or all but the means of blocks. Without the picture's caption or class, the
+rest of the picture is all that a model can use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewstep.pictures.pixels import to_image, to_pixels
 SETTINGS = ((1, 0), (2, 0), (4, 0), (8, 0), (1, 1), (1, 2), (1, 4), (2, 1))
 """Steps, and corrections of the noise before each."""
 FACTOR = 4
-"""How much smaller a picture is that is drawn larger."""
+"""The factor by which pictures are downscaled for super-resolution."""
 
 
 Restoration = Literal["inpaint", "colorize", "super-resolve"]
@@ -29,14 +29,14 @@ Restoration = Literal["inpaint", "colorize", "super-resolve"]
 
 @dataclass(frozen=True)
 class RestorationRow:
-    """One number of steps and corrections, over all pictures.
+    """Results for one number of steps and noise corrections, over all pictures.
 
-    Without evaluations it is what needs no model: grey, or enlarged smoothly.
+    A row with 0 evaluations is the baseline without a model: grey, or smooth upscaling.
 
     Args:
-        evaluations: of the network for one picture, as its record says.
-        error: root mean square over the numbers of pixels in [0, 1]; with `inpaint`, of the free half.
-        right: share of pictures that the judge takes for what they were.
+        evaluations: network evaluations for one picture, from its record.
+        error: root mean square error of pixels in [0, 1]; for `inpaint`, of the free half only.
+        right: share of pictures that the judge recognises.
     """
 
     steps: int
@@ -55,19 +55,19 @@ def restorations(
     edit: Restoration = "inpaint",
     captioned: bool = False,
 ) -> list[RestorationRow]:
-    """Restore real pictures, in several numbers of steps and corrections.
+    """Restore real pictures with several numbers of steps and noise corrections.
 
     Args:
-        model: what draws.
+        model: the model to restore with.
         subject: the pictures and their judge.
-        n: pictures.
-        seed: chooses them and the noise.
+        n: number of pictures.
+        seed: seed of the choice of pictures and of the noise.
         progress: called with a line of text for each step of the work.
         edit: what is missing: the right half, the colours, or all but the means of 4 × 4 pixels.
-        captioned: whether the model gets each picture's caption or class.
+        captioned: whether the model is given each picture's caption or class.
 
     Raises:
-        RequestError: the model is not sampled by `consistency`, or has no colours.
+        RequestError: the model's sampler is not `consistency`, or the model has no colours.
     """
     queries = subject.queries(n, seed)
     real = subject.real(queries, 0)
@@ -94,7 +94,7 @@ def restorations(
 
 
 def _given(picture: Image.Image, edit: Restoration) -> tuple[Image.Image, Image.Image]:
-    """What is left of a picture, and that at its size by no model."""
+    """The degraded picture, and the same at full size without a model."""
     if edit == "inpaint":
         return picture, picture
     if edit == "colorize":

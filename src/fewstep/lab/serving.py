@@ -1,6 +1,6 @@
-"""What the server costs beside the network that it runs: `fewstep bench serving` and `fewstep bench soak`.
+"""The server's overhead over the bare network: `fewstep bench serving` and `fewstep bench soak`.
 
-The server is `fewstep serve` in a process of its own; the clients are bare sockets, which cost next to nothing.
+The server is `fewstep serve` in its own process; the clients are raw sockets, which cost next to nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fewstep.lab.engines import call
 from fewstep.lab.turns import last_line
 
 BATCHES = (1, 4, 8, 16, 32)
-WARM = 64  # requests before anything counts
+WARM = 64  # warm-up requests, which do not count
 
 _NETWORK = """
 import json, os, sys
@@ -47,11 +47,11 @@ print(json.dumps(max(images_per_second(model, batch, seconds) for batch in batch
 
 @dataclass(frozen=True)
 class Load:
-    """What a number of clients met.
+    """The result of a load test with several clients.
 
     Args:
-        seconds: that it took.
-        latencies: seconds of each request.
+        seconds: duration of the whole test.
+        latencies: seconds that each request took.
     """
 
     seconds: float
@@ -59,22 +59,22 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return len(self.latencies) / self.seconds
 
     def quantile(self, share: float) -> float:
-        """Milliseconds that this share of the requests stayed below."""
+        """Latency quantile in milliseconds: this share of the requests took less."""
         return float(1000 * np.quantile(self.latencies, share))
 
 
 class Served:
-    """A `fewstep serve` that runs.
+    """A running `fewstep serve`.
 
     Args:
-        port: where.
+        port: port that it listens on.
         process: its process.
         started: seconds until it was ready.
-        prompts: what clients ask for.
+        prompts: prompts that the clients send.
     """
 
     def __init__(self, port: int, process: subprocess.Popen[str], started: float, prompts: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class Served:
         self._numbers = count()
 
     def request(self) -> bytes:
-        """The next request, of another prompt and seed than the one before."""
+        """The next request, with a different prompt and seed each time."""
         number = next(self._numbers)
         asked = {"prompt": self._prompts[number % len(self._prompts)], "seed": number, "steps": 1}
         body = json.dumps(asked).encode()
@@ -97,7 +97,7 @@ class Served:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
     def one_by_one(self, requests: int) -> list[tuple[float, float]]:
-        """Milliseconds of each request and of its model stage, one client."""
+        """Milliseconds that each request and its model stage took, with one client."""
         spent = []
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -113,12 +113,12 @@ class Served:
         return spent
 
     def together(self, clients: int, requests: int) -> Load:
-        """Clients that each ask again as soon as they are answered, so many requests in all."""
+        """Several clients, each of which sends its next request as soon as it has an answer; `requests` in all."""
         return asyncio.run(self._together(clients, requests))
 
     async def _together(self, clients: int, requests: int) -> Load:
         latencies: list[float] = []
-        numbers = iter(range(requests))  # one for all clients
+        numbers = iter(range(requests))  # shared by all clients
 
         async def client() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -136,10 +136,10 @@ class Served:
 
 
 def _length(head: Sequence[bytes]) -> int:
-    """The body's length from an answer's first lines.
+    """The length of the body, from the header lines of a response.
 
     Raises:
-        RuntimeError: the answer is an error.
+        RuntimeError: the response is an error.
     """
     if b" 200 " not in head[0]:
         raise RuntimeError(f"the server answered {head[0].decode().strip()}")
@@ -151,9 +151,9 @@ def served(model: str, *options: str, prompts: Sequence[str] = ("a red apple",))
     """Start `fewstep serve` on a free port, wait until it is ready, and stop it in the end.
 
     Args:
-        model: what it serves.
-        options: further flags.
-        prompts: what clients ask for.
+        model: the model to serve.
+        options: further flags of `fewstep serve`.
+        prompts: prompts that the clients send.
 
     Raises:
         RuntimeError: it stops before it is ready.
@@ -189,7 +189,7 @@ def _wait(process: subprocess.Popen[str], port: int, said: IO[str]) -> None:
 
 
 def images_per_second(model: Model, batch: int, seconds: float) -> float:
-    """What the bare network gives at a batch size: the median of its calls in so much time."""
+    """Throughput of the bare network at a batch size: the median over its calls in this many seconds."""
     spent: list[float] = []
     call(model, batch)
     until = time.perf_counter() + seconds
@@ -199,7 +199,7 @@ def images_per_second(model: Model, batch: int, seconds: float) -> float:
 
 
 def overhead(name: str, engine: str, precision: str | None, requests: int, rounds: int) -> dict[str, Any]:
-    """What one client waits for beside the model: medians over all rounds, milliseconds."""
+    """Latency that the server adds to the model's for one client: medians over all rounds, in milliseconds."""
     model = load(name, engine, precision=precision)
     options = ("--engine", model.engine, "--precision", model.precision)
     with served(name, *options, prompts=_prompts(model)) as server:
@@ -227,13 +227,13 @@ def throughput(
     rounds: int,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Requests a second of many clients beside the bare network's best, in turn, the network alone on one core.
+    """Requests per second of many clients, compared in turn with the bare network's best, which has a core to itself.
 
     Raises:
-        EngineError: this machine has one core only, or does not let processes be pinned.
+        EngineError: this machine has only one core, or cannot pin processes to cores.
     """
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
-        raise EngineError("this comparison needs Linux and two cores: one for the network, one for all else")
+        raise EngineError("this comparison needs Linux and two cores: one for the network, one for everything else")
     model = load(name, engine, precision=precision)
     alone, rest, *_ = sorted(os.sched_getaffinity(0))
     arguments = json.dumps([model.engine, model.precision, name, alone, BATCHES, 2.0])
@@ -241,7 +241,7 @@ def throughput(
     bare: list[float] = []
     loads: list[Load] = []
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, [rest])  # and what it starts, but the server's network keeps to the other core
+    os.sched_setaffinity(0, [rest])  # inherited by child processes, but the server pins its network to the other core
     try:
         with served(name, *options, "--network-cpus", str(alone), prompts=_prompts(model)) as server:
             server.together(clients, 4 * clients)
@@ -277,7 +277,7 @@ def soak(
     requests: int,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """The server's memory over many requests: from when its store of images is full."""
+    """The server's memory over many requests, counted from when its image store is full."""
     model = load(name, engine)
     parts = 10
     with served(name, "--engine", model.engine, "--keep-images", "200", prompts=_prompts(model)) as server:

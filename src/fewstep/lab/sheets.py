@@ -1,5 +1,5 @@
-"""Sheets of a model's own images for the docs: one seed at several costs, estimates on the way, sketches, styles and
-edits."""
+"""Sheets of a model's own images for the docs: one seed at several step counts, intermediate estimates, sketches,
+styles and edits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPTS = ("red apple", "cat face", "rocket", "octopus", "sunflower", "sailboat"
 
 
 def same_seed(model: Model, teacher: Model, seed: int) -> Image.Image:
-    """Some prompts, one seed: the model in 1, 2 and 4 steps, its teacher in the steps it was made for."""
+    """Some prompts with one seed: the model in 1, 2 and 4 steps, its teacher in its default number of steps."""
     rows = []
     for used, steps in ((model, 1), (model, 2), (model, 4), (teacher, teacher.spec.steps)):
         images = [used.generate_all(request)[0] for request in _requests(used, seed, steps)]
@@ -30,9 +30,9 @@ def same_seed(model: Model, teacher: Model, seed: int) -> Image.Image:
 
 
 def estimates(teacher: Model, seed: int, prompts: int = 2, columns: int = 9) -> Image.Image:
-    """What the teacher believes the picture to be at each of its steps: from a blur to the picture.
+    """The teacher's estimate of the picture at each of its steps, from a blur to the picture.
 
-    A row is half of the steps of one prompt; under each image stands the σ/α of the state it was estimated from.
+    A row shows half of the steps of one prompt; below each image is the σ/α of the state it was estimated from.
     """
     steps = teacher.spec.steps
     rows, ratios = [], [float(ratio) for ratio in teacher.spec.grid(steps).ratio[:-1]]
@@ -50,7 +50,7 @@ def estimates(teacher: Model, seed: int, prompts: int = 2, columns: int = 9) -> 
 
 
 def filled(model: Model, teacher: Model, seed: int, fits: Sequence[int] = (0, 1, 4)) -> Image.Image:
-    """Right halves of the teacher's pictures, filled by the model in one step, with only the left ones to go by."""
+    """Right halves of the teacher's pictures, filled in by the model in one step from the left halves alone."""
     whole = _pictures(teacher, seed)
     width, height = whole[0].size
     mask = Image.new("L", (width, height), "black")
@@ -66,7 +66,7 @@ def filled(model: Model, teacher: Model, seed: int, fits: Sequence[int] = (0, 1,
 
 
 def sketched(model: Model, teacher: Model, seed: int) -> Image.Image:
-    """Sketches of the teacher's pictures by rule, and below each what the model draws from it."""
+    """Rule-based sketches of the teacher's pictures, and below each the picture that the model draws from it."""
     _check_sketches(model, "sketched")
     rows, spec = [], model.spec
     pictures = [to_pixels(picture, spec.pixels, spec.pixel_format) for picture in _pictures(teacher, seed)]
@@ -80,7 +80,7 @@ def sketched(model: Model, teacher: Model, seed: int) -> Image.Image:
 
 
 def styled(model: Model, seed: int, prompts: int = 5) -> Image.Image:
-    """Some prompts and one seed, plain and in each style that the model knows."""
+    """Some prompts with one seed, plain and in each style that the model knows."""
     _check_sketches(model, "styled")
     rows = []
     for style in ("", *model.spec.vocabulary.styles):
@@ -91,8 +91,8 @@ def styled(model: Model, seed: int, prompts: int = 5) -> Image.Image:
 
 
 def edited(model: Model, teacher: Model, seed: int) -> Image.Image:
-    """The teacher's pictures without colours, small and noisy, what the model makes of them when told what they show,
-    and the way from each of two prompts to the next."""
+    """The teacher's pictures without colours, downscaled and noisy; the model's restorations of them, given the
+    prompts; and interpolations from each of two prompts to the next."""
     _check_sketches(model, "edited")
     spec, pictures = model.spec, _pictures(teacher, seed)
     grey = [picture.convert("LA").convert("RGBA") for picture in pictures]
@@ -130,7 +130,7 @@ def _check_sketches(model: Model, name: str) -> None:
 
 
 def _pictures(teacher: Model, seed: int) -> list[Image.Image]:
-    """What the teacher draws of the prompts, as the model has it: with transparency where it draws any."""
+    """The teacher's pictures of the prompts in the model's pixel format: with transparency if the model has it."""
     requests = _requests(teacher, seed, teacher.spec.steps)
     return [teacher.generate_all(replace(request, background=None))[0] for request in requests]
 
@@ -144,7 +144,7 @@ def _requests(model: Model, seed: int, steps: int) -> list[Request]:
 
 
 def _names(model: Model) -> list[str]:
-    """What the columns show: prompts, or classes of a model without text."""
+    """Names of the columns: the prompts, or the classes of a model without text."""
     if model.spec.conditioning.text_length:
         return list(PROMPTS)
     return [f"class {label}" for label in range(min(len(PROMPTS), model.spec.conditioning.classes))] or ["any"]

@@ -1,7 +1,7 @@
-"""Whether a sketch decides where a thing stands and what shape it has, and whether a style leaves it there.
+"""Whether a sketch determines the position and shape of a thing, and whether a style word preserves them.
 
-Shapes are compared by intersection over union of what is covered, holes filled: an outline and a silhouette of one
-thing have one shape.
+Shapes are compared by the intersection over union of the covered areas with holes filled, so that an outline and a
+silhouette of one thing have the same shape.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fewstep.measure.subjects import EmojiSubject, Query, matches
 from fewstep.pictures.pixels import to_image, to_pixels
 
 PLACES = Augmentation(shift=0.1, turn=10.0, shrink=0.35)
-"""How far the sketched glyphs stand from where the font has them."""
+"""How far the sketched glyphs are moved from where the font draws them."""
 
 
 @dataclass(frozen=True)
 class SketchRow:
-    """One kind of sketch, over all pictures.
+    """Results for one kind of sketch, over all pictures.
 
     Args:
-        kind: of sketch.
-        strength: of the control image.
-        overlap, overlap_without: mean intersection over union of the sketched shape and the picture's, with the
-            sketch and without.
-        right, right_without: share of pictures that the judge takes for what was asked for.
-        right_real: share of real pictures at the sketches' places that it does: no model is right more often.
+        kind: kind of sketch.
+        strength: strength of the control image.
+        overlap, overlap_without: mean intersection over union of the sketched shape and the picture's, with and
+            without the sketch.
+        right, right_without: share of pictures that the judge recognises as what was asked for.
+        right_real: the same share for real pictures at the sketches' positions, an upper bound for any model.
     """
 
     kind: str
@@ -48,14 +48,14 @@ class SketchRow:
 
 @dataclass(frozen=True)
 class StyleRow:
-    """One style word, over all pictures.
+    """Results for one style word, over all pictures.
 
     Args:
-        style: the word.
+        style: the style word.
         overlap: mean intersection over union of the picture's shape and that of the same prompt and seed without
-            the word.
-        right: share of pictures that the judge takes for what was asked for, whatever their style.
-        style_right: share that it takes for this style.
+            the style word.
+        right: share of pictures that the judge recognises as what was asked for, whatever their style.
+        style_right: share of pictures in which it recognises this style.
     """
 
     style: str
@@ -74,16 +74,16 @@ def sketched(
     guidance: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[SketchRow]:
-    """Draw glyphs from a sketch of them somewhere, for each kind of sketch.
+    """Draw glyphs from sketches of them at random positions, for each kind of sketch.
 
     Args:
-        model: one that takes a control image.
+        model: a model that takes a control image.
         subject: the glyphs and their judge.
-        n: pictures of each kind.
-        seed: chooses glyphs, places and noise.
-        strengths: of the control image.
+        n: pictures per kind of sketch.
+        seed: seed of the choice of glyphs, of positions and of the noise.
+        strengths: strengths of the control image.
         frame: whether sketches are framed (`Request.control_frame`).
-        guidance: the scale with a sketch, instead of the model's own.
+        guidance: the guidance scale with a sketch; None for the model's own.
         progress: called with a line of text for each step of the work.
     """
     queries = subject.queries(n, seed)
@@ -115,7 +115,7 @@ def styled(
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[StyleRow]:
-    """Draw glyphs in each style, with the seed of the plain picture.
+    """Draw glyphs in each style, with the same seed as the plain picture.
 
     Args:
         model, subject, n, seed, progress: as for `sketched`.
@@ -139,7 +139,7 @@ def styled(
 
 
 def shape(pixels: Any) -> Any:
-    """What a picture [4, h, w] covers, holes filled: bool [h, w]."""
+    """The area that a picture [4, h, w] covers, with holes filled: bool [h, w]."""
     _, height, width = pixels.shape
     covered = Image.new("L", (width + 2, height + 2), 0)
     covered.paste(Image.fromarray(((pixels[3] > 0.5) * np.uint8(255)).astype(np.uint8)), (1, 1))
@@ -148,7 +148,7 @@ def shape(pixels: Any) -> Any:
 
 
 def _overlap(shapes: Sequence[Any], pictures: Any) -> float:
-    """Mean intersection over union; of two empty shapes 1."""
+    """Mean intersection over union; 1 for two empty shapes."""
     ratios = []
     for wanted, pixels in zip(shapes, pictures, strict=True):
         got = shape(pixels)
@@ -168,7 +168,7 @@ def _drawn(
     sketches: Sequence[Image.Image] | None = None,
     choices: Mapping[str, Any] | None = None,
 ) -> Any:
-    """One picture [4, h, w] for each request, as the model's defaults and `choices` have it."""
+    """One picture [4, h, w] per request, with the model's defaults and `choices`."""
     pictures = []
     for position, query in enumerate(queries):
         steered = {} if sketches is None else {"control": sketches[position]}

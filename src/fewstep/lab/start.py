@@ -1,4 +1,4 @@
-"""How long a whole command takes from its start, beside what only importing PyTorch takes."""
+"""How long a whole command takes, compared with merely importing PyTorch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ GENERATE = "from fewstep.cli.main import main; main()"
 
 
 def start_times(model: str, rounds: int) -> dict[str, float]:
-    """Median seconds of `fewstep generate` and of `import torch`, each in a fresh process, in turn.
+    """Median seconds of `fewstep generate` and of `import torch`, each in a fresh process, taking turns.
 
     Args:
-        model: what is loaded.
-        rounds: runs of each that count, after one that does not.
+        model: the model to load.
+        rounds: measured runs of each, after one warm-up run.
 
     Raises:
-        RuntimeError: a process failed, with its last words.
+        RuntimeError: a process failed; the message ends with its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "apple.png")

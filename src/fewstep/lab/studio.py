@@ -1,7 +1,7 @@
-"""From the pen to new pixels, measured in a real browser: `fewstep bench studio`.
+"""Latency from pen movement to new pixels, measured in a real browser: `fewstep bench studio`.
 
-A pen of 120 events a second draws circles in the studio of a `fewstep serve` in a process of its own. The page's own
-meter tells where each frame's time went.
+A simulated pen with 120 events per second draws circles in the studio of a `fewstep serve` in its own process. The
+page's built-in meter breaks down the time of each frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from playwright.async_api import async_playwright
 from fewstep.lab.serving import served
 
 EVENTS = 120
-"""Of the pen, a second."""
+"""Pen events per second."""
 
 _TIMED = """() => {
   studio.handled = [];
@@ -46,19 +46,19 @@ def pen_to_pixels(
     """Draw, and read the page's meter.
 
     Args:
-        model, engine: what is served.
-        seconds: of drawing that count.
-        minutes: of drawing after that, over which the tab's memory is looked at.
+        model, engine: the model and engine to serve.
+        seconds: seconds of drawing that are measured.
+        minutes: minutes of further drawing, during which the tab's memory is sampled.
         progress: called with a line of text for each step of the work.
 
     Returns:
-        Milliseconds `p50` and `p95` of each stage and of `total`, from the event to the painted frame; of `outside`,
-        the server's share without queue and network; of `handler`, the main thread's work for one event of the pen.
-        The number of the pen's `events` and of `frames`; with `minutes` also `heap_mb`, the JavaScript heap after a
-        collection, as it went.
+        `p50` and `p95` in milliseconds for each stage; for `total`, from the event to the painted frame; for
+        `outside`, the server's share without queue and network; and for `handler`, the main thread's work per pen
+        event. Also the numbers of pen `events` and `frames`, and with `minutes` the `heap_mb` samples of the
+        JavaScript heap after garbage collection.
 
     Raises:
-        FileNotFoundError: there is no Chromium.
+        FileNotFoundError: Chromium is not installed.
     """
     return asyncio.run(_measured(model, engine, seconds, minutes, progress))
 
@@ -68,7 +68,7 @@ async def _measured(
 ) -> dict[str, Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        raise FileNotFoundError("no Chromium here: install Debian's package 'chromium'")
+        raise FileNotFoundError("Chromium is not installed: install Debian's package 'chromium'")
     with served(model, "--engine", engine) as server:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(
@@ -97,7 +97,7 @@ async def _measured(
 
 
 async def _draw(page: Any, devtools: Any, seconds: float) -> None:
-    """Circles, one a second, at the pen's pace: no event waits until the page has taken the one before.
+    """Draw circles, one per second, at the pen's pace: events do not wait until the page has handled the last one.
 
     Playwright's own mouse would leave two listeners in the page for each move that overlaps another.
     """
@@ -131,7 +131,7 @@ async def _draw(page: Any, devtools: Any, seconds: float) -> None:
 
 
 async def _heap(page: Any, devtools: Any, minutes: float, progress: Callable[[str], None]) -> AsyncIterator[float]:
-    """Megabytes of the tab's heap, after a collection, at the start and after each tenth of the time."""
+    """Megabytes of the tab's heap after garbage collection, at the start and after each tenth of the time."""
     for part in range(11):
         if part:
             await _draw(page, devtools, 6 * minutes)

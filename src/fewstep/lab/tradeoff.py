@@ -1,4 +1,4 @@
-"""A picture of error against evaluations, one line a method. Needs matplotlib."""
+"""A chart of error against network evaluations, with one line per method. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^v<>pP*Xhd8"
 LINES = {"fresh noise between": "-", "deterministic": "--", "solvers": ":"}
-"""Of the kinds of sampling."""
+"""Line styles of the kinds of samplers."""
 
 
 def picture(rows: Sequence[Mapping[str, Any]], floor: float = 1e-4) -> Figure:
-    """Error over evaluations, both logarithmic, a panel for each kind of data and budget.
+    """A chart of error over evaluations, both logarithmic, with a panel for each kind of data and budget.
 
     Args:
-        rows: with data, budget, method, sampler, evaluations, error, errors and measure. Bars reach from the least
-            error of a seed to the largest.
-        floor: errors below are drawn here: an excess may be 0 and less. Those that are no number
-            are left out.
+        rows: mappings with data, budget, method, sampler, evaluations, error, errors and measure. Error bars reach
+            from the smallest to the largest error over seeds.
+        floor: smaller errors are drawn at this value, since an excess may be 0 or negative. Errors that are not
+            numbers are left out.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -48,7 +48,7 @@ def _kind(sampler: str) -> str:
 
 
 def _look(index: int) -> dict[str, Any]:
-    """A colour and a marker: both come again only where the other differs."""
+    """A colour and a marker; no two methods share both."""
     from matplotlib import colormaps
 
     return {"color": colormaps["tab10"](index % 10), "marker": MARKERS[index % len(MARKERS)]}
@@ -59,7 +59,7 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, di
 
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel=str(rows[0]["measure"]))
     budget = f"{rows[0]['budget']:,}".replace(",", "\u202f")
-    axes.set_title(f"{rows[0]['data']}, {budget} evaluations a training")
+    axes.set_title(f"{rows[0]['data']}, {budget} evaluations per training")
     counts = sorted({row["evaluations"] for row in rows})
     ticks = [one for one, next in zip(counts, [*counts[1:], math.inf], strict=True) if next > 1.2 * one]
     axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=9)

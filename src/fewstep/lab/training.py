@@ -1,4 +1,4 @@
-"""Benchmarks that need a recipe: what the training loop costs beside the bare PyTorch it wraps."""
+"""The overhead of the training loop over a bare PyTorch loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fewstep.training.step_rng import StepRng
 
 @dataclass
 class _Timed:
-    """Batches made beforehand, and when each was asked for."""
+    """Batches made beforehand, and the times at which they were requested."""
 
     batches: list[Batch]
     asked: list[float]
@@ -41,13 +41,13 @@ class _Timed:
 
 
 def training_speed(steps: int = 20, rounds: int = 3, warmup: int = 3, batch: int = 64) -> dict[str, Any]:
-    """Images a second of `fewstep.training.train` and of a bare loop: the same network, loss, optimiser and batches.
+    """Images per second of the training loop and of a bare loop with the same network, loss, optimiser and batches.
 
-    The two take turns; the first `warmup` steps of each turn do not count. The bare loop has neither averages, nor
-    gradient clipping, nor checks, nor reports.
+    The two take turns; the first `warmup` steps of each turn do not count. The bare loop has no moving averages,
+    gradient clipping, checks or reports.
 
     Returns:
-        Median images a second of both, and their ratio.
+        Median images per second of both, and their ratio.
     """
     recipe = EmojiRecipe()
     config = replace(

@@ -1,7 +1,7 @@
-"""Processes that work only when it is their turn, for comparing speeds side by side.
+"""Processes that take turns, for comparing speeds side by side.
 
-Each contestant has a process of its own: in one process the idle threads of one would go on spinning for a while and
-take the cores from the next.
+Each contestant has its own process: in a shared one, the idle threads of one contestant would keep spinning for a
+while and take cores from the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
-REST = 0.3  # seconds in which what still spins comes to rest
+REST = 0.3  # seconds in which spinning threads go to sleep
 
 _LOOP = """
 import json as _json, sys as _sys
@@ -24,17 +24,17 @@ for _line in _sys.stdin:
 
 
 class Turns:
-    """One process; to be used as a context manager.
+    """One contestant's process, as a context manager.
 
     Args:
-        name: what it is, for complaints.
-        code: Python that defines `answer(**question)`, questions and answers being JSON.
-        arguments: in `sys.argv[1:]`.
+        name: name for error messages.
+        code: Python code that defines `answer(**question)`; questions and answers are JSON values.
+        arguments: its `sys.argv[1:]`.
     """
 
     def __init__(self, name: str, code: str, *arguments: str) -> None:
         self._name = name
-        # not a pipe, which would stop the process once it is full and nobody reads
+        # not a pipe, which would block the process once it is full and nobody reads
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-c", code + _LOOP, *arguments],
@@ -53,10 +53,10 @@ class Turns:
         self._said.close()
 
     def ask(self, **question: Any) -> Any:
-        """The answer to a question; the others wait meanwhile.
+        """The answer to a question; blocks until it arrives.
 
         Raises:
-            TurnError: the process stopped, with its last words.
+            TurnError: the process stopped; the message ends with its last line of output.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -79,11 +79,11 @@ def last_line(said: IO[str]) -> str:
 
 
 class TurnError(RuntimeError):
-    """A contestant that stopped."""
+    """A contestant's process stopped."""
 
 
 def in_turn(contestants: Mapping[str, Turns], rounds: int, **question: Any) -> dict[str, list[float]]:
-    """Seconds that each contestant answered, the contestants taking turns: by name."""
+    """All seconds that each contestant reported, by name; the contestants take turns."""
     spent: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, turns in contestants.items():

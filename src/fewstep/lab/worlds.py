@@ -1,4 +1,4 @@
-"""Where methods are compared: data with a small network, how it is trained, and how far samples are from the data."""
+"""Testbeds for comparing methods: data, a small network, its training, and the distance of samples from the data."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
 
 SIGMA_MIN = 0.01
-"""The σ/α before clean, of solvers and of the grid that is distilled on."""
+"""The lowest σ/α before clean, for solvers and for the distillation grid."""
 
-REFERENCES = 6  # samples of the data: the distance between just two is off by a third
+REFERENCES = 6  # reference samples of the data: the distance between only two is off by a third
 
 
 class World(Protocol):
-    """One kind of data to compare methods on.
+    """A testbed: one kind of data to compare methods on.
 
-    `density` is of the noise levels of training, `precision` that of training and sampling, `error_name` what `error`
-    measures, `samples` how many it takes and `search_share` the share of them that levels are searched with.
+    `density` is the distribution of training noise levels, `precision` that of training and sampling, `error_name`
+    the name of the metric, `samples` the number of samples it takes and `search_share` the share of them that the
+    search for levels uses.
     """
 
     error_name: str
@@ -57,16 +58,16 @@ class World(Protocol):
     def density(self) -> Density: ...
 
     def check(self) -> None:
-        """Raise for what is missing (packages, fonts, a judge) before any training."""
+        """Raise before any training if packages, fonts or a judge are missing."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample, as the network sees it."""
+        """Shape of one sample, as the network sees it."""
         ...
 
     def network(self) -> nn.Module:
-        """A fresh network, the same each time."""
+        """A network with the same initial weights each time."""
         ...
 
     def batches(self, seed: int) -> BatchSource: ...
@@ -74,11 +75,11 @@ class World(Protocol):
     def training(self, images: int, seed: int) -> TrainingConfig: ...
 
     def conditions(self, samples: int) -> Condition:
-        """What samples are asked to show."""
+        """The conditions of the samples."""
         ...
 
     def error(self, samples: Tensor) -> float:
-        """How far samples [n, …] of `conditions(n)` are from the data; 0 where nothing tells them from it."""
+        """Distance of samples [n, …] with `conditions(n)` from the data; 0 if they are indistinguishable from it."""
         ...
 
 
@@ -98,7 +99,7 @@ def _training(images: int, seed: int, batch: int, lr: float, precision: Precisio
 
 @dataclass(frozen=True)
 class MixtureBatches:
-    """Points of a mixture, a batch at a time."""
+    """Points of a mixture, in batches."""
 
     mixture: Mixture
     seed: int
@@ -111,9 +112,9 @@ class MixtureBatches:
 
 @dataclass
 class PlaneWorld:
-    """Eight Gaussians in a ring, by a perceptron.
+    """Eight Gaussians in a ring, with a perceptron as network.
 
-    The error is the sliced Wasserstein distance to samples of the data, less what is between two of these.
+    The error is the sliced Wasserstein distance to samples of the data, minus that between two such samples.
     """
 
     samples: int = 100_000
@@ -125,7 +126,7 @@ class PlaneWorld:
     _known: dict[int, tuple[list[Any], float]] = field(default_factory=dict, init=False, repr=False)
 
     def check(self) -> None:
-        """Nothing can be missing."""
+        """Do nothing: this testbed has no requirements."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -149,7 +150,7 @@ class PlaneWorld:
         return float(np.mean([np.abs(ours - theirs).mean() for theirs in real])) - floor
 
     def _real(self, count: int) -> tuple[list[Any], float]:
-        """Some samples of the data, projected, and the mean distance between two of them."""
+        """Samples of the data, projected, and the mean distance between two of them."""
         if count not in self._known:
             rng = np.random.default_rng(0)
             real = [projected(ring().sample(count, rng)) for _ in range(REFERENCES)]
@@ -158,7 +159,8 @@ class PlaneWorld:
         return self._known[count]
 
     def distance_to_flow(self, noise: Tensor, samples: Tensor, most: int = 2000) -> float:
-        """The root mean square distance, per coordinate, of samples to where the exact flow takes their noise."""
+        """The root mean square distance, per coordinate, from samples to the endpoints of the exact flow from the
+        same noise."""
         start = noise[:most].double().numpy()
         ends = Exact(ring()).flow(
             start, PURE_NOISE.batch(len(start)), Level(np.ones(len(start)), np.zeros(len(start)))
@@ -174,14 +176,14 @@ class Judged(Experiment, Protocol):
 
 @dataclass
 class PictureWorld:
-    """Pictures by a small U-Net.
+    """Pictures, with a small U-Net as network.
 
-    The error is the Fréchet distance to real ones in the features of their judge, less what is between these and as
-    many others.
+    The error is the Fréchet distance to real pictures in the features of their judge, minus that between these and as
+    many other real pictures.
 
     Args:
-        recipe: gives data, network and judge.
-        samples: pictures that are judged.
+        recipe: the recipe that gives data, network and judge.
+        samples: number of pictures judged.
     """
 
     recipe: Judged
@@ -240,7 +242,7 @@ class PictureWorld:
         return self._subject.judge(self._subject.real(queries, draw)).features
 
     def _floor(self, count: int) -> float:
-        """The mean distance of `count` other real pictures: it grows as they get fewer."""
+        """The mean distance of `count` other real pictures, which grows as their number falls."""
         if count not in self._floors:
             queries = self._subject.queries(count, 0)
             others = [frechet_distance(self._real(queries, draw), self._features) for draw in (3, 4, 5)]
@@ -257,4 +259,4 @@ WORLDS: dict[str, World] = {
     "digits": PictureWorld(DigitsRecipe(), 2000),
     "emoji": PictureWorld(EmojiRecipe(widths=(32, 32, 64), canvas=(0, 16, 32), text_width=64), 1000),
 }
-"""The data by name."""
+"""The testbeds by name."""
