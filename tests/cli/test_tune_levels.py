@@ -115,8 +115,8 @@ def test_a_model_that_is_not_the_users_own_needs_a_place_for_the_copy(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--metric", "frechet"), "metric of the model 'tiny-points' must be wasserstein, got 'frechet'"),
-        (("--metric", "beauty"), "metric of the model 'tiny-points' must be wasserstein, got 'beauty'"),
+        (("--metric", "frechet"), "metric for the model 'tiny-points' must be wasserstein, got 'frechet'"),
+        (("--metric", "beauty"), "metric for the model 'tiny-points' must be wasserstein, got 'beauty'"),
         (("--guidance", 2), "the model 'tiny-points' has no prompt or label for guidance to strengthen"),
         (("--out", "toy/network.onnx"), "'toy/network.onnx' holds something that is no model"),
     ],

@@ -211,7 +211,7 @@ def test_a_teacher_that_is_not_there_or_is_another_is_named(tmp_path: Path) -> N
     other = tiny_model(tmp_path / "gone", Targets.SAME, ["grapes"])
     said.clear()
     assert teacher_of(orphan, progress=said.append) is None
-    assert f"is another than the one in '{tmp_path / 'gone'}' ({other.hash[:10]})" in said[0]
+    assert f"is not the one in '{tmp_path / 'gone'}' ({other.hash[:10]})" in said[0]
 
 
 def test_of_the_real_pictures_to_compare_with_one_draw_is_held_at_a_time() -> None:

@@ -82,7 +82,7 @@ def test_kid_is_unbiased_where_both_sets_are_made_from_the_same_captions() -> No
 
 
 def test_the_kernel_distance_needs_sets_of_one_shape() -> None:
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         metrics.kernel_distance(np.zeros((5, 2)), np.zeros((6, 2)))
 
 

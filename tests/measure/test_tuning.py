@@ -221,7 +221,7 @@ def test_levels_found_at_another_guidance_are_only_for_a_copy_that_has_it(
     check_guidance(student, own, is_copied=False)
     check_guidance(student, 3.5, is_copied=True)
     with pytest.raises(
-        ValueError, match=r"levels found at guidance 3\.5 are not for the model 'tiny', whose scale is"
+        ValueError, match=r"levels found at guidance 3\.5 do not fit the model 'tiny', whose scale is"
     ):
         check_guidance(student, 3.5, is_copied=False)
     rows = [TunedLevels(2, "kid", (80.0, 1.0), 0.2, (80.0, 2.0), 0.1)]
@@ -233,7 +233,7 @@ def test_levels_found_at_another_guidance_are_only_for_a_copy_that_has_it(
 def test_the_metric_is_what_fits_the_model(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = onnx(toy(tiny, tmp_path / "toy"))
     assert scoring_for(points) == scoring_for(points, "wasserstein") == PointScoring()
-    with pytest.raises(ValueError, match=r"metric of the model 'tiny-points' must be wasserstein, got 'kid'"):
+    with pytest.raises(ValueError, match=r"metric for the model 'tiny-points' must be wasserstein, got 'kid'"):
         scoring_for(points, "kid")
     digits = DigitsSubject(8)
     monkeypatch.setattr("fewstep.measure.tuning.subject_for", lambda *asked: digits)
@@ -261,7 +261,7 @@ def test_what_cannot_be_tuned_is_refused_before_the_work(tiny: TinyModels, tmp_p
         tune(model, scoring, ())
     with pytest.raises(RequestError, match="no prompt or label for guidance"):
         tune(model, scoring, (3,), guidance=2.0)
-    with pytest.raises(ValueError, match=r"levels for 2 steps begin at 0\.09: below 0\.1 nothing is searched"):
+    with pytest.raises(ValueError, match=r"levels for 2 steps begin at 0\.09, which is too low to search"):
         tune(model, scoring, (3, 2))
 
 

@@ -1,1 +1,1 @@
-"""How good, how fast: metrics, judges of pictures, quality against cost, and levels tuned by them. Without torch."""
+"""Quality and speed: metrics, picture judges, quality against cost, and level tuning. Needs no torch."""

@@ -1,4 +1,4 @@
-"""A model and how it is sampled: what evaluations and searches compare."""
+"""Candidates, which evaluations and searches compare: a model and how it is sampled."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Candidate:
 
     Args:
         role: "model", "teacher", or "denoise" (the teacher's single estimate from pure noise).
-        model: what draws.
-        steps, sampler: how.
-        guidance: scale; None for the model's own.
-        levels: the σ/α to visit before clean, one a step; None for the model's own.
+        model: the model to sample.
+        steps, sampler: number of steps and name of the sampler.
+        guidance: guidance scale; None for the model's own.
+        levels: the σ/α to visit before clean, one per step; None for the model's own.
     """
 
     role: str
@@ -35,7 +35,7 @@ class Candidate:
     levels: tuple[float, ...] | None = None
 
     def plan(self, queries: Sequence[Query], seeds: Sequence[int]) -> Plan:
-        """One batch; each picture has its own prompt and seed.
+        """The plan of one batch, in which each picture has its own prompt and seed.
 
         Raises:
             RequestError: the model cannot be sampled like this.
@@ -52,7 +52,7 @@ class Candidate:
         )
 
     def draw(self, queries: Sequence[Query], seeds: Sequence[int], batch: int) -> tuple[Any, int]:
-        """Pixels float32 [n, c, h, w], and network evaluations for one picture."""
+        """Pixels float32 [n, c, h, w], and the number of network evaluations per picture."""
         parts, evaluations = [], 0
         for i in range(0, len(queries), batch):
             pixels, evaluations = self.run(self.plan(queries[i : i + batch], seeds[i : i + batch]))
@@ -60,6 +60,6 @@ class Candidate:
         return np.concatenate(parts), evaluations
 
     def run(self, plan: Plan) -> tuple[Any, int]:
-        """The pixels of one plan, and evaluations."""
+        """The pixels of one plan, and the number of network evaluations per picture."""
         *_, last = self.model.run(plan)
         return self.model.spec.codec.decode(last.jump.x), last.evaluations

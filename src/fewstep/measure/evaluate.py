@@ -17,24 +17,24 @@ from fewstep.measure.subjects import HeldOutKind, Query, Subject, evenly, matche
 from fewstep.measure.timing import time_in_turn
 
 MAX_N = 100_000
-REFERENCES = 4  # real pictures of each caption that distances are taken to
+REFERENCES = 4  # real pictures per caption that distances are measured to
 
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One candidate, measured.
+    """The measurements of one candidate.
 
     Args:
-        who: the candidate's role, or "real" for real pictures: what the judge itself reaches.
-        model: its name.
-        sampler, steps, evaluations, guidance: how; evaluations are of the network, for one picture.
-        prompt_accuracy: the share of captions that the judge reads off the pictures.
+        who: the candidate's role, or "real" for real pictures, which show how accurate the judge is.
+        model: the model's name.
+        sampler, steps, evaluations, guidance: how it was sampled; evaluations are network evaluations per picture.
+        prompt_accuracy: the share of pictures that the judge recognises as what the caption asks for.
         frechet: Fréchet distance to real pictures of the same captions, in the judge's features.
-        kid: kernel distance to them, mean and standard deviation.
-        diversity: mean feature distance between pictures of one caption by different seeds.
-        sharpness: fine detail, as a share of the real pictures'.
+        kid: kernel distance to the same pictures, mean and standard deviation.
+        diversity: mean feature distance between pictures of one caption with different seeds.
+        sharpness: fine detail, relative to that of the real pictures.
         endpoint_distance: root mean square pixel distance to the teacher's picture from the same noise.
-        held_out_colour, held_out_style: accuracy of thing and word together where training never showed both.
+        held_out_colour, held_out_style: accuracy of object and word together, for combinations held out of training.
         ms_per_image: median milliseconds by batch size, from prompt to pixels.
     """
 
@@ -57,14 +57,14 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How much is measured.
+    """How much to measure.
 
     Args:
-        n: captions.
-        batch: pictures made at once, which changes no picture.
-        seed: chooses captions and noise.
-        held_out: captions of held-out combinations with a colour, and as many with a style.
-        diverse: captions, and seeds of each, for diversity.
+        n: number of captions.
+        batch: pictures generated at once; it does not change them.
+        seed: seed of the choice of captions and of the noise.
+        held_out: number of captions of held-out combinations with a colour, and as many with a style.
+        diverse: number of captions, and of seeds for each, to measure diversity with.
         timing: whether to measure time.
     """
 
@@ -95,28 +95,28 @@ def evaluate(
     guidance: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[EvaluationRow]:
-    """Measure a model at several numbers of steps, its teacher beside it.
+    """Measure a model at several numbers of steps, and its teacher for comparison.
 
     Args:
-        model: what is measured, with its own sampler.
-        teacher: the diffusion model it was made from, or None.
+        model: the model to measure, with its own sampler.
+        teacher: the diffusion model it was distilled from, or None.
         subject: the queries and their judge (`subject_for`).
         steps: numbers of steps.
-        settings: how much is measured.
-        guidance: of both models; None for their own.
+        settings: how much to measure.
+        guidance: guidance scale of both models; None for their own.
         progress: called with a line of text for each step of the work.
 
     Returns:
-        Real pictures, the teacher, its single denoise, then the model at each number of steps.
+        The rows of real pictures, the teacher, its single denoising estimate, and the model at each number of steps.
 
     Raises:
-        RequestError: steps or guidance that a model does not take.
+        RequestError: a model does not accept these steps or this guidance.
     """
     settings = settings or EvaluationSettings()
     candidates = _candidates(model, teacher, steps, guidance)
     evaluation = _Evaluation(subject, settings)
     for candidate in candidates:
-        candidate.plan(evaluation.queries[:1], evaluation.seeds[:1])  # a mistake must show before minutes of work
+        candidate.plan(evaluation.queries[:1], evaluation.seeds[:1])  # report mistakes before minutes of work
     progress(f"{settings.n} captions of {subject.name}, judged beside real pictures")
     rows, endpoint = [evaluation.real()], None
     for candidate in candidates:
@@ -147,7 +147,7 @@ def _candidates(model: Model, teacher: Model | None, steps: Sequence[int], guida
 
 
 class _Evaluation:
-    """The same queries for every candidate, and the same real pictures to compare with."""
+    """One evaluation: the same queries and the same real pictures for every candidate."""
 
     def __init__(self, subject: Subject, settings: EvaluationSettings) -> None:
         self.subject, self.settings = subject, settings
@@ -159,7 +159,7 @@ class _Evaluation:
         kinds: tuple[HeldOutKind, ...] = ("colour", "style")
         self.held_out = {kind: subject.held_out(kind, settings.held_out, seed) for kind in kinds}
         features = []
-        for draw in range(1, 1 + REFERENCES):  # one at a time: their pixels would fill the memory
+        for draw in range(1, 1 + REFERENCES):  # one at a time: all their pixels together would fill the memory
             pixels = subject.real(self.queries, draw)
             features.append(subject.judge(pixels).features)
             if draw == 1:
@@ -167,7 +167,7 @@ class _Evaluation:
         self.references = np.stack(features)
 
     def real(self) -> EvaluationRow:
-        """What real pictures reach."""
+        """The row of real pictures."""
         pixels = self.subject.real(self.queries, 0)
         varied = self.subject.real(self.diverse, 0)
         shares = {
@@ -178,7 +178,7 @@ class _Evaluation:
         return self._judged(EvaluationRow("real"), pixels, varied, shares)
 
     def row(self, candidate: Candidate, endpoint: Any) -> tuple[EvaluationRow, Any]:
-        """What a model reaches, and its pixels for the plain captions."""
+        """The row of a candidate, and its pixels for the plain captions."""
         batch = self.settings.batch
         pixels, evaluations = candidate.draw(self.queries, self.seeds, batch)
         varied, _ = candidate.draw(self.diverse, self._other_seeds(len(self.diverse)), batch)
@@ -198,7 +198,7 @@ class _Evaluation:
         return self._judged(row, pixels, varied, shares), pixels
 
     def _other_seeds(self, count: int) -> list[int]:
-        """Seeds that no plain caption has."""
+        """Seeds that no plain caption uses."""
         return [self.settings.seed + self.settings.n + i for i in range(count)]
 
     def _share(self, queries: Sequence[Query], pixels: Any) -> Share:

@@ -1,4 +1,4 @@
-"""How near pictures come to those they should be: what a codec is measured by. NumPy alone.
+"""How close reconstructed pictures come to the originals: the metrics of a codec. NumPy only.
 
 Pictures are premultiplied RGBA, float [n, 4, h, w] in [0, 1].
 """
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-AWAY = 3  # pixels from what is drawn, from which on everything is background
-VISIBLE = 2 / 255  # alpha above which a pixel of the background is seen
+AWAY = 3  # distance from the drawing, in pixels, beyond which a pixel is background
+VISIBLE = 2 / 255  # alpha above which a background pixel is visible
 
 
 def fidelity(real: Any, made: Any) -> dict[str, float]:
-    """All figures of `made` against `real`: `psnr` in dB, `ssim`, `sharpness` and `stray`; see each function."""
+    """All metrics of `made` against `real`: `psnr` in dB, `ssim`, `sharpness` and `stray`; see the functions."""
     return {
         "psnr": psnr(real, made),
         "ssim": ssim(real, made),
@@ -50,15 +50,15 @@ def ssim(real: Any, made: Any, window: int = 11, deviation: float = 1.5) -> floa
 
 
 def sharpness(pictures: Any) -> float:
-    """The mean size of the steps from pixel to pixel, on white and of alpha."""
+    """The mean absolute difference of neighbouring pixels, of the picture on white and of its alpha."""
     values = np.concatenate([pictures[:, :3] + 1 - pictures[:, 3:], pictures[:, 3:]], axis=1)
     across, down = np.abs(np.diff(values, axis=3)).mean(), np.abs(np.diff(values, axis=2)).mean()
     return float((across + down) / 2)
 
 
 def stray(real: Any, made: Any) -> float:
-    """The share of the background's pixels, those farther than AWAY from what is drawn, that are visible in `made`;
-    0 where there is no background."""
+    """The share of background pixels, those farther than AWAY from the drawing, that are visible in `made`; 0 if
+    there is no background."""
     side = 2 * AWAY + 1
     padded = np.pad(real[:, 3] > 0, ((0, 0), (AWAY, AWAY), (AWAY, AWAY)))
     near = sliding_window_view(padded, (side, side), axis=(1, 2)).any(axis=(3, 4))

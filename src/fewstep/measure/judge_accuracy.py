@@ -1,4 +1,4 @@
-"""Try the judge itself on real pictures that it was not trained on."""
+"""Test the judge itself on real pictures that it was not trained on."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from fewstep.measure.subjects import EmojiSubject, Query, matches
 
 
 def judge_accuracy(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, Any]:
-    """A recogniser's accuracies on moved real glyphs, JSON values.
+    """A recogniser's accuracies on augmented real glyphs, as JSON values.
 
     Args:
         subject: the glyphs and the recogniser.
-        draws: pictures of each glyph.
-        most: how many confusions to list.
+        draws: pictures per glyph.
+        most: the most confusions to list.
 
     Returns:
-        Of plain pictures: `glyph`, the share named right, `no_colour` and `no_style`, the shares without a false
-        word, and `confusions`, the most frequent. Of pictures in one colour each: `glyph_in_colour`, `colour`;
-        in one style each: `style`, and by style `style_by_style` and `glyph_in_style`.
+        For plain pictures: `glyph`, the share named correctly; `no_colour` and `no_style`, the shares without a false
+        colour or style word; and `confusions`, the most frequent ones. For pictures with a colour word:
+        `glyph_in_colour` and `colour`. For pictures with a style word: `style`, and by style `style_by_style` and
+        `glyph_in_style`.
     """
     plain = subject.queries(len(subject.dataset), seed=0)
     wrong: Counter[tuple[str, str]] = Counter()
@@ -59,7 +60,7 @@ def judge_accuracy(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dic
 
 
 def _unseen(draw: int) -> int:
-    """A draw that neither the reference nor the rows of an evaluation use."""
+    """A draw that neither the references nor the rows of an evaluation use."""
     return 1000 + draw
 
 

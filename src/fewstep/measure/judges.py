@@ -1,4 +1,4 @@
-"""Say what a picture shows: the judge of emoji, a small network run by ONNX Runtime without torch."""
+"""Judges, which say what a picture shows: the recogniser of emoji, a small network run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PART = 256  # pictures judged at once
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of b pictures.
+    """A judge's verdict on b pictures.
 
     Args:
         features: float32 [b, d], for distances between sets of pictures.
@@ -34,30 +34,30 @@ class Verdict:
 
 
 class PictureJudge(Protocol):
-    """Pixels [b, c, h, w] in [0, 1] to a verdict."""
+    """A function from pixels [b, c, h, w] in [0, 1] to a verdict."""
 
     def __call__(self, pixels: Any) -> Verdict: ...
 
 
 class RecogniserError(ValueError):
-    """A recogniser that cannot be used: the message names the file and says what is wrong."""
+    """A recogniser cannot be used: the message names the file and says what is wrong."""
 
 
 class Recogniser:
     """The judge of emoji, from a recogniser.onnx.
 
     Args:
-        file: it; made by `fewstep train recogniser`.
-        threads: for one operation; None for one a core.
+        file: the recogniser.onnx, as written by `fewstep train recogniser`.
+        threads: threads per operation; None for one per core.
 
     Raises:
-        RecogniserError: the file is missing, or is no recogniser.
+        RecogniserError: the file is missing or is not a recogniser.
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
         if not file.is_file():
             raise RecogniserError(
-                f"there is no recogniser '{file}': give one, or make it by 'fewstep train recogniser --out DIR'"
+                f"there is no recogniser '{file}': give one, or train it with 'fewstep train recogniser --out DIR'"
             )
         try:
             self._session = open_session(file, threads)
@@ -65,7 +65,7 @@ class Recogniser:
             raise RecogniserError(str(error)) from error
         notes = self._session.get_modelmeta().custom_metadata_map
         if missing := sorted({"names", "colours", "styles"} - set(notes)):
-            raise RecogniserError(f"'{file}' is no recogniser: its metadata lacks {', '.join(missing)}")
+            raise RecogniserError(f"'{file}' is not a recogniser: its metadata lacks {', '.join(missing)}")
         self.names = _words(notes["names"])
         self._kinds = {"colour": _words(notes["colours"]), "style": _words(notes["styles"])}
         self._shape = tuple(self._session.get_inputs()[0].shape[1:])
@@ -78,7 +78,9 @@ class Recogniser:
     def __call__(self, pixels: Any) -> Verdict:
         """Judge premultiplied RGBA pictures [b, 4, h, w]; values outside [0, 1] count as the nearest inside."""
         if tuple(pixels.shape[1:]) != self._shape:
-            raise RecogniserError(f"this recogniser judges pictures {self._shape}, got {tuple(pixels.shape[1:])}")
+            raise RecogniserError(
+                f"this recogniser judges pictures of shape {self._shape}, got {tuple(pixels.shape[1:])}"
+            )
         values = np.ascontiguousarray(pixels, dtype=np.float32)
         parts = [self._session.run(None, {"pixels": values[i : i + PART]}) for i in range(0, len(values), PART)]
         features, names, colours, styles = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -92,14 +94,14 @@ class Recogniser:
 
 
 def judge_of(saved: SavedModel, threads: int | None = None) -> Recogniser:
-    """The judge that a model has with it.
+    """The judge in a model's directory.
 
     Raises:
-        RecogniserError: it has none.
+        RecogniserError: there is none.
     """
     if saved.judge is None:
         raise RecogniserError(
-            f"the model '{saved.spec.name}' has no recogniser: give one, or make it by "
+            f"the model '{saved.spec.name}' has no recogniser: give one, or train it with "
             "'fewstep train recogniser --out DIR'"
         )
     return Recogniser(saved.judge, threads)

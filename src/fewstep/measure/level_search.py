@@ -1,7 +1,7 @@
-"""The best intermediate levels of few-step sampling, by a search along each in turn.
+"""Search for the best intermediate levels of few-step sampling, one level at a time.
 
-Published ones differ by model (σ/α of 0.585 to 4.37 between two steps), so they are looked for: the score is that of
-samples from fixed noise, and each level is tried at ever closer places between its neighbours.
+Published levels differ by model (σ/α of 0.585 to 4.37 between two steps), so they are searched: the score is that of
+samples from fixed noise, and each level is tried at ever finer spacings between its neighbours.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 Score = Callable[[tuple[float, ...]], float]
-"""What is to be small, of the σ/α that are visited before clean."""
+"""The score to minimise, as a function of the σ/α visited before clean."""
 
 HIGHEST = 80.0
-"""The highest σ/α that is tried after pure noise."""
+"""The highest σ/α tried after pure noise."""
 
 
 def best_levels(
@@ -28,18 +28,18 @@ def best_levels(
     rounds: int = 3,
     start: Sequence[float] = (),
 ) -> tuple[tuple[float, ...], float]:
-    """Search the levels of `steps` steps, the first of them sigma_max.
+    """Search for the best levels of `steps` steps, the first of which is sigma_max.
 
     Args:
-        score: called for each set of levels once.
-        steps: at least 1; with 1 there is nothing to search.
-        sigma_max, sigma_min: between which the levels lie; after pure noise, infinity, they lie below 80.
-        tries: places of a level in each round.
-        rounds: each looks within the spacing of the one before.
-        start: levels to begin with if they score better than evenly spaced ones.
+        score: called once for each set of levels.
+        steps: number of steps, at least 1; with 1 there is nothing to search.
+        sigma_max, sigma_min: bounds of the levels; after pure noise (infinity) the levels stay below 80.
+        tries: values tried for a level in each round.
+        rounds: number of rounds; each searches within the spacing of the round before.
+        start: levels to start from if they score better than evenly spaced ones.
 
     Returns:
-        The levels, falling, and their score.
+        The levels in descending order, and their score.
     """
     if steps < 1 or tries < 2 or rounds < 1:
         raise ValueError(f"need steps ≥ 1, tries ≥ 2 and rounds ≥ 1, got {steps}, {tries} and {rounds}")
@@ -69,8 +69,8 @@ def best_levels(
 def _moved(
     levels: tuple[float, ...], index: int, reach: float, ends: tuple[float, float], tries: int
 ) -> list[tuple[float, ...]]:
-    """The levels, and with one of them at other places: within its neighbours, the ends of the search, and `reach` in
-    the logarithm."""
+    """The levels themselves, and copies with one of them moved, within its neighbours, the bounds of the search, and
+    `reach` in the logarithm."""
     here = math.log(levels[index])
     cleaner = levels[index + 1] if index + 1 < len(levels) else ends[0]
     below = max(math.log(max(cleaner, ends[0])), here - reach)

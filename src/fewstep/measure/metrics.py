@@ -1,5 +1,5 @@
-"""Figures of merit in NumPy: Fréchet distance (1706.08500), KID (1801.01401), sliced Wasserstein distance, diversity,
-sharpness, pixel distance, and shares with Wilson's interval."""
+"""Metrics in NumPy: Fréchet distance (1706.08500), KID (1801.01401), sliced Wasserstein distance, diversity,
+sharpness, pixel distance, and shares with Wilson intervals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Share:
-    """A share of trials, with its Wilson 95 % interval.
+    """A share of successful trials, with its Wilson 95 % interval.
 
     Args:
-        right: how many succeeded.
-        total: of how many, at least 1.
+        right: number of successes.
+        total: number of trials, at least 1.
     """
 
     right: int
@@ -32,7 +32,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the true share lies with 95 % confidence (Wilson 1927)."""
+        """The 95 % confidence interval of the true share (Wilson 1927)."""
         z, n = 1.959963984540054, self.total
         middle = (self.value + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(self.value * (1 - self.value) / n + z * z / (4 * n * n))
@@ -42,8 +42,8 @@ class Share:
 def frechet_distance(one: Any, other: Any) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) between Gaussians fitted to two sets of features [n, d].
 
-    The trace of the root is that of the symmetric (Σ₁^½ Σ₂ Σ₁^½)^½, by eigen-decomposition: real and stable where
-    fewer samples than dimensions leave Σ singular.
+    The trace of the root is computed as that of the symmetric (Σ₁^½ Σ₂ Σ₁^½)^½ by eigendecomposition, which stays
+    real and stable when there are fewer samples than dimensions and Σ is singular.
     """
     (mean1, cov1), (mean2, cov2) = _moments(one), _moments(other)
     values, vectors = np.linalg.eigh(cov1)
@@ -66,14 +66,14 @@ def _features(values: Any) -> Any:
 
 
 def kernel_distance(one: Any, other: Any) -> float:
-    """The unbiased squared MMD (Gretton et al. 2012, eq. 4) with the kernel (x·y/d + 1)³; it may be below 0.
+    """The unbiased squared MMD (Gretton et al. 2012, eq. 4) with the kernel (x·y/d + 1)³; it may be negative.
 
-    Features are [n, d] each. Row i of one is never compared with row i of the other, as none is with itself: so it
-    stays unbiased where row i of both was made from the same caption.
+    Both sets of features are [n, d]. Row i of one is never compared with row i of the other, just as no row is
+    compared with itself, so the estimate stays unbiased if rows i of both come from the same caption.
     """
     x, y = _features(one), _features(other)
     if x.shape != y.shape:
-        raise ValueError(f"both sets of features must have one shape, got {x.shape} and {y.shape}")
+        raise ValueError(f"both sets of features must have the same shape, got {x.shape} and {y.shape}")
     between = _kernel(x, y)
     compared = _kernel(x, x) + _kernel(y, y) - between - between.T
     n = len(x)
@@ -89,10 +89,10 @@ def kid(features: Any, references: Any, subsets: int = 50, size: int = 100, seed
 
     Args:
         features: [n, d].
-        references: [r, n, d], r sets of real pictures of the same captions in the same order.
-        subsets: how many; each takes one of the references.
-        size: of a subset, at most.
-        seed: of the choice.
+        references: [r, n, d], features of r sets of real pictures of the same captions in the same order.
+        subsets: number of subsets; each uses one of the references.
+        size: largest size of a subset.
+        seed: seed of the choice of subsets.
     """
     x, sets = _features(features), np.asarray(references, dtype=np.float64)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -104,18 +104,19 @@ def kid(features: Any, references: Any, subsets: int = 50, size: int = 100, seed
 
 
 def sliced_wasserstein(one: Any, other: Any) -> float:
-    """The mean 1-Wasserstein distance of equally many points [n, 2] over directions of a half circle."""
+    """The mean 1-Wasserstein distance between two equally large sets of points [n, 2] over directions of a half
+    circle."""
     return float(np.abs(projected(one) - projected(other)).mean())
 
 
 def projected(points: Any, directions: int = 64) -> Any:
-    """Points [n, 2] seen from directions of a half circle, each sorted: [directions, n]."""
+    """Points [n, 2] projected on directions of a half circle, each projection sorted: [directions, n]."""
     turn = np.pi * (np.arange(directions) + 0.5) / directions
     return np.sort(np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(points.dtype) @ points.T, axis=1)
 
 
 def diversity(features: Any) -> float:
-    """Mean Euclidean distance between features [groups, k ≥ 2, d] of one group, over all groups."""
+    """Mean Euclidean distance between features of the same group, over all groups [groups, k ≥ 2, d]."""
     values = np.asarray(features, dtype=np.float64)
     if values.ndim != 3 or values.shape[1] < 2:
         raise ValueError(f"diversity needs features [groups, k ≥ 2, d], got {values.shape}")
@@ -124,7 +125,7 @@ def diversity(features: Any) -> float:
 
 
 def shown(pixels: Any) -> Any:
-    """Pixels [b, c, h, w] as they are seen: in [0, 1]; of four channels, colour at most alpha."""
+    """Pixels [b, c, h, w] as displayed: clipped to [0, 1], and with four channels to colour at most alpha."""
     inside = np.asarray(pixels, dtype=np.float64).clip(0, 1)
     if inside.shape[1] == 4:
         inside[:, :3] = np.minimum(inside[:, :3], inside[:, 3:])
@@ -132,7 +133,7 @@ def shown(pixels: Any) -> Any:
 
 
 def sharpness(pixels: Any) -> float:
-    """Fine detail: mean absolute Laplacian of the pixels [b, c, h, w] as shown. Blur lowers it, noise raises it."""
+    """Fine detail: mean absolute Laplacian of pixels [b, c, h, w] as displayed. Blur lowers it, noise raises it."""
     image = shown(pixels)
     middle = image[:, :, 1:-1, 1:-1]
     around = image[:, :, :-2, 1:-1] + image[:, :, 2:, 1:-1] + image[:, :, 1:-1, :-2] + image[:, :, 1:-1, 2:]
@@ -140,5 +141,5 @@ def sharpness(pixels: Any) -> float:
 
 
 def pixel_distance(one: Any, other: Any) -> float:
-    """Root mean square difference of two sets of pixels as shown, pair by pair."""
+    """Root mean square difference of two sets of pixels as displayed, pair by pair."""
     return float(np.sqrt(((shown(one) - shown(other)) ** 2).mean()))

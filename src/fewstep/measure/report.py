@@ -1,4 +1,4 @@
-"""Rows for people and for programs."""
+"""Evaluation rows as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHO = {"real": "real pictures", "teacher": "teacher", "denoise": "teacher, one d
 
 
 def as_dicts(rows: Sequence[EvaluationRow]) -> list[dict[str, Any]]:
-    """Rows as JSON values; of the model's rows also `times_faster` and `accuracy_ratio` against the teacher's."""
+    """Rows as JSON values; the model's rows also have `times_faster` and `accuracy_ratio` relative to the teacher."""
     teacher = next((row for row in rows if row.who == "teacher"), None)
     return [_as_dict(row, teacher) for row in rows]
 
@@ -51,19 +51,19 @@ def _rounded(value: float | None) -> float | None:
 
 
 def times_faster(row: EvaluationRow, teacher: EvaluationRow) -> dict[int, float]:
-    """How many times the teacher's speed, by batch size."""
+    """Speed relative to the teacher's, by batch size."""
     return {b: teacher.ms_per_image[b] / ms for b, ms in row.ms_per_image.items() if b in teacher.ms_per_image}
 
 
 def accuracy_ratio(row: EvaluationRow, teacher: EvaluationRow) -> float | None:
-    """The row's prompt accuracy as a share of the teacher's; None where the teacher got nothing right."""
+    """The row's prompt accuracy relative to the teacher's; None if the teacher got nothing right."""
     if row.prompt_accuracy is None or teacher.prompt_accuracy is None or not teacher.prompt_accuracy.right:
         return None
     return row.prompt_accuracy.value / teacher.prompt_accuracy.value
 
 
 def ratios(rows: Sequence[EvaluationRow]) -> list[str]:
-    """One line for each of the model's rows: how fast and how right, against the teacher."""
+    """One line per row of the model: its speed and accuracy relative to the teacher."""
     teacher = next((row for row in rows if row.who == "teacher"), None)
     if teacher is None:
         return []
@@ -81,7 +81,7 @@ def ratios(rows: Sequence[EvaluationRow]) -> list[str]:
 
 
 def table(rows: Sequence[EvaluationRow]) -> Table:
-    """Rows as a table for a terminal; columns that no row fills are left out."""
+    """Rows as a table for a terminal, without empty columns."""
     from rich.table import Table
 
     batches = list(dict.fromkeys(batch for row in rows for batch in row.ms_per_image))

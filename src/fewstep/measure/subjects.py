@@ -1,6 +1,6 @@
-"""What models are examined in: queries, real pictures that answer them, and a judge, for each kind of data.
+"""Subjects that models are evaluated on: queries, real pictures that answer them, and a judge, per kind of data.
 
-A subject joins by one class and one line in `SUBJECTS`."""
+A new subject needs one class and one line in `SUBJECTS`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, con
 
 @dataclass(frozen=True)
 class Query:
-    """One query and the answer that is expected.
+    """One query and the expected answer.
 
     Args:
-        index: which class or glyph.
-        name: what the picture must be recognised as.
-        prompt: the text, "" for a model without text.
-        label: the class, for a model with classes.
-        colour, style: the words it must be recognised with, "" where any will do.
+        index: index of the class or glyph.
+        name: name that the picture must be recognised as.
+        prompt: prompt, "" for a model without text.
+        label: class, for a model with classes.
+        colour, style: words that the picture must be recognised with, "" if any will do.
     """
 
     index: int
@@ -57,7 +57,7 @@ def matches(queries: Sequence[Query], verdict: Verdict) -> Any:
 
 
 class Subject(Protocol):
-    """A data set as an examination."""
+    """A data set to evaluate models on."""
 
     @property
     def name(self) -> str: ...
@@ -66,20 +66,21 @@ class Subject(Protocol):
     def judge(self) -> PictureJudge: ...
 
     def queries(self, n: int, seed: int) -> list[Query]:
-        """Plain queries, evenly over everything that can be asked."""
+        """Plain queries, evenly distributed over everything that can be asked for."""
         ...
 
     def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
-        """Queries for combinations that training never showed; [] where there are none."""
+        """Queries for combinations held out of training; [] if there are none."""
         ...
 
     def real(self, queries: Sequence[Query], draw: int) -> Any:
-        """Real pictures [n, c, h, w] that answer; each draw gives others, draw 0 ones the judge never saw."""
+        """Real pictures [n, c, h, w] that answer the queries, different ones for each draw; the judge never saw those
+        of draw 0."""
         ...
 
 
 def evenly(size: int, n: int, seed: int) -> list[int]:
-    """n of `size` things in random order, each again only after all others."""
+    """n of `size` indices in random order; none repeats before all others have occurred."""
     rng = np.random.Generator(np.random.Philox(derive("evenly", seed)))
     rounds = [rng.permutation(size) for _ in range(-(-n // size))]
     return [int(i) for i in np.concatenate(rounds)[:n]] if n else []
@@ -91,10 +92,10 @@ class EmojiSubject:
 
     Args:
         dataset: the emoji that the model was trained on.
-        recogniser: who judges.
+        recogniser: the judge.
 
     Raises:
-        RecogniserError: the recogniser knows other emoji, or another size.
+        RecogniserError: the recogniser was trained on other emoji or another size.
     """
 
     dataset: Emoji
@@ -103,7 +104,9 @@ class EmojiSubject:
 
     def __post_init__(self) -> None:
         if self.recogniser.shape != self.dataset.shape:
-            raise RecogniserError(f"the recogniser judges {self.recogniser.shape}, the data are {self.dataset.shape}")
+            raise RecogniserError(
+                f"the recogniser judges pictures of shape {self.recogniser.shape}, the data have {self.dataset.shape}"
+            )
         unknown = sorted(set(self.dataset.captions) - set(self.recogniser.names))
         if unknown:
             raise RecogniserError(
@@ -120,7 +123,7 @@ class EmojiSubject:
         ]
 
     def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
-        """At most one combination for each glyph, over as many words as there are."""
+        """Held-out combinations, at most one per glyph, over all colour or style words."""
         queries: list[Query] = []
         for i in evenly(len(self.dataset), len(self.dataset), derive("held out", kind, seed)):
             name = self.dataset.captions[i]
@@ -190,7 +193,8 @@ class DigitsSubject:
 
 
 class _DigitsJudge:
-    """Principal components as features, a support vector machine to classify; train pixels [n, 1, h, w]."""
+    """A judge of digits: principal components as features and a support vector machine as classifier, trained on
+    pixels [n, 1, h, w]."""
 
     def __init__(self, pixels: Any, labels: Any, components: int = 32) -> None:
         try:
@@ -211,7 +215,7 @@ class _DigitsJudge:
 
 
 def _emoji(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
-    """Emoji, for a text-to-image model whose captions are the emoji's."""
+    """The emoji subject, for a text-to-image model whose captions are those of the emoji; else None."""
     spec, captions = model.spec, model.saved.captions
     if spec.pixel_format != "rgba_premultiplied" or captions is None or spec.pixels[-1] not in SIZES:
         return None
@@ -222,7 +226,7 @@ def _emoji(model: Model, recogniser: Path | None, threads: int | None) -> Subjec
 
 
 def _digits(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
-    """Digits, for a model by class that the digits recipe made."""
+    """The digits subject, for a class-conditional model trained by the digits recipe; else None."""
     spec = model.spec
     is_digits = spec.pixel_format == "grey" and spec.conditioning.classes == 10
     return DigitsSubject(spec.pixels[-1]) if is_digits and spec.recipe.get("name") == DigitsSubject.name else None
@@ -232,19 +236,19 @@ SUBJECTS: Mapping[str, Callable[[Model, Path | None, int | None], Subject | None
     "emoji from text": _emoji,
     "digits by class": _digits,
 }
-"""Subjects by what they examine: each from a model, a recogniser and threads; None where the model does not fit."""
+"""Subjects by description: functions of a model, a recogniser file and threads, None if the model does not fit."""
 
 
 def subject_for(model: Model, recogniser: Path | None = None, threads: int | None = None) -> Subject:
-    """The subject that fits a model: of what it was trained on, not of what merely has the same shape.
+    """The subject that fits a model, by what the model was trained on and not merely by its shape.
 
     Args:
-        model: who is examined.
+        model: the model to evaluate.
         recogniser: the judge of emoji; None for the one in the model's directory.
-        threads: of one operation of the judge; None for one a core.
+        threads: threads per operation of the judge; None for one per core.
 
     Raises:
-        RecogniserError: there is no recogniser, or it knows other emoji.
+        RecogniserError: there is no recogniser, or it was trained on other emoji.
         DataError: the data are missing; the message names the package.
         ValueError: no subject fits this model.
     """
@@ -253,12 +257,12 @@ def subject_for(model: Model, recogniser: Path | None = None, threads: int | Non
             return subject
     raise ValueError(
         f"the model '{model.name}' cannot be evaluated: there are judges for {' and '.join(SUBJECTS)}, "
-        f"it makes {model.spec.pixel_format} {model.spec.pixels} and was trained on other data"
+        f"but it draws {model.spec.pixel_format} {model.spec.pixels} and was trained on other data"
     )
 
 
 def _geometry(recipe: Any) -> Augmentation:
-    """How far and how often the glyphs were moved in the model's own training, as its recipe says; else the usual."""
+    """The augmentation of the model's own training, from its recipe; else the default."""
     said = dict(dict(recipe.get("settings") or {}).get("augmentation") or {})
     known = {name: float(said[name]) for name in ("shift", "turn", "shrink", "still") if name in said}
     return replace(GEOMETRY, **known)

@@ -15,15 +15,15 @@ from fewstep.models.parts import ModelError
 def teacher_of(
     model: Model, threads: int | None = None, progress: Callable[[str], None] = lambda text: None
 ) -> Model | None:
-    """The teacher that a model's lineage names, from beside it or inside the package; None if it is not there.
+    """The teacher named in a model's lineage, from the same folder or the package; None if it is in neither.
 
     Args:
         model: the student.
-        threads: for the teacher's network.
-        progress: called with what was expected where, if the teacher is not there.
+        threads: threads of the teacher's network.
+        progress: called with a message if the teacher is missing, saying what was expected where.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: the teacher's files are damaged.
     """
     if model.spec.targets is Targets.SAME:
         return None
@@ -40,7 +40,7 @@ def teacher_of(
 
 
 def _teacher(beside: Path, threads: int | None) -> Model | None:
-    """The model in this directory, else the built-in one of its name."""
+    """The model in this directory, else the built-in one with its name."""
     try:
         return load(beside if beside.is_dir() else beside.name, threads=threads)
     except ModelError:
@@ -53,5 +53,5 @@ def _absence(name: str, expected: Any, folder: Path, found: Model | None) -> str
     digest = "" if expected is None else f" ({str(expected)[:10]})"
     why = f"is neither in '{folder}' nor built in"
     if found is not None:
-        why = f"is another than the one in '{found.saved.directory}' ({found.hash[:10]})"
+        why = f"is not the one in '{found.saved.directory}' ({found.hash[:10]})"
     return f"the teacher '{name}'{digest} that the model names {why}: it is left out; give one with --teacher"

@@ -1,4 +1,4 @@
-"""Milliseconds for one picture, taken of all candidates in turn."""
+"""Milliseconds per picture, measured for all candidates in turn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def time_in_turn(
     batches: Sequence[int] = BATCHES,
     rounds: Mapping[int, int] = ROUNDS,
 ) -> list[dict[int, float]]:
-    """Median milliseconds for one picture by batch size, one entry for each candidate.
+    """Median milliseconds per picture by batch size, one entry per candidate.
 
-    Every round takes each candidate in turn, so that a slower spell of the machine meets all of them. A candidate of
-    few steps runs three times a turn, so that one run is free of what the one before it left in the caches.
+    Every round runs each candidate in turn, so that a slow phase of the machine affects all of them. A candidate with
+    few steps runs three times per turn, so that one run is not affected by what the previous candidate left in the
+    caches.
     """
     results: list[dict[int, float]] = [{} for _ in candidates]
     for batch in batches:

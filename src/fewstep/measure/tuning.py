@@ -1,4 +1,4 @@
-"""The levels of few-step sampling, searched for one model by a metric, and tried again on captions, noise and real
+"""Search the levels of few-step sampling for one model by a metric, and validate them on captions, noise and real
 data that the search never saw."""
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fewstep.models.writing import rewrite
 
 MAX_STEPS = 16
 SIGMA_MIN = 0.05
-"""The lowest σ/α that is tried."""
+"""The lowest σ/α tried."""
 
 Metric = Callable[[Sequence[Query], Verdict, Any], float]
-"""The score, to be small, of a verdict on pictures of some queries, beside real pictures' features [r, n, d]."""
+"""The score to minimise, from queries, the verdict on their pictures, and features of real pictures [r, n, d]."""
 
 
 def _frechet(queries: Sequence[Query], verdict: Verdict, references: Any) -> float:
@@ -44,16 +44,16 @@ def _errors(queries: Sequence[Query], verdict: Verdict, references: Any) -> floa
 
 
 METRICS: Mapping[str, Metric] = {"frechet": _frechet, "kid": _kid, "errors": _errors}
-"""Of pictures; `errors` is the share of captions that the judge does not read off them."""
+"""The metrics of pictures; `errors` is the share of pictures that the judge does not recognise as asked for."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores levels on the same queries from the same noise.
+    """Scores candidates on the same queries from the same noise.
 
     Args:
         queries, seeds: one of each for each sample.
-        measure: samples to the score, which is to be small.
+        measure: function from samples to the score to minimise.
     """
 
     queries: Sequence[Query]
@@ -61,12 +61,12 @@ class Scorer:
     measure: Callable[[Any], float] = field(repr=False)
 
     def score(self, candidate: Candidate, batch: int = 50) -> float:
-        """The score of what a candidate draws."""
+        """The score of a candidate's samples."""
         return self.measure(candidate.draw(self.queries, self.seeds, batch)[0])
 
 
 class Scoring(Protocol):
-    """Makes scorers, each part with queries, noise and real data that no other part has."""
+    """Makes scorers; each part has queries, noise and real data that no other part uses."""
 
     @property
     def metric(self) -> str: ...
@@ -76,7 +76,7 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True)
 class PictureScoring:
-    """Pictures, by a judge.
+    """Scoring of pictures by a judge.
 
     Args:
         subject: the queries and their judge.
@@ -96,7 +96,7 @@ class PictureScoring:
 
 @dataclass(frozen=True)
 class PointScoring:
-    """Points in the plane, by their sliced Wasserstein distance to the ring of `fewstep train toy`."""
+    """Scoring of points in the plane by their sliced Wasserstein distance to the ring of `fewstep train toy`."""
 
     metric: str = "wasserstein"
 
@@ -121,15 +121,15 @@ def _draws(part: int) -> range:
 def scoring_for(
     model: Model, metric: str | None = None, recogniser: Path | None = None, threads: int | None = None
 ) -> Scoring:
-    """The scoring that fits a model: of the toy recipe's points, or of pictures that have a judge.
+    """The scoring that fits a model: points of the toy recipe, or pictures for which there is a judge.
 
     Args:
-        model: the one whose levels are searched.
-        metric: wasserstein for points, one of METRICS for pictures; None for the first that fits.
+        model: the model whose levels are searched.
+        metric: wasserstein for points, one of METRICS for pictures; None for the default.
         recogniser, threads: as for `subject_for`.
 
     Raises:
-        RecogniserError, DataError, ValueError: as `subject_for`; or the metric does not fit the model.
+        RecogniserError, DataError, ValueError: as for `subject_for`, or the metric does not fit the model.
     """
     if model.spec.pixel_format == "points" and model.spec.recipe.get("name") == "toy":
         return PointScoring(_fitting(model, metric, [PointScoring.metric]))
@@ -139,19 +139,19 @@ def scoring_for(
 
 def _fitting(model: Model, metric: str | None, known: Sequence[str]) -> str:
     if metric not in (None, *known):
-        raise ValueError(f"metric of the model '{model.name}' must be {' or '.join(known)}, got '{metric}'")
+        raise ValueError(f"metric for the model '{model.name}' must be {' or '.join(known)}, got '{metric}'")
     return metric or known[0]
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How much is tried.
+    """How much to try.
 
     Args:
         n: captions or points that each set of levels is scored on.
-        seed: of captions and noise.
-        tries: places of a level in each round.
-        rounds: each looks within the spacing of the one before.
+        seed: seed of captions and noise.
+        tries: values tried for a level in each round.
+        rounds: number of rounds; each searches within the spacing of the round before.
     """
 
     n: int = 500
@@ -170,11 +170,11 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class TunedLevels:
-    """One number of steps: the model's present levels and those found, both scored where the search never looked.
+    """Result for one number of steps: the model's current levels and those found, both scored on held-out data.
 
     Args:
-        metric: what the scores are, both to be small.
-        levels_before, levels_found: σ/α visited before clean.
+        metric: name of the metric of both scores; lower is better.
+        levels_before, levels_found: the σ/α visited before clean.
     """
 
     steps: int
@@ -197,25 +197,25 @@ def tune(
     guidance: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[TunedLevels]:
-    """Search the best levels for each number of steps; the first level stays the model's own.
+    """Search for the best levels for each number of steps; the first level stays the model's own.
 
     Args:
-        model: with its own sampler.
+        model: the model to tune, with its own sampler.
         scoring: how levels are scored (`scoring_for`).
         steps: numbers of steps, 2 … 16.
-        settings: how much is tried.
-        guidance: None for the model's own.
+        settings: how much to try.
+        guidance: guidance scale; None for the model's own.
         progress: called with a line of text for each step of the work.
 
     Raises:
-        ValueError: steps out of range, or a model whose levels begin too low for a search.
-        RequestError: guidance that the model does not take.
+        ValueError: steps are out of range, or the model's levels begin too low for a search.
+        RequestError: the model does not accept this guidance.
     """
     settings = settings or SearchSettings()
     check_steps(steps)
     candidates = [Candidate("model", model, number, model.spec.sampler, guidance) for number in dict.fromkeys(steps)]
     for candidate in candidates:
-        _check(candidate)  # a mistake must show before minutes of work
+        _check(candidate)  # report mistakes before minutes of work
     progress(f"{model.name}: {settings.n} samples for each set of levels, scored by {scoring.metric}")
     search, fresh = (scoring.scorer(settings.n, settings.seed, part) for part in (0, 1))
     rows = []
@@ -226,13 +226,13 @@ def tune(
         rows.append(TunedLevels(candidate.steps, scoring.metric, before, scores[0], after, scores[1]))
         progress(
             f"{candidate.steps} steps: {as_text(after)} on fresh noise {scores[1]:.5g}, "
-            f"the present ones {scores[0]:.5g}"
+            f"the current ones {scores[0]:.5g}"
         )
     return rows
 
 
 def check_steps(steps: Sequence[int]) -> None:
-    """Raise ValueError unless these are numbers of steps that have levels to search: 2 … 16."""
+    """Raise ValueError unless these are numbers of steps with levels to search: 2 … 16."""
     for number in steps:
         if not 2 <= number <= MAX_STEPS:
             raise ValueError(f"steps must be between 2 and {MAX_STEPS}, got {number}")
@@ -241,17 +241,17 @@ def check_steps(steps: Sequence[int]) -> None:
 
 
 def check_guidance(model: Model, guidance: float | None, is_copied: bool) -> None:
-    """Raise for a scale that the model does not take, or whose levels would not fit where they are to be stored.
+    """Raise if the model does not accept this scale, or if levels found at it cannot be stored in the model.
 
     Raises:
-        RequestError, ValueError.
+        RequestError, ValueError: the scale does not fit.
     """
     Candidate("model", model, model.spec.steps, model.spec.sampler, guidance).plan([Query(0, "")], [0])
     if guidance not in (None, model.spec.guidance) and not is_copied:
         own = "1" if model.spec.guidance is None else f"{model.spec.guidance:g}"
         raise ValueError(
-            f"levels found at guidance {guidance:g} are not for the model '{model.name}', whose scale is {own}: "
-            "give --out for a copy that has this scale"
+            f"levels found at guidance {guidance:g} do not fit the model '{model.name}', whose scale is {own}: "
+            "give --out for a copy with this scale"
         )
 
 
@@ -260,7 +260,8 @@ def _check(candidate: Candidate) -> None:
     first = present_levels(candidate.model.spec, candidate.steps)[0]
     if first < 2 * SIGMA_MIN:
         raise ValueError(
-            f"levels for {candidate.steps} steps begin at {first:g}: below {2 * SIGMA_MIN:g} nothing is searched"
+            f"levels for {candidate.steps} steps begin at {first:g}, which is too low to search: they must begin at "
+            f"{2 * SIGMA_MIN:g} or above"
         )
 
 
@@ -280,31 +281,31 @@ def _searched(
 
 
 def present_levels(spec: ModelSpec, steps: int) -> tuple[float, ...]:
-    """The σ/α that a model visits before clean, without the last digits of a formula's."""
+    """The σ/α that a model visits before clean, rounded."""
     return tuple(round(float(ratio), 9) for ratio in spec.grid(steps).ratio[:-1])
 
 
 def as_text(levels: Sequence[float]) -> str:
-    """Levels to be read: 80, 1.3."""
+    """Levels as text, such as "80, 1.3"."""
     return ", ".join(f"{ratio:.3g}" for ratio in levels)
 
 
 def store(
     saved: SavedModel, rows: Sequence[TunedLevels], directory: Path, guidance: float | None = None
 ) -> SavedModel | None:
-    """Save a model with the levels that are better; those for other numbers of steps stay.
+    """Save a model with the levels that are better; its levels for other numbers of steps are kept.
 
     Args:
         saved: the model that was tuned.
-        rows: what was found.
-        directory: its own, or another for a copy.
-        guidance: the scale it was tuned at, which becomes its own; None where it was.
+        rows: results of the search.
+        directory: the model's own directory, or another for a copy.
+        guidance: the scale it was tuned at, which becomes its default; None to keep the default.
 
     Returns:
-        The model with its new levels; None where none are better, and then nothing is written.
+        The model with its new levels; None if none are better, in which case nothing is written.
 
     Raises:
-        ModelError: as `rewrite`.
+        ModelError: as for `rewrite`.
     """
     better = {row.steps: row.levels_found for row in rows if row.is_better}
     if not better:
