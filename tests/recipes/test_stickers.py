@@ -132,7 +132,7 @@ def test_a_frozen_encoder_keeps_its_latents_while_the_decoder_learns(
 def test_settings_of_a_codec_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="size must be a multiple of 16, got 100"):
         CodecRecipe(size=100)
-    with pytest.raises(ValueError, match="freeze keeps the encoder of a started codec: give start too"):
+    with pytest.raises(ValueError, match="freeze keeps the encoder of the codec given by start: give start too"):
         CodecRecipe(freeze=True)
 
 
@@ -192,7 +192,7 @@ def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, cod
 def test_latents_of_another_codec_are_refused(folder: Path, codec: Path, tmp_path: Path) -> None:
     recipe = replace(model_recipe(folder, codec), latents=tmp_path / "latents")
     write_latents(tmp_path / "latents", np.zeros((1, 8, 4, 4)), [Facts("🚀", 0)], "another")
-    with pytest.raises(DataError, match="are another codec's: delete them, or name it"):
+    with pytest.raises(DataError, match="were made by another codec: delete them or give it"):
         recipe.run(tmp_path / "run")
 
 

@@ -31,12 +31,12 @@ pytestmark = pytest.mark.usefixtures("without_graphs")
 @pytest.mark.parametrize(
     ("choices", "says"),
     [
-        ({"objective": "diffusion"}, "objective must be a student's, got diffusion"),
+        ({"objective": "diffusion"}, "objective must be one for students, got diffusion"),
         ({"objective": "consistency_distillation", "teacher_objective": "none"}, "needs a teacher.* got none"),
         ({"objective": "truncated_consistency"}, "continues a consistency model.* as parent"),
         ({"objective": "truncated_consistency", "parent": "emoji-teacher"}, "targets are 'clean'.* 'emoji-teacher'"),
         ({"parent": "emoji-teacher"}, "parent must have this recipe's network.* widths"),
-        ({"parent": "emoji"}, "parent must have no guidance distilled in, 'emoji' has"),
+        ({"parent": "emoji"}, "parent must not have guidance distilled in, but 'emoji' has"),
         ({"parent": "emoji-teacher", "start": "emoji-teacher"}, "exclude each other"),
         ({"objective": "mean_flow", "path": "trig"}, "path must be linear for mean_flow, got trig"),
         ({"objective": "continuous_training", "path": "ve"}, "path must be trig for continuous_consistency, got ve"),

@@ -1,8 +1,8 @@
-"""The stickers' codec: an autoencoder of transparent pictures with 16 × 16 pixels a latent position.
+"""The stickers' codec: an autoencoder of transparent pictures with 16 × 16 pixels per latent position.
 
-Data: all artists' drawings (`fewstep.data.stickers`), made smaller, moved, mirrored and recoloured. The network that
-is kept is the moving average. `fewstep train codec --out DIR` writes it to DIR/models/codec: encoder and decoder as a
-model's components, for `LearnedCodec`, and codec.json, its figures.
+Data: all artists' drawings (`fewstep.data.stickers`), shrunk, shifted, mirrored and recoloured. The saved network is
+the moving average. `fewstep train codec --out DIR` writes it to DIR/models/codec: encoder and decoder as model
+components for `LearnedCodec`, and codec.json with its metrics.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from fewstep.training.saving import resolved
 log = logging.getLogger(__name__)
 
 FACTS = "codec.json"
-"""What a saved codec says of itself."""
+"""The metadata file of a saved codec."""
 
 
 def codec_training(images: int) -> TrainingConfig:
-    """How a codec is trained: float32, which a CPU without bfloat16 wants, and Muon, its rate falling to the end."""
+    """The training settings of a codec: float32, for CPUs without bfloat16, and Muon with a rate that falls to 0."""
     return TrainingConfig(
         images=images,
         batch=32,
@@ -61,17 +61,19 @@ def codec_training(images: int) -> TrainingConfig:
 
 @dataclass(frozen=True)
 class CodecRecipe:
-    """Pixels to latents and back.
+    """An autoencoder between pixels and latents.
 
     Args:
-        size: pixels a side.
-        network: its shape.
-        noise, edges, scales: of the objective; see `Reconstruction`.
-        variation: how training's pictures vary.
-        training: how long and how.
-        packages: a folder with the artists' packages; if None npm fetches them.
-        start: a saved codec's folder, or a checkpoint's average.safetensors, to train further.
-        freeze: whether a started codec keeps its encoder, so that latents made before stay valid.
+        size: Side of the pictures in pixels.
+        network: Shape of the network.
+        noise: Largest standard deviation of the noise added to the latents in training, which have a deviation of 1.
+        edges: Weight of the error of the pixels' gradients, relative to that of the pixels.
+        scales: Number of times that the pictures are halved for losses at lower resolutions.
+        variation: How the training pictures are augmented.
+        training: How the codec is trained.
+        packages: Folder with the artists' packages; None to have npm fetch them.
+        start: Folder of a saved codec, or average.safetensors of a checkpoint, to train further.
+        freeze: Whether a codec given by start keeps its encoder, so that existing latents stay valid.
     """
 
     size: int = 128
@@ -91,10 +93,10 @@ class CodecRecipe:
         if self.size % self.network.factor:
             raise ValueError(f"size must be a multiple of {self.network.factor}, got {self.size}")
         if self.freeze and self.start is None:
-            raise ValueError("freeze keeps the encoder of a started codec: give start too")
+            raise ValueError("freeze keeps the encoder of the codec given by start: give start too")
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Train, save, measure on things that it never saw, and write and return the figures."""
+        """Train and save the codec, measure it on unseen things, and write and return the metrics."""
         objective = Reconstruction(
             self.network.latents,
             self.network.factor,
@@ -111,11 +113,11 @@ class CodecRecipe:
         return self.save(_autoencoder(trained), out / "models" / "codec", shown)
 
     def dataset(self, things: str) -> Stickers:
-        """What it learns from, or what it is tried on."""
+        """The pictures to train on or to test on."""
         return Stickers(self.size, self.variation, self.packages, held_out=0, things=things)
 
     def autoencoder(self) -> Autoencoder:
-        """The network to begin with."""
+        """The initial network."""
         torch.manual_seed(0)
         network = Autoencoder(self.network)
         if self.start is not None:
@@ -124,7 +126,7 @@ class CodecRecipe:
         return network
 
     def save(self, network: Autoencoder, directory: Path, shown: Comparison) -> dict[str, Any]:
-        """Write both networks, weights rounded to float16 and graphs, and the figures of these weights."""
+        """Write both networks, as graphs and weights rounded to float16, and the metrics of these weights."""
         directory.mkdir(parents=True, exist_ok=True)
         side = self.size // self.network.factor
         shapes = {"encoder": shown.pixels.shape[1:], "decoder": (self.network.latents, side, side)}
@@ -148,10 +150,10 @@ class CodecRecipe:
 
 
 def read_codec(folder: Path) -> Autoencoder:
-    """A saved codec, frozen.
+    """Load a saved codec, frozen.
 
     Raises:
-        DataError: there is none, or a damaged one.
+        DataError: the codec is missing or damaged.
     """
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -166,7 +168,7 @@ def read_codec(folder: Path) -> Autoencoder:
 
 
 def _weights(source: Path) -> dict[str, Tensor]:
-    """Both networks' weights, of a saved codec's folder or of a checkpoint's file."""
+    """Both networks' weights, from the folder of a saved codec or a checkpoint's file."""
     if source.is_file():
         return load_file(source)
     return {
@@ -194,12 +196,12 @@ class Direct:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A callback that encodes and decodes pictures the codec was not trained on.
+    """A callback that encodes and decodes pictures that the codec was not trained on.
 
     Args:
-        pixels: float32 [n, 4, h, w], as they are and varied.
-        margin: of the network.
-        columns: pictures a row of the preview.
+        pixels: float32 [n, 4, h, w], plain and augmented.
+        margin: margin of the network.
+        columns: pictures per row of the preview.
     """
 
     pixels: Tensor
@@ -208,7 +210,7 @@ class Comparison:
 
     @staticmethod
     def of(dataset: Stickers, network: AutoencoderConfig, most: int = 192) -> Comparison:
-        """Some pictures of a data set, spread evenly over it."""
+        """A comparison on pictures spread evenly over a data set."""
         check_at_least(1, pictures=len(dataset))
         chosen = [i * len(dataset) // min(most, len(dataset)) for i in range(min(most, len(dataset)))]
         rng = np.random.Generator(np.random.Philox(0))
@@ -228,7 +230,7 @@ class Comparison:
 
     @torch.no_grad()
     def figures(self, network: Autoencoder, strengths: tuple[float, ...] = (0.0, 0.2, 0.4)) -> dict[str, Any]:
-        """Figures with latents as they are, and off by noise of these deviations."""
+        """Metrics with exact latents, and with noise of these standard deviations added to them."""
         device = next(network.parameters()).device
         network.eval()
         latents = torch.cat([network.encode(part.to(device)) for part in _parts(self.pixels)])
@@ -241,7 +243,7 @@ class Comparison:
         return figures
 
     def _sheet(self, real: Any, decoded: Any) -> Image.Image:
-        """Real pictures above decoded ones, as many as fill four double rows."""
+        """Real pictures above their reconstructions, in at most four double rows."""
         rows = []
         for start in range(0, min(len(real), 4 * self.columns), self.columns):
             rows += [pictures[start : start + self.columns] for pictures in (real, decoded)]
@@ -249,7 +251,7 @@ class Comparison:
 
 
 def tiled(rows: Sequence[Any]) -> Image.Image:
-    """Rows of premultiplied pictures [n, 4, h, w] edge to edge on light grey."""
+    """Rows of premultiplied pictures [n, 4, h, w], placed edge to edge on light grey."""
     height, width = rows[0].shape[2:]
     sheet = Image.new("RGB", (max(len(row) for row in rows) * width, len(rows) * height), PAPER)
     for down, row in enumerate(rows):
@@ -262,7 +264,7 @@ PAPER = "#ebebeb"
 
 
 def _parts(values: Tensor, size: int = 32) -> list[Tensor]:
-    """A batch in smaller ones."""
+    """Split a batch into smaller ones."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 

@@ -59,13 +59,13 @@ def _stages() -> TwoStage:
 
 @dataclass(frozen=True)
 class DigitsRecipe:
-    """A digit of a wanted class in one step.
+    """Digits by class in one step.
 
     Args:
-        size: Pixels a side, a multiple of 4.
+        size: Side of the images in pixels, a multiple of 4.
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
-        stages: How both stages are trained.
+        stages: Training settings of both stages.
     """
 
     size: int = 16
@@ -123,5 +123,5 @@ class DigitsRecipe:
         return save_model(network, spec, directory)
 
     def subject(self) -> DigitsSubject:
-        """What models of digits are examined in."""
+        """The subject that models of digits are evaluated on."""
         return DigitsSubject(self.size)

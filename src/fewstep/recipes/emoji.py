@@ -2,7 +2,7 @@
 with the teacher's guidance folded in.
 
 Data: Noto Color Emoji, named by Unicode and CLDR, varied by rule in pose, colour and style, with sketches as control
-images. Budget: three hours on two CPU cores. What it reached stands in the model card, docs/models/emoji.md.
+images. Budget: three hours on two CPU cores. The results are in the model card, docs/models/emoji.md.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ LICENCE = "weights Apache-2.0; trained on Noto Color Emoji (SIL OFL 1.1), Unicod
 
 MEAN = (0.3131, 0.2665, 0.1949, 0.4379)
 STD = (0.3925, 0.3326, 0.2927, 0.4748)
-"""Of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
+"""Mean and deviation of the plain glyphs' premultiplied channels; `fewstep data emoji --json -` prints them."""
 
 FILLS = 0.92
-"""Of the picture's side: what the longer side of a plain glyph takes; printed there too, and rounded here."""
+"""The longer side of a plain glyph as a share of the picture's side; printed by the same command, rounded here."""
 
 LEVELS = {1: (80.0,), 2: (80.0, 0.3), 3: (80.0, 6.0, 0.3), 4: (80.0, 12.0, 4.0, 0.3)}
-"""The σ/α that the student visits; docs/log/2026-11.md has what other levels gave."""
+"""The σ/α that the student visits; see docs/log/2026-11.md for the results of other levels."""
 
 STUDENT_SIGMA_MIN = 0.4
-"""The lowest σ/α that a student of any number of steps visits, where its objective does not say: below it there is
-next to nothing left to do."""
+"""The lowest σ/α that a student visits in any number of steps, unless its objective sets one: below it there is next
+to nothing left to do."""
 
 PROMPTS = (
     "red apple", "cat face", "rocket", "hot beverage", "sunflower", "sailboat", "blue dog", "pizza",
@@ -70,20 +70,20 @@ class EmojiRecipe:
     """Text to emoji in one step.
 
     Args:
-        size: Pixels a side.
-        patch: Pixels a side of what becomes one position.
+        size: Side of the images in pixels.
+        patch: Side in pixels of the patch that becomes one position.
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
-        canvas: At each resolution, channels of a canvas that the prompt alone draws on, or 0.
-        text_width: Of the text's transformer.
-        augmentation: How examples vary.
-        styles: The style words they are drawn in.
-        drop: The share of prompts left out, for guidance.
-        guidance: The range of guidance scales that is distilled into the student.
-        scale: The guidance scale used unless another is asked for.
-        control_scale: The student's with a sketch, which leaves less open: what is drawn has to keep to the prompt.
-        recogniser: recogniser.onnx to put into the student (`fewstep train recogniser`), or None.
-        stages: How both stages are trained.
+        canvas: Channels, at each resolution, of a canvas that is drawn from the prompt alone; 0 for none.
+        text_width: Width of the text transformer.
+        augmentation: How examples are augmented.
+        styles: The style words that examples are drawn in.
+        drop: Share of prompts left out in training, for guidance.
+        guidance: Range of guidance scales that is distilled into the student.
+        scale: Default guidance scale.
+        control_scale: Default guidance scale of the student with a sketch, so that the result keeps to the prompt.
+        recogniser: A recogniser.onnx to save with the student (`fewstep train recogniser`), or None.
+        stages: Training settings of both stages.
     """
 
     size: int = 32
@@ -144,7 +144,7 @@ class EmojiRecipe:
 
     @property
     def drops(self) -> tuple[float, float]:
-        # a student whose guidance is inside needs none, but a sketch of what is not named yet comes without a prompt
+        # a student with distilled guidance needs none, but a sketch may come without a prompt
         return (self.drop, 0.05)
 
     @property
@@ -180,11 +180,11 @@ class EmojiRecipe:
         return save_model(network, spec, directory, dataset.captions, sorted(known), self._recogniser_for(spec))
 
     def _recogniser_for(self, spec: ModelSpec) -> Path | None:
-        """The judge of a student; a teacher is not served."""
+        """The judge to save with a student; a teacher gets none, since it is not served."""
         return None if spec.targets is Targets.SAME else self.recogniser
 
     def subject(self) -> EmojiSubject:
-        """What models of these emoji are examined in, by this recipe's recogniser or the built-in one.
+        """The subject of models of these emoji, judged by this recipe's recogniser or the built-in one.
 
         Raises:
             RecogniserError: the recogniser is missing, or judges other pictures.
@@ -196,7 +196,7 @@ class EmojiRecipe:
 def emoji_64() -> EmojiRecipe:
     """The GPU variant: 64 × 64 pixels, a network of 34 M parameters.
 
-    Never run so far, since there was no GPU. Its settings follow the small one's, its budget is a guess.
+    It has not been run yet for lack of a GPU: its settings follow the small recipe's, and its budget is a guess.
     """
     teacher, student = (
         replace(training, batch=256, checkpoint_every=1000, preview_every=2000)

@@ -1,9 +1,10 @@
 """Your own images in one step: a diffusion teacher trained on them, then a student by consistency distillation.
 
-Data: a folder of images, WebDataset shards or a Hugging Face data set. Where there are captions (or folders by class,
-whose names are read as captions) the model takes a prompt, where there are only labels a class, else nothing; with a
-prompt or a class, guidance is folded into the student. The defaults are for small pictures and hours on a CPU, after
-the emoji recipe; on a GPU take a larger size, widths and budget. Nothing is known of your data: look at the previews.
+Data: a folder of images, WebDataset shards or a Hugging Face data set. If there are captions (or folders by class,
+whose names serve as captions), the model takes a prompt; if there are only labels, a class; else nothing. With a
+prompt or a class, guidance is distilled into the student. The defaults follow the emoji recipe and suit small
+pictures and hours on a CPU; on a GPU use a larger size, widths and budget. They are not tuned to your data, so check
+the previews.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ log = logging.getLogger(__name__)
 
 FORMATS: dict[Channels, PixelFormat] = {"RGB": "rgb", "RGBA": "rgba_premultiplied", "L": "grey"}
 LEVELS = {2: (80.0, 0.8)}
-"""The middle σ/α of two steps that 2303.01469 found on CIFAR-10 is near 0.8; a guess for other data."""
+"""A guess: the middle σ/α that 2303.01469 found for two steps on CIFAR-10 is near 0.8."""
 
 STUDENT_SIGMA_MIN = 0.4
-"""The lowest σ/α that a student of any number of steps visits, where its objective does not say."""
+"""The lowest σ/α that a student visits in any number of steps, unless its objective sets one."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +52,28 @@ class ImagesRecipe:
 
     Args:
         data: The images: a folder, .tar shards, or a Hugging Face data set by name or path.
-        name: The model's; the teacher's is this with -teacher.
-        size: Pixels a side.
+        name: Name of the model; the teacher's ends in -teacher.
+        size: Side of the images in pixels.
         channels: RGB, RGBA (stickers) or L (grey).
-        split: Of a Hugging Face data set, or of a folder with one folder for each split.
-        config: Of a Hugging Face data set that has several.
-        caption_column: The column with the captions, if it is not text, caption or prompt.
-        condition: What the model takes: a prompt, a class, nothing, or what the data have (captions before classes).
-        flip: Mirror left and right in half of the draws.
-        crop: How images of another shape are brought to a square.
-        licence: Of the data and so of the weights, kept in the model.
-        patch: Pixels a side of what becomes one position; size must be a multiple of it and of 2 for each further
-            resolution. Larger pictures want a larger patch or more resolutions.
-        widths: Channels at each resolution of the network. It attends where 16 positions a side or fewer are left,
-            but not at the first resolution.
+        split: Split of a Hugging Face data set, or of a folder with one subfolder per split.
+        config: Configuration of a Hugging Face data set that has several.
+        caption_column: Column with the captions, if it is not text, caption or prompt.
+        condition: What the model takes: text (a prompt), class, none, or auto: what the data have, captions before
+            classes.
+        flip: Whether to mirror images left to right in half of the draws.
+        crop: How images that are not square are made square.
+        licence: Licence of the data and so of the weights, stored in the model.
+        patch: Side in pixels of the patch that becomes one position; size must be a multiple of it, times 2 for each
+            further resolution. Larger pictures need a larger patch or more resolutions.
+        widths: Channels at each resolution of the network. Resolutions after the first have attention if they are 16
+            positions a side or smaller.
         depths: Residual blocks at each resolution.
-        text_length: Tokens kept of a prompt.
-        text_width: Of the text's transformer.
-        drop: The share of prompts or classes left out, for guidance.
-        guidance: The range of guidance scales that is distilled into the student.
-        scale: The guidance scale used unless another is asked for.
-        stages: How both stages are trained.
+        text_length: Longest prompt in tokens; the rest is cut off.
+        text_width: Width of the text transformer.
+        drop: Share of prompts or classes left out in training, for guidance.
+        guidance: Range of guidance scales that is distilled into the student.
+        scale: Default guidance scale.
+        stages: Training settings of both stages.
     """
 
     data: str = ""
@@ -110,7 +112,7 @@ class ImagesRecipe:
         return two_stage.run(self, out)
 
     def check(self, out: Path) -> None:
-        """Raise for what would otherwise be found out after hours, and say what the data are; see `run`."""
+        """Log what the data are, and raise early for mistakes that would otherwise show after hours; see `run`."""
         if self.data and out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
             raise DataError(f"'{out}' is inside the data: its previews would be trained on")
         takes = self.conditioning
@@ -162,16 +164,16 @@ class ImagesRecipe:
 
     @property
     def conditioning(self) -> Conditioning:
-        """What `condition` says; `auto` is text where there are captions and class where there are only labels.
+        """The conditioning named by `condition`; `auto` is text if there are captions, class if only labels.
 
         Raises:
-            DataError: it asks for what the data do not have.
+            DataError: the data have no captions or classes to condition on.
         """
         captions, classes = self.dataset.captions, self.dataset.classes
         if self.condition == "text" and not captions:
-            raise DataError(f"{self.dataset.name} has no captions: give them, or another --condition")
+            raise DataError(f"{self.dataset.name} has no captions: add them, or give another --condition")
         if self.condition == "class" and not classes:
-            raise DataError(f"{self.dataset.name} has no classes: give them, or another --condition")
+            raise DataError(f"{self.dataset.name} has no classes: add them, or give another --condition")
         text = bool(captions) and self.condition in ("auto", "text")
         return Conditioning(
             SpaceToDepth(self.patch, *self._statistics, SIGMA_DATA),

@@ -1,7 +1,7 @@
-"""The judge of emoji: trained on moved, recoloured and restyled real glyphs, tested on others of them.
+"""The judge of emoji: trained on shifted, recoloured and restyled real glyphs, tested on held-out ones.
 
-Budget: about six minutes on two CPU cores. `fewstep train recogniser --out DIR` writes
-DIR/recogniser.onnx and DIR/recogniser.json, its own accuracies; the same command again goes on where it was stopped.
+Budget: about six minutes on two CPU cores. `fewstep train recogniser --out DIR` writes DIR/recogniser.onnx and its
+accuracies to DIR/recogniser.json; running the same command again resumes an interrupted training.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecogniserRecipe:
-    """Settings.
+    """Settings of the recogniser and its training.
 
     Args:
-        size: Pixels a side, a multiple of 8: those of the models to judge.
-        augmentation: How far glyphs are moved in its training; further than in the models' own.
-        training: The network's shape and how long it learns.
-        draws: Moved pictures of each glyph that it is tested on.
+        size: Side in pixels of the pictures to judge, a multiple of 8.
+        augmentation: How glyphs are augmented in training: more strongly than in the training of the models to judge.
+        training: Shape of the network and settings of its training.
+        draws: Augmented test pictures per glyph.
     """
 
     size: int = 32
@@ -46,7 +46,7 @@ class RecogniserRecipe:
     draws: int = 2
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Train, export, test on held-out pictures; write and return the figures."""
+        """Train, export and test on held-out pictures; write and return the metrics."""
         started = time.monotonic()
         dataset = Emoji(self.size, self.augmentation)
         log.info("drawing %d glyphs %d times", len(dataset), self.training.draws)

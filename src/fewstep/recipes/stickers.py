@@ -1,7 +1,8 @@
-"""Text to stickers on the codec's latents: a teacher by diffusion, then a student by any objective.
+"""Text to stickers on the codec's latents: a diffusion teacher, then a student by any objective.
 
-Data: all artists' drawings, encoded once (`fewstep.data.latents`): each as it is, and several times smaller, moved
-and recoloured; one of ten style × thing and colour × thing pairs is never shown. The style is a label of its own.
+Data: all artists' drawings, encoded once (`fewstep.data.latents`): each in its plain form and in several shrunk,
+shifted and recoloured copies; one in ten style × thing and colour × thing pairs is held out. The style is a separate
+label.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ log = logging.getLogger(__name__)
 
 TEXT_LENGTH = 16
 FILLS = 0.93
-"""Of the picture's side: what the longer side of a plain drawing takes."""
+"""The longer side of a plain drawing as a share of the picture's side."""
 
 PROMPTS = ("grinning face", "cat face", "red apple", "rocket", "hot beverage", "sunflower", "house", "blue car")
-"""Of the previews: a column each, a row for each style."""
+"""The prompts of the previews: one column each, with one row per style."""
 
 
 def _stages() -> TwoStage:
@@ -63,21 +64,21 @@ class StickersRecipe:
     """Text to stickers.
 
     Args:
-        codec: Folder of a codec that `fewstep train codec` saved.
-        latents: Folder of the pictures encoded by this codec, to be made if it is not there; None for one beside the
+        codec: Folder of a codec saved by `fewstep train codec`.
+        latents: Folder of the latents made by this codec, created if it does not exist; None for one beside the
             stages.
         packages: Folder with the artists' packages; None to have npm fetch them.
-        size: Pixels a side.
+        size: Side of the images in pixels.
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
-        canvas: At each resolution, channels of a canvas that the prompt alone draws on, or 0.
-        text_width: Of the text's transformer.
-        draws: Varied copies of each picture beside the plain one.
-        variation: How those vary.
-        drop: The share of prompts and styles left out together, for guidance.
-        guidance: The range of guidance scales that is distilled into the student.
-        scale: The guidance scale used unless another is asked for.
-        stages: How both stages are trained.
+        canvas: Channels, at each resolution, of a canvas that is drawn from the prompt alone; 0 for none.
+        text_width: Width of the text transformer.
+        draws: Augmented copies of each picture, besides the plain one.
+        variation: How these copies are augmented.
+        drop: Share of examples whose prompt and style are both left out in training, for guidance.
+        guidance: Range of guidance scales that is distilled into the student.
+        scale: Default guidance scale.
+        stages: Training settings of both stages.
     """
 
     codec: Path = Path("codec")
@@ -110,17 +111,17 @@ class StickersRecipe:
         return two_stage.run(ready, out)
 
     def encode(self) -> None:
-        """Make the latents where they are not there yet.
+        """Make the latents if they do not exist yet.
 
         Raises:
-            DataError: they were made by another codec.
+            DataError: the latents were made by another codec.
         """
         if self.latents is None:
             raise DataError("latents must be a folder to encode into, got none")
         made_by = encoder_hash(self.autoencoder)
         if (self.latents / INDEX).is_file():
             if self.dataset.codec != made_by:
-                raise DataError(f"the latents in '{self.latents}' are another codec's: delete them, or name it")
+                raise DataError(f"the latents in '{self.latents}' were made by another codec: delete them or give it")
             return
         latents, facts = [], []
         for draw in range(self.draws + 1):
@@ -132,7 +133,7 @@ class StickersRecipe:
         write_latents(self.latents, np.concatenate(latents), facts, made_by)
 
     def _pictures(self, draw: int, batch: int = 64) -> Iterator[tuple[Any, list[Facts]]]:
-        """Batches of one draw: pixels float32 [b, 4, h, w] and what they show. Draw 0 is the drawings as they are."""
+        """Batches of one draw: pixels float32 [b, 4, h, w] and what they show. Draw 0 is the plain drawings."""
         vary = PLAIN if draw == 0 else replace(self.variation, colour=0)
         dataset = Stickers(self.size, vary, self.packages)
         pixels: list[Any] = []
@@ -219,7 +220,7 @@ class StickersRecipe:
 
 
 def encoder_hash(codec: Autoencoder) -> str:
-    """What tells the latents of one encoder from another's, whatever the decoder."""
+    """A hash that identifies an encoder and so its latents; independent of the decoder."""
     digest = hashlib.sha256()
     for name, value in sorted(codec.encoder.state_dict().items()):
         digest.update(name.encode() + value.detach().half().cpu().numpy().tobytes())
@@ -228,7 +229,7 @@ def encoder_hash(codec: Autoencoder) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Called:
-    """A codec's network in torch, called with NumPy arrays as on an engine."""
+    """A codec's torch network, called with NumPy arrays as engines are."""
 
     network: nn.Module
 

@@ -1,7 +1,7 @@
-"""Points in the plane, some four minutes on two CPU cores: eight Gaussians in a ring, whose exact answer is known.
+"""Points in the plane, in about four minutes on two CPU cores: eight Gaussians in a ring, with a known exact answer.
 
-A diffusion teacher and a student by consistency distillation; the distance of both to the data is printed beside the
-distance between two samples of the data itself.
+A diffusion teacher and a student by consistency distillation; the distance of each to the data is printed with the
+distance between two samples of the data for comparison.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class ToyRecipe:
     """Eight Gaussians in a ring.
 
     Args:
-        width: Of the perceptron's hidden layers.
+        width: Width of the perceptron's hidden layers.
         depth: Residual blocks of the perceptron.
-        points: How many points to measure with.
-        stages: How both stages are trained.
+        points: Number of points to measure with.
+        stages: Training settings of both stages.
     """
 
     width: int = 128
@@ -92,7 +92,7 @@ class ToyRecipe:
 
     def run(self, out: Path) -> SavedModel:
         """Train both stages under `out`, save both models in `out/models` and log their distances to the data; see
-        `two_stage.run`."""
+        also `two_stage.run`."""
         saved = two_stage.run(self, out)
         if accelerator().is_main_process:
             self.measure(out)
@@ -120,7 +120,7 @@ class ToyRecipe:
     def describe(self, spec: ModelSpec, is_student: bool) -> ModelSpec:
         return replace(
             spec,
-            sigma_min=0.3 if is_student else spec.sigma_min,  # a student's last step starts where it has work to do
+            sigma_min=0.3 if is_student else spec.sigma_min,  # below it a student's last step has nothing left to do
             licence="Apache-2.0",
             recipe=resolved(self, "toy"),
         )
@@ -129,7 +129,7 @@ class ToyRecipe:
         return save_model(network, spec, directory)
 
     def measure(self, out: Path) -> dict[str, float]:
-        """The sliced Wasserstein distance of each model's samples to the data, and that of the data to itself."""
+        """The sliced Wasserstein distance to the data of each model's samples, and of another sample of the data."""
         data, rng = ring(), np.random.default_rng(0)
         real, other = data.sample(self.points, rng), data.sample(self.points, rng)
         distances = {"data, another sample": sliced_wasserstein(real, other)}
@@ -143,7 +143,7 @@ class ToyRecipe:
 
 
 def sample_points(model: Model, steps: int, count: int) -> Any:
-    """Points [count, d] of a 2-D model, float32."""
+    """Points [count, d] drawn by a 2-D model, float32."""
     sampler = model.spec.sampler
     sampling = Sampling(sampler, model.spec.grid(steps), tuple(range(count)), SAMPLERS[sampler].gamma)
     plan = Plan(sampling, Conditions(("",) * count))

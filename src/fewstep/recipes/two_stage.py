@@ -1,9 +1,9 @@
-"""An experiment in two stages: a teacher learns the data by diffusion or flow matching, then a student of few steps
-learns by any objective. Both are saved as models.
+"""An experiment in two stages: a teacher learns the data by diffusion or flow matching, then a few-step student is
+trained by any objective. Both are saved as models.
 
-What differs between experiments (the data, what steers the model, the network's size, what the models say about
-themselves) is an `Experiment`; each recipe is one. How the two stages are trained is `TwoStage`, whose settings are
-options of every recipe.
+What differs between experiments (the data, the conditioning, the network's size, the models' metadata) is an
+`Experiment`; each recipe is one. How the two stages are trained is `TwoStage`, whose settings are options of every
+recipe.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from fewstep.training.teacher_distance import DistanceToTeacher
 from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
 
 SIGMA_DATA = 0.5
-"""Standard deviation of the data, to which every recipe's codec scales them."""
+"""Standard deviation of the data after every recipe's codec."""
 
 SOLVER, SOLVER_STEPS = "heun", 18
-"""How a denoiser is sampled."""
+"""The sampler of denoisers."""
 
 NO_TEACHER = "none"
 
@@ -65,11 +65,11 @@ PATHS: Mapping[str, NoisePath] = {
 """The paths by name."""
 
 DEFAULT_SAMPLERS = {Targets.SAME: SOLVER, Targets.CLEAN: "consistency", Targets.ANY: "flow_map"}
-"""The sampler of a student by the jumps that it makes."""
+"""The sampler of a student, by the jumps that it can make."""
 
 
 def teacher_training(images: int) -> TrainingConfig:
-    """How a diffusion teacher of small pictures is trained: Muon, whose rate falls over the last 60 %."""
+    """Training settings of a diffusion teacher of small pictures: Muon, with a rate that falls over the last 60 %."""
     return TrainingConfig(
         images=images,
         batch=128,
@@ -82,7 +82,7 @@ def teacher_training(images: int) -> TrainingConfig:
 
 
 def student_training(images: int) -> TrainingConfig:
-    """How a student is distilled: AdamW, since Muon made it collapse (docs/log/2026-11.md)."""
+    """Training settings of a student: AdamW, since students collapsed with Muon (docs/log/2026-11.md)."""
     return TrainingConfig(
         images=images,
         precision="bf16",
@@ -95,7 +95,7 @@ def student_training(images: int) -> TrainingConfig:
 
 
 def short_distillation() -> ConsistencyDistillationSettings:
-    """Consistency distillation as the emoji model was distilled: a coarse grid, a target that follows closely."""
+    """Consistency distillation as for the emoji model: a coarse grid, and a target that follows closely."""
     return ConsistencyDistillationSettings(
         levels=8, sigma_min=0.4, solver="euler", target_decay=0.9, weighted=False, jitter=False
     )
@@ -107,19 +107,19 @@ class TwoStage:
 
     Args:
         objective: Settings of the student's objective.
-        path: The scale on which noised data are shown, in both stages: ve, linear, trig or vp; None for each
-            objective's own. With the preconditioning of these recipes any path trains the same network, up to
+        path: Noise path (scaling of the noised data) in both stages: ve, linear, trig or vp; None for each
+            objective's own. With the preconditioning of these recipes all paths train the same network, up to
             rounding.
-        network: The kind of network: unet or unet2d (diffusers') for images, mlp for points.
-        sampler: The student's; None for the one that suits its objective: consistency, or flow_map.
-        density: Of the noise levels σ/α that the teacher is trained at, and the student where its objective has no
-            density of its own.
-        teacher_objective: What the teacher learns: diffusion or flow_matching; none for a student without a teacher.
-        teacher: How the teacher is trained.
-        student: How the student is trained.
+        network: Kind of network: unet or unet2d (diffusers') for images, mlp for points.
+        sampler: Sampler of the student; None for the one that suits its objective: consistency or flow_map.
+        density: Distribution of the noise levels σ/α in the teacher's training, and in the student's if its objective
+            does not have its own.
+        teacher_objective: Objective of the teacher: diffusion or flow_matching; none for a student without a teacher.
+        teacher: Training settings of the teacher.
+        student: Training settings of the student.
         parent: A saved model that the student starts from and learns from, instead of a teacher trained here: a
             teacher of this recipe, or a consistency model for truncated_consistency.
-        start: A saved teacher to train further, instead of one from scratch.
+        start: A saved teacher to train further, instead of training one from scratch.
     """
 
     objective: ObjectiveSettings = field(default_factory=short_distillation)
@@ -134,7 +134,7 @@ class TwoStage:
     start: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for names that are not known."""
+        """Raise ValueError for unknown names."""
         check_choice("network", self.network, *NETWORKS)
         check_choice("teacher_objective", self.teacher_objective, *TEACHERS, NO_TEACHER)
         if self.path is not None:
@@ -143,7 +143,7 @@ class TwoStage:
             check_choice("sampler", self.sampler, *SAMPLERS)
 
     def check(self) -> None:
-        """Raise ValueError for choices that cannot go together."""
+        """Raise ValueError for settings that exclude each other."""
         self._check_parent()
         self._check_sampler()
         for stage, objective, training in self._trained():
@@ -155,7 +155,7 @@ class TwoStage:
                 )
 
     def _trained(self) -> list[tuple[str, ObjectiveSettings, TrainingConfig]]:
-        """The stages that are trained here: name, objective, training."""
+        """The stages that are trained here: name, objective and training settings."""
         stages = [("student", self.objective, self.student)]
         if self.has_teacher:
             stages.insert(0, ("teacher", OBJECTIVES[self.teacher_objective], self.teacher))
@@ -164,11 +164,11 @@ class TwoStage:
     def _check_parent(self) -> None:
         name, needs = self.objective.kind, self.objective.needs
         if self.objective.targets is Targets.SAME:
-            raise ValueError(f"objective must be a student's, got {name}: it trains a teacher")
+            raise ValueError(f"objective must be one for students, got {name}, which trains a teacher")
         if self.parent is not None and self.start is not None:
             raise ValueError("parent and start exclude each other: with a parent no teacher is trained")
         if self.parent is None and needs is Targets.CLEAN:
-            raise ValueError(f"{name} continues a consistency model of this recipe: give one as parent")
+            raise ValueError(f"{name} continues a consistency model of this recipe: give its path as parent")
         if needs is Targets.SAME and not (self.parent or self.has_teacher):
             raise ValueError(f"{name} needs a teacher: teacher_objective must be {' or '.join(TEACHERS)}, got none")
 
@@ -192,21 +192,21 @@ class TwoStage:
 
 
 class Experiment(Protocol):
-    """What a recipe brings to the two stages: a frozen dataclass."""
+    """What a recipe, a frozen dataclass, provides for the two stages."""
 
     @property
     def stages(self) -> TwoStage:
-        """How both are trained."""
+        """Training settings of both stages."""
         ...
 
     @property
     def model_name(self) -> str:
-        """The student's name; the teacher's is this with -teacher."""
+        """The student's name; the teacher's ends in -teacher."""
         ...
 
     @property
     def dataset(self) -> Dataset:
-        """Of pixels; or of what the codec makes of them, told by its shape."""
+        """The data set of pixels, or of latents of the codec, recognised by its shape."""
         ...
 
     @property
@@ -219,12 +219,12 @@ class Experiment(Protocol):
 
     @property
     def conditioning(self) -> Conditioning:
-        """The codec and what steers the teacher."""
+        """The codec and the conditioning of the teacher."""
         ...
 
     @property
     def guidance_range(self) -> tuple[float, float] | None:
-        """The guidance scales that a student learns if its objective can; None for data without a condition."""
+        """The guidance scales distilled into a student if its objective can; None for unconditional data."""
         ...
 
     @property
@@ -232,36 +232,36 @@ class Experiment(Protocol):
 
     @property
     def drops(self) -> tuple[float, float]:
-        """The shares of samples whose prompt or class is left out: of a teacher, whose guidance needs them, and of a
-        student that learns guidance or needs none."""
+        """The shares of samples whose prompt or class is left out: for a teacher, whose guidance needs them, and for
+        a student that learns guidance or needs none."""
         ...
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """JSON values that tell one run from another beside what the loop compares."""
+        """JSON values that identify a run, besides what the training loop compares."""
         ...
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
-        """What a model of this description draws while it trains."""
+        """The preview samples of a model with this description, drawn during training."""
         ...
 
     def describe(self, spec: ModelSpec, is_student: bool) -> ModelSpec:
-        """The model's description with what this experiment knows of it: guidance, levels, licence, recipe."""
+        """The model's description, completed by this experiment: guidance, levels, licence, recipe."""
         ...
 
     def save(self, network: nn.Module, spec: ModelSpec, directory: Path) -> SavedModel: ...
 
 
 def run(experiment: Experiment, out: Path) -> SavedModel:
-    """Train what the stages say, under `out`, and save the models in `out/models`.
+    """Train the stages under `out` and save the models in `out/models`.
 
     Returns:
         The student.
 
     Raises:
-        ValueError: settings that no model can have, or a `start` or `parent` that does not fit.
-        ModelError: `start` or `parent` is not there.
-        TrainingDiverged, CheckpointError: as `fewstep.training.loop.train`.
+        ValueError: the settings are not possible, or `start` or `parent` does not fit.
+        ModelError: `start` or `parent` does not exist.
+        TrainingDiverged, CheckpointError: as for `fewstep.training.loop.train`.
     """
     check(experiment)
     stages = experiment.stages
@@ -273,7 +273,7 @@ def run(experiment: Experiment, out: Path) -> SavedModel:
 
 
 def check(experiment: Experiment) -> None:
-    """Raise before any training for what would otherwise be found out after hours; see `run`."""
+    """Raise early for mistakes that would otherwise show after hours of training; see `run`."""
     stages = experiment.stages
     stages.check()
     if stages.has_teacher:
@@ -294,15 +294,15 @@ def _check_parent(stages: TwoStage, network: nn.Module, parent: SavedModel) -> N
     if needs is not None and targets is not needs:
         raise ValueError(
             f"parent must be a model whose targets are '{needs.value}' for {stages.objective.kind}; "
-            f"those of '{parent.spec.name}' are '{targets.value}'"
+            f"the targets of '{parent.spec.name}' are '{targets.value}'"
         )
     if parent.spec.conditioning.guidance is not None:
-        raise ValueError(f"parent must have no guidance distilled in, '{parent.spec.name}' has")
+        raise ValueError(f"parent must not have guidance distilled in, but '{parent.spec.name}' has")
     check_shape("parent", network, parent, besides=("guidance",))
 
 
 def conditioning_of(experiment: Experiment, is_student: bool) -> Conditioning:
-    """What steers a model: a student whose objective learns guidance also takes the scale."""
+    """The conditioning of a model; a student whose objective learns guidance also takes the scale."""
     scales = experiment.guidance_range
     if scales is None or not (is_student and experiment.stages.objective.learns_guidance):
         return experiment.conditioning
@@ -310,10 +310,10 @@ def conditioning_of(experiment: Experiment, is_student: bool) -> Conditioning:
 
 
 def build_network(experiment: Experiment, is_student: bool) -> nn.Module:
-    """The network of a stage with fresh weights, the same each time.
+    """The network of a stage with its initial weights, the same each time.
 
     Raises:
-        ValueError: this kind of network cannot take what the experiment has.
+        ValueError: this kind of network does not support the experiment's data or conditioning.
     """
     conditioning = conditioning_of(experiment, is_student)
     inputs = NetworkInputs(
@@ -332,7 +332,7 @@ def build_network(experiment: Experiment, is_student: bool) -> nn.Module:
 def describe_model(
     experiment: Experiment, network: nn.Module, is_student: bool, parent: SavedModel | None = None
 ) -> ModelSpec:
-    """What model.json says of the teacher, or of the student with its parent."""
+    """The content of model.json for the teacher, or for the student with its parent."""
     stages = experiment.stages
     sampler = stages.student_sampler if is_student else SOLVER
     spec = ModelSpec(
@@ -369,7 +369,7 @@ def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) 
 
     Args:
         experiment: the recipe.
-        parent: the teacher, or a consistency model that is continued; None for a student of data alone.
+        parent: the teacher, or a consistency model to continue; None for a student trained on data alone.
         out: the directory of the run.
     """
     stages = experiment.stages
@@ -392,7 +392,7 @@ def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) 
         callbacks.append(Preview("student", samples, spec.sampler, steps, spec.grid))
     if setup.parent is not None and setup.parent.targets is Targets.SAME:
         callbacks.append(DistanceToTeacher(setup.parent, samples, spec.grid))
-    # where guidance is not learned, it may be applied outside, which needs the unconditional estimate
+    # guidance that is not learned may be applied when sampling, which needs the unconditional estimate
     is_guided_outside = experiment.guidance_range is not None and scales is None
     drop = experiment.drops[0 if is_guided_outside else 1]
     stage = Stage("student", stages.student, drop, {"teacher": _weights_hash(parent)})
@@ -404,10 +404,10 @@ class Stage:
     """One stage of a run.
 
     Args:
-        name: of its directory.
-        config: how it is trained.
-        drop: the share of samples whose prompt or class is left out.
-        facts: JSON values that tell this run from another.
+        name: name of its directory.
+        config: training settings.
+        drop: share of samples whose prompt or class is left out.
+        facts: JSON values that identify the run.
     """
 
     name: str
