@@ -192,7 +192,7 @@ def test_a_damaged_last_checkpoint_sends_the_run_back_to_the_one_before_and_to_t
     again = _train(tmp_path / "cut", images=40)
     assert torch.equal(weights(again), whole)
     assert f"cannot resume from {last}" in caplog.text
-    assert f"going back to {before.name}" in caplog.text
+    assert f"falling back to {before.name}" in caplog.text
 
 
 def test_previews_are_made_of_the_average_saved_and_at_the_end(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_loss_that_is_missing_or_not_due_is_refused() -> None:
 
 
 def test_steps_and_optimisers_of_networks_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="optimizers name teacher; the networks are student, layer"):
+    with pytest.raises(ValueError, match="optimizers names teacher, but the networks are student, layer"):
         run(tmp_path, Beside(layer()), replace(PLAIN, optimizers={"teacher": OptimizerConfig()}))
 
     class Nameless(Diffusion):
@@ -235,7 +235,7 @@ def test_steps_and_optimisers_of_networks_that_are_not_there_are_refused(tmp_pat
         def steps(self) -> Mapping[str, Step]:
             return {"student": Step(), "critic": Step()}
 
-    with pytest.raises(ValueError, match="steps name critic; the networks are student"):
+    with pytest.raises(ValueError, match="steps names critic, but the networks are student"):
         run(tmp_path, Nameless())
 
 

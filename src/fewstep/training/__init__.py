@@ -1,1 +1,1 @@
-"""Training: one loop, everything that resumes, moving averages, optimisers."""
+"""Training: one loop, checkpoints, moving averages and optimisers."""

@@ -17,10 +17,10 @@ from fewstep.objectives.objective import Batch
 
 
 class BatchSource(Protocol):
-    """Where training's batches come from; any step can be asked for, so nothing is replayed on resume."""
+    """The source of training batches; it can start at any step, so that resuming replays nothing."""
 
     def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
-        """The batches of micro-steps first … last − 1 of one rank, as CPU tensors."""
+        """The batches of one rank for micro-steps first … last − 1, as CPU tensors."""
         ...
 
 
@@ -31,12 +31,12 @@ class DatasetBatches:
     Args:
         dataset: the examples.
         conditioning: how captions, labels and control images become arrays, and pixels become data.
-        seed: of order, augmentation and dropping.
+        seed: seed of order, augmentation and condition dropout.
         drop: the share of samples whose prompt and label are left out, so that guidance has an unconditional
             estimate.
-        workers: processes that make batches ahead of their use; 0 for one thread, enough where a CPU trains. The
-            batches are the same with any number.
-        encoded: whether the examples are the codec's data already, not pixels.
+        workers: processes that make batches ahead of their use; 0 for one thread, which is enough to train on a CPU.
+            The batches do not depend on their number.
+        encoded: whether the examples are already encoded by the codec, not pixels.
     """
 
     dataset: Dataset
@@ -50,14 +50,14 @@ class DatasetBatches:
         if self.workers:
             steps = _Steps(self, batch, rank, world)
             order: Any = range(first, last)
-            len(self.dataset)  # has a data set that draws its pictures once do so before the processes divide
+            len(self.dataset)  # makes a data set that renders its pictures once do so before the processes fork
             yield from DataLoader(steps, batch_size=None, sampler=order, num_workers=self.workers, prefetch_factor=4)
             return
         for step, rows in enumerate(prefetched(self.dataset, batch, self.seed, first, last, rank, world), first):
             yield self.batch(rows, (step * world + rank) * batch)
 
     def batch(self, rows: list[Example], position: int) -> Batch:
-        """Stack examples; `position` counts samples since the run began and fixes what is dropped."""
+        """Stack examples; `position` counts samples since the run began and decides which conditions are dropped."""
         drawn = np.array([derive("drop", self.seed, position + i) for i in range(len(rows))], dtype=np.float64)
         dropped = (drawn / 2**63 < self.drop).tolist()
         pixels = np.stack([row.data for row in rows])
@@ -87,5 +87,5 @@ class _Steps(torch.utils.data.Dataset[Batch]):
 
 
 def tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """NumPy arrays as CPU tensors of the same memory."""
+    """NumPy arrays as CPU tensors that share their memory."""
     return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}

@@ -1,5 +1,5 @@
-"""How training calls a network: in which precision, and on a GPU as one CUDA graph, since a small network waits there
-for Python to launch its kernels one by one."""
+"""How training calls a network: its precision, and on a GPU optionally as a CUDA graph, since a small network is
+slowed down by Python launching its kernels one by one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Precision = Literal["bf16", "float32"]
 
 
 class AtPrecision:
-    """A network called in bfloat16 or float32 arithmetic, as CUDA graphs if asked, giving float32.
+    """A network called in bfloat16 or float32 arithmetic, optionally as CUDA graphs; its output is float32.
 
-    Each call is its own autocast region: a shared one would cache weights cast without gradient for the target's
-    call and give them to the student's.
+    Each call is its own autocast region: a shared one would cache the weights cast without gradient for the target's
+    call and reuse them for the student's.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
@@ -36,8 +36,8 @@ class AtPrecision:
 class Graphed:
     """A network that is recorded at its first call with inputs of a shape and replayed from then on, derivatives too.
 
-    A call's output and its parameters' gradients lie where those of the call before it lay: use them, or copy them,
-    before the next. Not for derivatives in forward mode.
+    A call overwrites the output and the parameter gradients of the previous call: use or copy them before the next
+    one. Does not support forward-mode derivatives.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -51,7 +51,7 @@ class Graphed:
         key = (names, half, torch.is_grad_enabled(), *((tuple(t.shape), t.dtype) for t in inputs))
         if key not in self._recorded:
             samples = tuple(t.detach().clone() for t in inputs)
-            # weights cast once and kept, as autocast would, are not the weights of the next step
+            # autocast would cache the cast weights, which would be stale in the next step
             with torch.autocast(x.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
                 self._recorded[key] = torch.cuda.make_graphed_callables(Positional(self.network, names), samples)
         output: Tensor = self._recorded[key](*inputs)

@@ -1,4 +1,4 @@
-"""Where on the noise levels a run's loss stands, and how it moves there, as a picture. Needs matplotlib."""
+"""A chart of a run's loss by noise level and over time. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STRETCHES, COLUMNS = 6, 120
-"""Into how many parts the run is divided at most, for curves and for the map."""
+"""The largest number of parts that the run is divided into, for the curves and for the map."""
 
 DECADES = 1.0
-"""Where the map's colours end, in factors of 10."""
+"""The end of the map's colour scale, in powers of 10."""
 
 
 def loss_chart(edges: Sequence[float], steps: Sequence[int], losses: Any) -> Image.Image:
-    """Two panels: the loss over the noise level in each part of the run, and over the steps each level's loss beside
-    its own median, where one sees which level falls and which one runs away.
+    """Two panels: the loss over the noise level for each part of the run, and each level's loss over the steps,
+    relative to its own median, which shows the levels where the loss falls or diverges.
 
     Args:
-        edges: the σ/α between which losses are averaged, [levels + 1].
-        steps: the number of each report, rising.
-        losses: [reports, levels]; nan where no sample was, inf for a loss that was not finite.
+        edges: edges of the bins of σ/α that losses are averaged in, [levels + 1].
+        steps: the step of each report, ascending.
+        losses: [reports, levels]; nan where there were no samples, inf for a loss that was not finite.
     """
     from matplotlib.figure import Figure
 
@@ -40,7 +40,7 @@ def loss_chart(edges: Sequence[float], steps: Sequence[int], losses: Any) -> Ima
     left.set(xlim=(0, len(edges) - 1), xlabel="noise level σ/α", ylabel="loss")
     right.set(xlabel="step", ylabel="noise level σ/α")
     left.set_title("Loss by noise level", loc="left")
-    right.set_title("Loss of each level beside its median over the run", loc="left")
+    right.set_title("Loss of each level relative to its median over the run", loc="left")
     positive = bool((losses[np.isfinite(losses)] > 0).all())
     _curves(left, *_stretches(steps, np.where(np.isinf(losses), np.nan, losses), STRETCHES))
     _map(figure, right, *_stretches(steps, losses, COLUMNS), positive)
@@ -50,7 +50,7 @@ def loss_chart(edges: Sequence[float], steps: Sequence[int], losses: Any) -> Ima
 
 
 def drawn(figure: Figure) -> Image.Image:
-    """A figure's pixels."""
+    """A figure as an image."""
     file = BytesIO()
     figure.savefig(file, format="png")
     return Image.open(file).convert("RGB")
@@ -85,7 +85,7 @@ def _map(figure: Figure, axes: Axes, steps: Sequence[int], losses: Any, positive
     known = [column[np.isfinite(column)] for column in values.T]
     apart = values - np.array([np.median(column) if len(column) else 0.0 for column in known])
     widest = DECADES if positive else max(float(np.percentile(np.abs(apart[np.isfinite(apart)]), 95)), 1e-6)
-    beyond = 2 * widest  # in black, which a finite loss never is
+    beyond = 2 * widest  # drawn in black, which no finite loss has
     shown = np.where(np.isposinf(values), beyond, apart.clip(-widest, widest))
     colours = colormaps["RdBu_r"].with_extremes(over="black", bad="#dddddd")
     edges = [2 * steps[0] - steps[1] if len(steps) > 1 else 0, *steps]

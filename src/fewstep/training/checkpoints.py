@@ -1,4 +1,4 @@
-"""Checkpoints: all that resumes, as safetensors and JSON, written atomically, the last few kept."""
+"""Checkpoints: the whole state of a run as safetensors and JSON, written atomically; the last few are kept."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used here: the message says why."""
+    """A checkpoint cannot be used: the message says why."""
 
 
 class AnotherRun(CheckpointError):
-    """A checkpoint of a run with other settings."""
+    """A checkpoint belongs to a run with other settings."""
 
 
 class Stateful(Protocol):
-    """What has a state to keep: a network, or that part of one that learns."""
+    """An object with a state to save: a network, or its trainable part."""
 
     def state_dict(self) -> Mapping[str, Tensor]: ...
 
@@ -47,15 +47,15 @@ def save(
     facts: Mapping[str, Any],
     keep: int = 3,
 ) -> Path:
-    """Write `directory/step-NNNNNNNN` in one rename, then remove all but the last `keep`.
+    """Write `directory/step-NNNNNNNN` with an atomic rename, then remove all but the last `keep` checkpoints.
 
     Args:
-        directory: of this run's checkpoints.
+        directory: directory of this run's checkpoints.
         step: optimiser steps done.
-        modules: every network, or what learns of it, by name.
-        optimizers: in the order they were built.
-        facts: JSON values to find again.
-        keep: checkpoints that stay.
+        modules: every network, or its trainable part, by name.
+        optimizers: the optimisers, in the order they were built.
+        facts: JSON values that identify the run.
+        keep: number of checkpoints to keep.
     """
     final = directory / f"step-{step:08d}"
     scratch = directory / f".writing-{step:08d}-{os.getpid()}"
@@ -91,21 +91,21 @@ def resume(
     may_change: Collection[str] = (),
     may_grow: Collection[str] = (),
 ) -> int:
-    """Go on from the last whole checkpoint; from an earlier one the same steps are done again.
+    """Resume from the last readable checkpoint; the steps after it are repeated.
 
     Args:
-        directory: of this run's checkpoints.
+        directory: directory of this run's checkpoints.
         modules, optimizers: as for `save`.
-        facts: as for `save`: those of the checkpoint must be the same.
-        may_change: names of facts that need not be.
-        may_grow: dotted names of numbers that may be larger now.
+        facts: as for `save`; they must equal those in the checkpoint.
+        may_change: names of facts that may differ.
+        may_grow: dotted names of numbers that may be larger than in the checkpoint.
 
     Returns:
         Steps done, 0 if there is no checkpoint.
 
     Raises:
         AnotherRun: the last checkpoint has other facts.
-        CheckpointError: there are checkpoints and none can be read.
+        CheckpointError: there are checkpoints, but none can be read.
     """
     errors: list[CheckpointError] = []
     for checkpoint in reversed(found(directory)):
@@ -113,7 +113,7 @@ def resume(
             changed = differences(_state(checkpoint)["facts"], json.loads(json.dumps(facts)), may_change, may_grow)
             if changed:
                 raise AnotherRun(
-                    f"{directory.parent} holds another run ({'; '.join(changed)}): choose another directory, "
+                    f"{directory.parent} holds another run ({'; '.join(changed)}): use another directory, "
                     "or the same settings"
                 )
             step, _ = restore(checkpoint, modules, optimizers)
@@ -127,7 +127,7 @@ def resume(
             if before != now:
                 log.info("%s is %s now, was %s: schedules are those of the longer run from here", name, now, before)
         for passed_over in errors:
-            log.warning("%s; going back to %s", passed_over, checkpoint.name)
+            log.warning("%s; falling back to %s", passed_over, checkpoint.name)
         log.info("resuming %s at step %d", directory.parent, step)
         return step
     if errors:
@@ -150,7 +150,7 @@ def differences(
     may_grow: Collection[str] = (),
     prefix: str = "",
 ) -> list[str]:
-    """In words, which facts of two runs differ, but for those that may change or, by their dotted names, grow."""
+    """Descriptions of the facts in which two runs differ, except those that may change or grow (dotted names)."""
     found_out = []
     for key in sorted({*before, *now} - set(may_change)):
         a, b, name = before.get(key), now.get(key), f"{prefix}{key}"
@@ -163,7 +163,7 @@ def differences(
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Hold a directory for this process: two runs in one would overwrite each other's files.
+    """Lock a directory for this process: two runs in one directory would overwrite each other's files.
 
     Raises:
         CheckpointError: another process is training there.
@@ -183,13 +183,13 @@ def alone(directory: Path) -> Iterator[None]:
 def restore(
     checkpoint: Path, modules: Mapping[str, Stateful], optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, dict[str, Any]]:
-    """Read a checkpoint into these modules and optimisers.
+    """Load a checkpoint into these modules and optimisers.
 
     Returns:
         The step and the facts that were saved.
 
     Raises:
-        CheckpointError: it is damaged, from a newer version, or of another network.
+        CheckpointError: it is damaged, from a newer version, or for another network.
     """
     state = _state(checkpoint)
     try:
@@ -202,7 +202,7 @@ def restore(
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's state.json."""
+    """The content of a checkpoint's state.json."""
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
@@ -241,12 +241,12 @@ def _unflatten(
         for parameter, values in optimizer.state.items():
             for name, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # files hold contiguous tensors; in the layout they had, the next steps take the same kernels
+                    # files hold contiguous tensors; restore the original layout so that the same kernels are used
                     values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _flush(path: Path) -> None:
-    """Have the operating system write a file or a directory's entries to the disk."""
+    """Flush a file or a directory's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -34,15 +34,17 @@ _HUELESS = ("outline", "silhouette", "night")  # styles that leave next to nothi
 
 @dataclass(frozen=True)
 class RecogniserConfig:
-    """The network's shape and training.
+    """Shape and training settings of the recogniser.
 
     Args:
-        widths: channels at a half, a quarter and an eighth of the side.
-        features: numbers in the feature vector.
-        draws: pictures of each glyph that are drawn beforehand.
-        images: training pictures in all; each drawn one comes back moved, blurred and lit differently.
-        batch, lr, weight_decay: AdamW's, on a one-cycle schedule.
-        seed: of everything random.
+        widths: Channels at a half, a quarter and an eighth of the side.
+        features: Length of the feature vector.
+        draws: Pictures of each glyph rendered before training.
+        images: Training images in all; rendered pictures are reused with different shift, blur, light and noise.
+        batch: Images in a batch.
+        lr: Peak learning rate of AdamW, on a one-cycle schedule.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed.
     """
 
     widths: tuple[int, int, int] = (40, 80, 128)
@@ -57,7 +59,7 @@ class RecogniserConfig:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures uint8 [n, 4, h, w] with their glyph and words, int64 [n]; 0 is none, IGNORED where nobody can tell."""
+    """Pictures uint8 [n, 4, h, w] with their glyphs and words, int64 [n]; 0 is no word, IGNORED if ambiguous."""
 
     pictures: Tensor
     glyphs: Tensor
@@ -66,7 +68,7 @@ class Pool:
 
 
 def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
-    """Draw each glyph `draws` times, moved; half of them plain, the others in a colour, a style or both."""
+    """Render each glyph `draws` times, augmented; half of them plain, the others in a colour, a style or both."""
     pictures, labels = [], []
     colours, styles = list(COLOURS), list(STYLES)
     for index in range(len(dataset)):
@@ -84,35 +86,35 @@ def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
 
 @dataclass(frozen=True)
 class RecogniserCheckpoints:
-    """Where an unfinished training is kept.
+    """The checkpoints of a recogniser's training.
 
     Args:
-        folder: the directory of this run's checkpoints.
-        facts: JSON values that tell this run from another.
+        folder: directory of this run's checkpoints.
+        facts: JSON values that identify the run.
     """
 
     folder: Path
     facts: Mapping[str, Any]
 
     def resume(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restore both to where an earlier run stopped; the steps done, 0 for none."""
+        """Restore both to where an earlier run stopped; returns the steps done, 0 if there is no checkpoint."""
         return checkpoints.resume(self.folder, {"network": network}, [optimizer], self.facts)
 
     def save(self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Keep both as they are after this step."""
+        """Save both after this step."""
         checkpoints.save(self.folder, step, {"network": network}, [optimizer], self.facts, keep=2)
 
 
 def train_recogniser(
     pool: Pool, glyphs: int, config: RecogniserConfig, kept: RecogniserCheckpoints | None = None, every: int = 100
 ) -> RecogniserNetwork:
-    """Train on a pool of pictures; every step depends on its number alone, so that resuming changes nothing.
+    """Train on a pool of pictures; a step's randomness depends only on its number, so that resuming changes nothing.
 
     Args:
         pool: the pictures.
-        glyphs: how many names there are.
-        config: shape and training.
-        kept: where an unfinished training is kept; None for nowhere.
+        glyphs: number of glyphs.
+        config: shape and training settings.
+        kept: checkpoints to resume from and save to; None for none.
         every: steps between checkpoints.
 
     Raises:
@@ -161,13 +163,13 @@ def _one_cycle(progress: float, rise: float = 0.2) -> float:
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean over those that can be told, with smoothed labels; 0 if none can."""
+    """Mean cross-entropy over the pictures that are not IGNORED, with smoothed labels; 0 if all are."""
     total = F.cross_entropy(logits, truth, ignore_index=IGNORED, label_smoothing=0.05, reduction="sum")
     return total / (truth != IGNORED).sum().clamp(min=1)
 
 
 def vary(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """What cannot change a picture's name: up to two pixels of shift, slight blur, light and noise."""
+    """Label-preserving augmentation: up to two pixels of shift, slight blur, brightness and noise."""
     batch, channels = pixels.shape[:2]
 
     def uniform(low: float, high: float) -> Tensor:
@@ -179,7 +181,7 @@ def vary(pixels: Tensor, generator: torch.Generator) -> Tensor:
     line = torch.tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
     blurred = F.conv2d(F.pad(moved, (1, 1, 1, 1)), kernel, groups=channels)
-    # a little blur, as few-step models have; much of it must cost, or blur would be rewarded
+    # a little blur, as few-step models have; the judge must not become robust to more, or blur would be rewarded
     varied = torch.lerp(moved, blurred, uniform(-0.6, 0.6).clamp(min=0))
     noise = torch.randn(pixels.shape, generator=generator) * uniform(-0.04, 0.04).clamp(min=0)
     return varied * uniform(0.93, 1.07) + noise

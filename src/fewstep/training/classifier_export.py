@@ -1,4 +1,4 @@
-"""Write recogniser.onnx: what judges pictures without torch."""
+"""Export the recogniser as recogniser.onnx, which judges pictures without torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fewstep.networks.recogniser import ConvNorm, RecogniserNetwork
 
 
 def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: tuple[int, ...], file: Path) -> None:
-    """Write recogniser.onnx: norms folded in, weights in float16, arithmetic in float32, words in its metadata.
+    """Write recogniser.onnx: batch norms folded in, weights in float16, arithmetic in float32, words in its metadata.
 
     Args:
-        network: trained.
-        names: of the glyphs, in the order of the logits.
-        shape: a picture's [4, h, w].
-        file: where to.
+        network: the trained recogniser.
+        names: names of the glyphs, in the order of the logits.
+        shape: shape of a picture, [4, h, w].
+        file: the file to write.
     """
     folded = _folded(network)
     with torch.no_grad():

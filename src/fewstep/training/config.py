@@ -19,21 +19,21 @@ class TrainingConfig:
     Args:
         images: Training images in all.
         batch: Images in a micro-batch of each process.
-        accumulate: Micro-batches in a step.
+        accumulate: Micro-batches per optimiser step.
         precision: Precision of the network's arithmetic; weights, losses and averages are float32.
         clip: Largest norm of each network's gradient; inf for no clipping.
-        seed: Seed of everything random.
-        optimizer: Optimiser of every network that learns.
-        optimizers: Optimisers of single networks by name, in its place: "student", or a module of the objective.
+        seed: Random seed.
+        optimizer: Optimiser of all trained networks.
+        optimizers: Optimisers that override it for networks by name: "student", or a module of the objective.
         ema: Moving average of the weights, which is what is saved.
         checkpoint_every: Steps between checkpoints; 0 for none but the last.
         preview_every: Steps between previews; 0 for none but the last.
         log_every: Steps between reports; 0 for none but the last.
-        keep: Checkpoints that are kept.
-        channels_last: Whether images lie in memory with their channels last, which is faster on CPUs and GPUs.
-        workers: Processes that make batches, for a GPU that waits for them; 0 for a thread.
-        graphs: Whether a GPU replays the network as a CUDA graph, several times as fast for small networks. Not for
-            objectives with forward-mode derivatives, nor for those that call the student twice in a step.
+        keep: Number of checkpoints to keep.
+        channels_last: Whether to use the channels-last memory format, which is faster on CPUs and GPUs.
+        workers: Processes that load batches, if a GPU has to wait for them; 0 for a thread.
+        graphs: Whether to run the network as a CUDA graph, which is several times as fast for small networks. Not for
+            objectives that use forward-mode derivatives or call the student twice in a step.
     """
 
     images: int
@@ -66,5 +66,5 @@ class TrainingConfig:
             raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
 
     def steps(self, world: int) -> int:
-        """Optimiser steps in all."""
+        """Total number of optimiser steps."""
         return max(1, math.ceil(self.images / (self.batch * self.accumulate * world)))

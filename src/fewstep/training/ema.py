@@ -12,10 +12,10 @@ from fewstep.training.trainable import trainable
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """How long the moving average of the weights remembers.
+    """The moving average of the weights.
 
     Args:
-        decay: Constant decay of each step; None for the power function.
+        decay: Constant decay per step; None for the power function.
         sigma_rel: Width of the power function relative to the length of training (EDM2 eq. 3), e.g. 0.05 or 0.10.
     """
 
@@ -31,7 +31,7 @@ class EmaConfig:
     def at(self, step: int) -> float:
         """The decay used after optimiser step number `step` (1 for the first)."""
         if self.decay is not None:
-            # a constant decay would remember the random start for long: follow the weights at first
+            # a constant decay would remember the random start for a long time: follow the weights at first
             return min(self.decay, step / (step + 9.0))
         return float((1 - 1 / max(step, 1)) ** (power(self.sigma_rel) + 1))
 
@@ -50,11 +50,11 @@ def power(sigma_rel: float) -> float:
 
 @torch.no_grad()
 def update(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average ← decay·average + (1 − decay)·current, for every parameter that learns; buffers are copied.
+    """average ← decay·average + (1 − decay)·current, for every trainable parameter; buffers are copied.
 
     Args:
         average: a copy of `current`, of the same structure.
-        current: the network that is trained, which says what learns.
+        current: the network being trained, which determines the trainable parameters.
         decay: at least 0 and below 1.
     """
     learned, averaged = trainable(current), dict(average.named_parameters())

@@ -1,4 +1,4 @@
-"""What tells one run from another: a run goes on from a checkpoint only if these facts are the same."""
+"""The identity of a run: it resumes from a checkpoint only if these facts are the same."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fewstep.training.trainable import fingerprint
 
 
 def identity(part: Any) -> Any:
-    """A part of a run as JSON values.
+    """The identity of one part of a run, as JSON values.
 
-    Dataclasses are told by name and settings, functions by their fixed arguments, networks by their name and, where
-    they are frozen, by a digest of their weights, data sets by name, size and shape.
+    Dataclasses are identified by name and settings, functions by their bound arguments, networks by name and, if they
+    are frozen, a digest of their weights, data sets by name, size and shape.
     """
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
@@ -36,7 +36,7 @@ def identity(part: Any) -> Any:
 
 
 def _of_kind(part: Any) -> Any:
-    """What is no value and no dataclass: networks and their wrappers, data sets, functions and classes."""
+    """The identity of anything but values and dataclasses: networks, wrappers, data sets, functions and classes."""
     kind = getattr(part, "__qualname__", type(part).__qualname__)
     if isinstance(part, nn.Module):
         digest = fingerprint(part)
@@ -49,7 +49,7 @@ def _of_kind(part: Any) -> Any:
 
 
 def _innermost(network: Any) -> Any:
-    """A network without what it is wrapped in: how it is called does not tell runs apart."""
+    """A network without its wrappers: how it is called is not part of a run's identity."""
     while not isinstance(network, nn.Module) and hasattr(network, "network"):
         network = network.network
     return network

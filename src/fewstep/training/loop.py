@@ -1,7 +1,7 @@
 """One training loop for every objective, on a CPU, one GPU or several processes.
 
-Batches and random numbers are functions of (seed, step, rank) and the rest is in the checkpoint, so the same
-command run again goes on, bit for bit.
+Batches and random numbers are functions of (seed, step, rank) and everything else is in the checkpoint, so running
+the same command again resumes the run, bit for bit.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a callback is given.
+    """The state of a training run that is passed to callbacks.
 
     Args:
-        clock: how far training is.
+        clock: progress of the training.
         average: the averaged network as an estimator.
-        device: where it runs.
+        device: device that it runs on.
     """
 
     clock: Clock
@@ -56,8 +56,8 @@ class TrainingState:
 
 
 Callback = Callable[[TrainingState], "Mapping[str, Image.Image | float]"]
-"""Called every `preview_every` steps and at the end; pictures that it returns are saved and logged by name, numbers
-logged."""
+"""Called every `preview_every` steps and at the end; the pictures that it returns are saved and logged by name, the
+numbers are logged."""
 
 
 def train(
@@ -74,16 +74,16 @@ def train(
     """Train a network and return its moving average.
 
     Args:
-        network: the student, with the weights to start from; parameters that require no gradient stay as they are.
-        parameterisation: how its output is read.
-        objective: what it learns.
+        network: the student, with its initial weights; parameters that require no gradient stay as they are.
+        parameterisation: how its output is interpreted.
+        objective: the training objective.
         source: the batches.
-        config: how long and how.
-        out: a directory of this run alone: checkpoints, previews, TensorBoard's events.
+        config: the training settings.
+        out: a directory for this run only: checkpoints, previews and TensorBoard events.
         callbacks: called for previews.
-        facts: JSON values that identify the run, beside its settings, objective, networks and data; a checkpoint of
+        facts: JSON values that identify the run, besides its settings, objective, networks and data; a checkpoint of
             another run is refused.
-        strategy: how networks are spread over processes; None for a copy in each.
+        strategy: how networks are distributed over processes; None for a copy in each.
 
     Returns:
         The average, which shares its frozen parameters with `network`.
@@ -134,7 +134,7 @@ class _Run:
         config, steps = self.config, self.objective.steps
         learning = self.networks.learning
         if unknown := sorted(set(config.optimizers) - set(learning)):
-            raise ValueError(f"optimizers name {', '.join(unknown)}; the networks are {', '.join(learning)}")
+            raise ValueError(f"optimizers names {', '.join(unknown)}, but the networks are {', '.join(learning)}")
         return {
             name: Learner(
                 name,
@@ -158,7 +158,7 @@ class _Run:
                 losses, norms = self._step(self._clock(step), batches)
                 self.unchecked.append((step, losses, norms))
                 done = step + 1
-                # a GPU would wait at every look; a CPU has its numbers at once
+                # reading values would synchronise a GPU; on a CPU they are available at once
                 due = strategy.device.type == "cpu" or done == total or _due(done, config.log_every or 50)
                 if due or _due(done, config.checkpoint_every):
                     self._check_finite(reporter)
@@ -174,12 +174,12 @@ class _Run:
         return Clock(step, self.total, step * self.images_per_step)
 
     def _step(self, clock: Clock, batches: Iterator[Batch]) -> tuple[dict[str, Loss], dict[str, Tensor]]:
-        """Take the steps that are due; return their losses and the norm of each network's gradient."""
+        """Take the optimiser steps that are due; return their losses and the norm of each network's gradient."""
         config, strategy, networks = self.config, self.strategy, self.networks
         due, parts = self.steps.due(clock), []
         for micro in range(config.accumulate):
             batch = self._move(next(batches))
-            # a step's random numbers are the same however processes and micro-batches divide it
+            # a step's random numbers do not depend on how it is divided into processes and micro-batches
             part = micro * strategy.world + strategy.rank
             rng = StepRng(config.seed, clock.step, strategy.device, part, config.accumulate * strategy.world)
             last = micro + 1 == config.accumulate
@@ -194,7 +194,7 @@ class _Run:
 
     def _clip(self, name: str, parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
         if name != STUDENT:
-            self.strategy.share_gradients(parameters)  # the student's are shared by its wrapper
+            self.strategy.share_gradients(parameters)  # the student's wrapper does this for the student
         return self.strategy.clip(parameters, limit)
 
     def _move(self, batch: Batch) -> Batch:
@@ -205,8 +205,8 @@ class _Run:
         return Batch(data, {k: v.to(device, non_blocking=True) for k, v in batch.cond.items()})
 
     def _check_finite(self, reporter: Reporter) -> None:
-        """Raise at the first step whose loss or gradient was not finite, before it reaches a checkpoint, and draw at
-        which noise levels it began."""
+        """Raise at the first step with a loss or gradient that is not finite, before it reaches a checkpoint, and
+        chart the noise levels where it began."""
         for step, losses, norms in self.unchecked:
             reporter.record(losses, norms)
             for name, loss in losses.items():
@@ -236,7 +236,7 @@ class _Run:
         self.strategy.wait()
 
     def _resume(self) -> int:
-        """Go on from the last checkpoint, if there is one: the step to do next."""
+        """Resume from the last checkpoint, if there is one; returns the next step."""
         folder = self.out / "checkpoints"
         if self.is_main:
             for scratch in folder.glob(".writing-*"):
@@ -268,5 +268,5 @@ def _due(done: int, every: int) -> bool:
 _MAY_CHANGE = {"checkpoint_every", "preview_every", "log_every", "keep", "workers", "graphs"}
 
 _MAY_GROW = {"training.images"}
-"""A run goes on with more images: what depends on the length of training (the falling rate, a curriculum) is that of
-the longer run from there on."""
+"""A run may be resumed with more images: what depends on the length of training (the falling learning rate, a
+curriculum) then follows the longer run."""

@@ -1,4 +1,4 @@
-"""The networks of a run: the student, its averages, and those that the objective trains beside it."""
+"""The networks of a run: the student, its averages, and auxiliary networks that the objective trains."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Networks:
-    """The networks of a run, where they are trained.
+    """The networks of a run, on the device that they are trained on.
 
-    `network` is the bare student, `wrapped` what its loss calls; derivatives and targets are taken of bare networks,
-    since forward-mode differentiation does not pass through what shares gradients (torch 2.11).
+    `network` is the bare student and `wrapped` the one that its loss calls; derivatives and targets use bare
+    networks, since forward-mode differentiation does not pass through wrappers that share gradients (torch 2.11).
 
     Args:
         network: the student.
-        parameterisation: how its output is read.
-        objective: says which networks there are, and at which precision they run.
-        config: of the training.
-        total: steps in all.
-        strategy: how the networks are spread over processes.
+        parameterisation: how its output is interpreted.
+        objective: the objective, which determines the networks and their precisions.
+        config: the training settings.
+        total: total number of optimiser steps.
+        strategy: how the networks are distributed over processes.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Networks:
         self.learning: dict[str, nn.Module] = {STUDENT: self.network, **modules}
         exact = objective.in_float32 if config.precision != "float32" else ()
         if exact:
-            log.info("%s in float32: the objective has no use for %s there", " and ".join(exact), config.precision)
+            log.info("%s in float32: %s is too coarse for this objective", " and ".join(exact), config.precision)
         self.student = self._estimator(self.wrapped, STUDENT in exact, config.graphs)
         target = self.network if self._follower is None else self._follower
         self.target = self._estimator(target, "target" in exact, config.graphs)
@@ -69,11 +69,11 @@ class Networks:
         return Parameterised(called, self._parameterisation, self._objective.targets)
 
     def follow(self, clock: Clock, steps: int) -> None:
-        """Bring the averages up to date after the student's step.
+        """Update the averages after the student's step.
 
         Args:
-            clock: of the run.
-            steps: that the student has taken, this one too.
+            clock: clock of the run.
+            steps: steps that the student has taken, including this one.
         """
         self._strategy.update(self.average, self.network, self._config.ema.at(steps))
         if self._follower is not None:
@@ -82,7 +82,7 @@ class Networks:
 
     @property
     def states(self) -> dict[str, Stateful]:
-        """What a checkpoint keeps, by name."""
+        """The states that a checkpoint saves, by name."""
         averages = {"average": self.average}
         if self._follower is not None:
             averages["target"] = self._follower

@@ -21,7 +21,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from J
 
 @torch.no_grad()
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Bring singular values near 1: [n, rows, columns] → the same, in bfloat16 arithmetic where that is fast."""
+    """Bring the singular values of matrices [n, rows, columns] near 1, in bfloat16 arithmetic where that is fast."""
     a, b, c = _NEWTON_SCHULZ
     x = matrices.to(arithmetic(matrices.device.type))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -36,22 +36,22 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @cache
 def arithmetic(device: str) -> torch.dtype:
-    """What `orthogonalise` computes in: bfloat16, or float32 on a CPU without it, where that is 20 times as fast."""
+    """The type `orthogonalise` computes in: bfloat16, or on CPUs without it float32, 20 times as fast there."""
     fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, for parameters of two or more axes (a convolution is [out, in·h·w]).
+    """Orthogonalised momentum, for parameters with two or more axes (a convolution is [out, in·h·w]).
 
-    torch.optim.Muon takes two axes only and one matrix at a time; here equal shapes share one batched product.
+    torch.optim.Muon takes only two axes and one matrix at a time; here matrices of equal shape are batched.
 
     Args:
         params: the matrices.
-        lr: the step, which a factor √max(1, rows/columns) makes fit any shape.
-        momentum: of the Nesterov average.
-        weight_decay: decoupled.
-        graphs: whether a GPU replays the iteration as a CUDA graph.
+        lr: learning rate, scaled by √max(1, rows/columns) for each shape.
+        momentum: Nesterov momentum.
+        weight_decay: decoupled weight decay.
+        graphs: whether to run the iteration as a CUDA graph on a GPU.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(parameters, steps, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
 
     def _directions(self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> Tensor:
-        """Nesterov's directions of parameters of one shape [n, rows, columns]."""
-        # one call for all: on a GPU a small network's optimiser waits for kernels to be launched
+        """The Nesterov directions [n, rows, columns] of parameters with the same shape."""
+        # one call for all: on a GPU, the optimiser of a small network is bound by kernel launches
         momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
@@ -109,16 +109,16 @@ def _each_orthogonal(*stacks: Tensor) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Which optimiser, and how fast it learns.
+    """The optimiser and its learning rates.
 
     Args:
         kind: `muon` for matrices with `adamw` for the rest, or `adamw` or `radam` for all parameters.
         lr: Learning rate of AdamW or RAdam.
         muon_lr: Learning rate of Muon.
-        betas: Decays of AdamW's or RAdam's two averages.
+        betas: Decay rates of the two moment estimates of AdamW or RAdam.
         weight_decay: Decoupled weight decay of all parameters.
-        warmup: Steps over which the rates rise.
-        decay_from: Share of training after which the rates fall to 0 by a half cosine; 1 for never.
+        warmup: Steps of linear learning rate warm-up.
+        decay_from: Share of training after which the learning rates fall to 0 along a half cosine; 1 for never.
     """
 
     kind: Literal["muon", "adamw", "radam"] = "adamw"
@@ -143,7 +143,7 @@ class OptimizerConfig:
 
 
 def build(module: nn.Module, config: OptimizerConfig, graphs: bool = False) -> list[torch.optim.Optimizer]:
-    """The optimisers for a module: each parameter that learns is in exactly one."""
+    """The optimisers for a module; each trainable parameter is in exactly one."""
     parameters = trainable(module)
     matrices = [p for name, p in parameters.items() if config.kind == "muon" and _is_hidden_matrix(name, p, module)]
     taken = {id(p) for p in matrices}
@@ -162,7 +162,8 @@ def build(module: nn.Module, config: OptimizerConfig, graphs: bool = False) -> l
 
 
 def _is_hidden_matrix(name: str, parameter: Tensor, module: nn.Module) -> bool:
-    """Weight matrices between hidden layers; no embeddings, nor the network's two ends, as Jordan advises."""
+    """Whether this is a weight matrix between hidden layers: not an embedding, nor the first or last layer, as Jordan
+    advises."""
     if parameter.ndim < 2 or {"stem", "head"} & set(name.split(".")):
         return False
     owner = module.get_submodule(name.rpartition(".")[0])

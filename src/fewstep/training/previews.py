@@ -1,4 +1,4 @@
-"""Samples that a model draws while it trains, always the same ones from the same noise."""
+"""Preview samples drawn during training, always with the same conditions and noise."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from fewstep.training.loop import TrainingState
 
 
 def null_condition(conditioning: Conditioning) -> Condition:
-    """The unconditional condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
+    """The null condition of one sample, as tensors [1, ...]; control images are never part of guidance."""
     return tensors(conditioning.unguided(1))
 
 
 @dataclass(frozen=True)
 class PreviewSamples:
-    """What a model is asked to draw while it trains, a seed for each sample.
+    """The samples to draw during training, each with its own seed.
 
     Args:
-        conditioning, pixels, pixel_format: the model's.
-        prompts: one for each sample; empty strings for models without text.
-        guidance: scale, None for none.
+        conditioning, pixels, pixel_format: those of the model.
+        prompts: one per sample; empty strings for models without text.
+        guidance: guidance scale; None for no guidance.
         labels: classes instead of prompts.
-        columns: samples in a row of the preview.
+        columns: samples per row of the preview.
     """
 
     conditioning: Conditioning
@@ -48,7 +48,7 @@ class PreviewSamples:
 
     @property
     def is_points(self) -> bool:
-        """Whether the samples are points in the plane, which are no images."""
+        """Whether the samples are points in the plane instead of images."""
         return self.pixel_format == "points"
 
     def cond(self, device: torch.device) -> Condition:
@@ -59,12 +59,12 @@ class PreviewSamples:
         return {name: values.to(device) for name, values in tensors(arrays).items()}
 
     def noise(self, device: torch.device) -> Noise:
-        """The noise of each sample, seeded by its number."""
+        """The noise of each sample, seeded by its index."""
         shape = self.conditioning.codec.shape(self.pixels)
         return Noise(range(len(self.prompts)), shape, torch.zeros(0, device=device))
 
     def guided(self, estimator: Estimator, device: torch.device) -> Estimator:
-        """The estimator at the scale: by two evaluations, unless the scale is one of its inputs."""
+        """The estimator guided at the scale, by two evaluations unless the scale is one of its inputs."""
         if self.guidance is None or self.conditioning.guidance is not None:
             return estimator
         null = null_condition(self.conditioning)
@@ -82,10 +82,10 @@ class Preview:
     """A callback that draws samples with the averaged weights.
 
     Args:
-        name: of the picture.
-        samples: what is drawn, once for each number of steps.
-        sampler, steps: how.
-        grid: the levels to visit for a number of steps: `ModelSpec.grid`.
+        name: name of the picture.
+        samples: the samples to draw for each number of steps.
+        sampler, steps: name of the sampler and numbers of steps.
+        grid: function from a number of steps to the levels to visit: `ModelSpec.grid`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a training run reports: a progress bar or log lines, TensorBoard scalars and pictures, previews as files."""
+"""Reports of a training run: a progress bar or log lines, TensorBoard scalars and images, previews as files."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Reporter:
     """Reports one run; silent in all processes but the main one.
 
     Args:
-        out: the run's directory.
-        total: optimiser steps in all.
-        images: images a step.
+        out: directory of the run.
+        total: total number of optimiser steps.
+        images: images per step.
         first: the step to begin with.
         active: whether to report.
     """
@@ -49,7 +49,7 @@ class Reporter:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not active or self._lines)
         self._task = self._progress.add_task("training", total=total, completed=first)
-        # what was reported at `first` itself stays: it is not reported again
+        # the report at `first` itself is kept: it is not made again
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=first + 1) if active else None
 
     def __enter__(self) -> Reporter:
@@ -64,11 +64,11 @@ class Reporter:
             self._writer.close()
 
     def pause(self, seconds: float) -> None:
-        """Leave time spent on previews out of the speed."""
+        """Exclude time spent on previews from the reported speed."""
         self._last_time += seconds
 
     def record(self, losses: Mapping[str, Loss], norms: Mapping[str, Tensor]) -> None:
-        """Keep the losses of a step and its gradients' norms, by network, until the next report."""
+        """Keep a step's losses and gradient norms, by network, until the next report."""
         if self._active:
             self._last |= losses
             self._norms |= norms
@@ -76,11 +76,11 @@ class Reporter:
                 self._unreported = [*self._unreported, losses[STUDENT]][-REPORTED:]
 
     def log(self, step: int, rates: Mapping[str, float]) -> None:
-        """Report the last recorded losses, and the student's by noise level since the last report.
+        """Report the last recorded losses, and the student's losses by noise level since the last report.
 
         Args:
-            step: its number.
-            rates: of learning, by network.
+            step: number of the step.
+            rates: learning rates by network.
         """
         if self._writer is None:
             return
@@ -107,14 +107,14 @@ class Reporter:
             log.info("step %d of %d · %s · %s left", step, self._total, said, _duration(left))
 
     def chart(self, step: int) -> None:
-        """Draw the losses by noise level of the whole run, those not yet reported too."""
+        """Chart the losses by noise level over the whole run, including those not yet reported."""
         rows = self._by_level | ({step: loss_by_level(self._unreported)} if self._unreported else {})
         if rows:
             losses = [[row.get(name, math.nan) for name in BY_LEVEL] for row in rows.values()]
             self.picture("loss_by_level", loss_chart(LEVELS, list(rows), losses), step)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Log a number that a callback gives."""
+        """Log a number returned by a callback."""
         if self._writer is not None:
             self._writer.add_scalar(name, value, step)
 
@@ -130,20 +130,20 @@ class Reporter:
 
 
 REPORTED = 200
-"""Steps of which a report averages losses by level, at most."""
+"""The most steps over which a report averages losses by level."""
 
 LEVELS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)
-"""The σ/α between which losses are averaged."""
+"""Edges of the bins of σ/α that losses are averaged in."""
 
 LOSSES = "loss_by_level.jsonl"
-"""The losses by level of every report, for pictures of the whole run after it went on."""
+"""The file with every report's losses by level, to chart the whole run after it was resumed."""
 
 BY_LEVEL = [f"loss_by_level/{low:g}-{high:g}" for low, high in pairwise(LEVELS)]
 
 
 def loss_by_level(losses: Sequence[Loss]) -> dict[str, float]:
-    """The mean loss of the samples between each two of `LEVELS`, by a name that says which; none without samples, inf
-    for one that is not finite."""
+    """The mean loss of the samples in each bin of `LEVELS`, by the bin's name; bins without samples are left out, and
+    a loss that is not finite is inf."""
     ratio = torch.cat([torch.as_tensor(loss.at.ratio) for loss in losses]).cpu()
     value = torch.cat([loss.per_sample for loss in losses]).double().cpu()
     place = torch.bucketize(ratio, torch.tensor(LEVELS[1:-1], dtype=ratio.dtype), right=True)
@@ -156,7 +156,7 @@ def loss_by_level(losses: Sequence[Loss]) -> dict[str, float]:
 
 
 def _reported_before(out: Path, first: int) -> dict[int, dict[str, float]]:
-    """The losses by level of a run's reports up to `first`, by step; what came after it is taken back."""
+    """The losses by level of a run's reports up to `first`, by step; later ones are removed from the file."""
     file = out / LOSSES
     whole = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
     rows = [json.loads(line) for line in whole]
@@ -167,7 +167,7 @@ def _reported_before(out: Path, first: int) -> dict[int, dict[str, float]]:
 
 
 def _curve(name: str, network: str) -> str:
-    """The name of a curve: the student's is plain."""
+    """The name of a curve, without prefix for the student."""
     return name if network == STUDENT else f"{name}/{network}"
 
 

@@ -1,4 +1,4 @@
-"""A trained network as a model: its weights rounded, its graph exported, its recipe and its lineage written down."""
+"""Save a trained network as a model: weights rounded, graph exported, recipe and lineage recorded."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def save_model(
 ) -> SavedModel:
     """Save a trained network as a model, exported to ONNX, its weights rounded to float16.
 
-    The network keeps the rounded weights, so that every engine runs the same numbers. Of several processes one
-    writes, and all read what it wrote. Files of components that were trained before are given as `beside`.
+    The network keeps the rounded weights, so that every engine uses the same numbers. With several processes, one
+    writes and all read what it wrote. `beside` holds files of components that were trained before.
     """
     rounded = {name: value.detach().half().cpu() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in rounded.items()})
@@ -54,7 +54,7 @@ def save_model(
 
 
 def resolved(recipe: Any, name: str) -> dict[str, Any]:
-    """A recipe with all its settings as JSON values, as `model.json` keeps it."""
+    """A recipe with all its settings as JSON values, as stored in `model.json`."""
     return {"name": name, "settings": _plain(recipe)}
 
 
@@ -65,17 +65,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, Path):
-        return value.name  # where a file was on the machine that trained is nobody else's business
+        return value.name  # paths of the training machine are private
     return value.item() if isinstance(value, np.generic) else to_plain(value)
 
 
 def lineage(parent: SavedModel | None, start: SavedModel | None = None) -> list[dict[str, Any]]:
-    """What model.json says that a model was made from.
+    """The lineage of a model, as stored in model.json.
 
     Args:
-        parent: a student's: the teacher it was distilled from, or the student that it continues, whose own lineage is
-            kept.
-        start: the earlier teacher that a teacher was trained further from.
+        parent: for a student, the teacher it was distilled from, or the student that it continues, whose own lineage
+            is kept.
+        start: for a teacher, the earlier teacher that it was trained further from.
     """
     if parent is not None and parent.spec.targets is not Targets.SAME:
         return [{"start": parent.spec.name, "hash": parent.hash}, *map(dict, parent.spec.lineage)]

@@ -1,4 +1,4 @@
-"""Training's random numbers, re-derived from (seed, step, rank) on the device: "run it again" is resume."""
+"""Training's random numbers, re-derived from (seed, step, rank) on the device, so that runs can be resumed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fewstep.core.randomness import derive
 class StepRng:
     """The random numbers of one step, an `Rng` for torch.
 
-    The numbers of the whole global batch are drawn and this rank's rows kept, so a run does not depend on how
-    many processes share it; the price is that each draws for all.
+    Each process draws the numbers of the whole global batch and keeps its own rows, so that a run does not depend on
+    the number of processes.
 
     Args:
         seed: the run's seed.
         step: the optimiser step.
-        device: where the numbers are drawn.
-        rank, world: this process and micro-batch among all of the step.
+        device: device that the numbers are drawn on.
+        rank, world: index of this process and micro-batch among all of the step, and their number.
     """
 
     def __init__(self, seed: int, step: int, device: torch.device, rank: int = 0, world: int = 1) -> None:

@@ -1,5 +1,5 @@
-"""The optimiser steps of a run: each network learns from the loss of its step alone, with optimisers, a rate, a
-rhythm and a gradient norm of its own."""
+"""The optimiser steps of a run: each network learns only from the loss of its own step, with its own optimisers,
+learning rate, interval and gradient clipping."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ STUDENT = "student"
 
 
 class Learner:
-    """A network and what updates it.
+    """A network and its optimisers.
 
     Args:
-        network: whose trainable parameters learn.
-        config: its optimiser.
-        step: its share of the run's learning rate.
-        clip: the largest norm of its gradient.
-        graphs: whether a GPU replays parts of the optimiser as CUDA graphs.
+        network: the network whose trainable parameters are updated.
+        config: optimiser settings.
+        step: step settings, with the share of the run's learning rate.
+        clip: largest norm of its gradient.
+        graphs: whether to run parts of the optimiser as CUDA graphs on a GPU.
 
     Raises:
-        ValueError: nothing of the network is trainable.
+        ValueError: the network has no trainable parameters.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Learner:
                 group["lr"] = base * factor
 
     def update(self) -> None:
-        """Take the optimisers' step and forget the gradient."""
+        """Take an optimiser step and clear the gradients."""
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -67,11 +67,11 @@ class Learner:
 
 @dataclass(frozen=True)
 class Steps:
-    """All learners of a run, by the step in which they learn.
+    """All learners of a run, by the step that updates them.
 
     Args:
         schedule: the objective's steps by name.
-        learners: every network that learns, by name: those of `schedule`, and modules that learn with the student.
+        learners: every trained network by name: those in `schedule`, and modules that are trained with the student.
     """
 
     schedule: Mapping[str, Step]
@@ -81,23 +81,23 @@ class Steps:
         if STUDENT not in self.schedule:
             raise ValueError(f"an objective's steps must name the student, got {', '.join(self.schedule) or 'none'}")
         if unknown := sorted(set(self.schedule) - set(self.learners)):
-            raise ValueError(f"steps name {', '.join(unknown)}; the networks are {', '.join(self.learners)}")
+            raise ValueError(f"steps names {', '.join(unknown)}, but the networks are {', '.join(self.learners)}")
 
     def due(self, clock: Clock) -> list[str]:
-        """The steps to take at this step of the run."""
+        """The names of the optimiser steps to take at this step of the run."""
         return [name for name, step in self.schedule.items() if step.is_due(clock)]
 
     def of(self, name: str) -> dict[str, Learner]:
-        """Who learns in a step."""
+        """The learners that a step updates."""
         with_student = set(self.learners) - set(self.schedule) if name == STUDENT else set()
         return {n: learner for n, learner in self.learners.items() if n == name or n in with_student}
 
     def backward(self, losses: Mapping[str, Loss], parts: int) -> None:
-        """Add the gradients of one micro-batch, each loss's to its own learners alone.
+        """Accumulate the gradients of one micro-batch, those of each loss only in its own learners.
 
         Args:
-            losses: of the steps that are due.
-            parts: how many micro-batches make a step.
+            losses: losses of the steps that are due, by name.
+            parts: number of micro-batches per step.
         """
         for index, (name, loss) in enumerate(losses.items()):
             parameters = [p for learner in self.of(name).values() for p in learner.parameters]
@@ -110,15 +110,15 @@ class Steps:
         clock: Clock,
         clip: Callable[[str, Sequence[nn.Parameter], float], Tensor],
     ) -> dict[str, Tensor]:
-        """Take these steps.
+        """Take these optimiser steps.
 
         Args:
-            names: of the steps.
-            clock: of the run.
-            clip: scales the gradients of a named network to a norm; returns the norm they had.
+            names: names of the steps.
+            clock: clock of the run.
+            clip: function that clips the gradients of a named network to a norm and returns the norm they had.
 
         Returns:
-            The norm of each network's gradient before it was clipped.
+            The norm of each network's gradient before clipping.
         """
         learners = {n: learner for name in names for n, learner in self.of(name).items()}
         norms = {n: clip(n, learner.parameters, learner.clip) for n, learner in learners.items()}
@@ -129,7 +129,7 @@ class Steps:
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """In the order in which they are saved."""
+        """All optimisers, in the order in which they are saved."""
         return [optimizer for learner in self.learners.values() for optimizer in learner.optimizers]
 
 
@@ -137,17 +137,17 @@ def by_step(losses: Loss | Mapping[str, Loss], due: Sequence[str]) -> Mapping[st
     """An objective's losses by step.
 
     Raises:
-        ValueError: they are not those of the steps that are due.
+        ValueError: they are not the losses of the steps that are due.
     """
     named: Mapping[str, Loss] = {STUDENT: losses} if isinstance(losses, Loss) else losses
     if set(named) != set(due):
         expected, got = (", ".join(sorted(names)) or "none" for names in (due, named))
-        raise ValueError(f"an objective must give the losses of the steps that are due, {expected}, got {got}")
+        raise ValueError(f"an objective must return the losses of the steps that are due ({expected}), got {got}")
     return named
 
 
 def merged(parts: Sequence[Mapping[str, Loss]]) -> dict[str, Loss]:
-    """A step's losses from its micro-batches', without their graphs: for reports."""
+    """A step's losses, merged from those of its micro-batches and detached, for reports."""
     return {name: _merged([part[name] for part in parts]) for name in parts[0]}
 
 

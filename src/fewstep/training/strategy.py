@@ -1,5 +1,5 @@
-"""How a run's networks are spread over its processes. A strategy alone knows how a network is wrapped, how gradients
-are shared and measured, and where averages and states are kept; the loop and the objectives do not."""
+"""How a run's networks are distributed over its processes. Only a strategy knows how a network is wrapped, how
+gradients are reduced and clipped, and where averages and states are kept; the loop and the objectives do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Strategy(Protocol):
-    """What training asks of the way its networks are spread over processes."""
+    """The operations that training needs for networks distributed over processes."""
 
     @property
     def device(self) -> torch.device: ...
@@ -34,19 +34,19 @@ class Strategy(Protocol):
     def world(self) -> int: ...
 
     def place(self, network: nn.Module, channels_last: bool) -> nn.Module:
-        """The network where it is trained, with the first process's weights."""
+        """The network on its device, with the weights of the first process."""
         ...
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network as its loss calls it: gradients that come back through it are those of all processes."""
+        """The network as its loss calls it: gradients through it are averaged over all processes."""
         ...
 
     def accumulating(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """Calls and backward passes inside leave their gradients to be shared by a later one."""
+        """A context in which gradients are accumulated locally, to be shared by a later backward pass."""
         ...
 
     def share_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average over processes the gradients of a network that was not wrapped."""
+        """Average the gradients of a network that is not wrapped over all processes."""
         ...
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
@@ -62,21 +62,22 @@ class Strategy(Protocol):
         ...
 
     def state(self, network: nn.Module, of: nn.Module) -> Stateful:
-        """What is saved of a network, or of an average of it.
+        """The state to save for a network, or for an average of it.
 
         Args:
-            network: whose values are saved.
-            of: the network that is trained, which says what learns: `network` itself or what it is an average of.
+            network: the network whose values are saved.
+            of: the trained network, which determines the trainable parameters: `network` itself, or the network that
+                it is an average of.
         """
         ...
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has reached this point."""
         ...
 
 
 class Replicate:
-    """A whole copy of every network in each process, by Hugging Face Accelerate: a CPU, one GPU or several."""
+    """A full copy of every network in each process, with Hugging Face Accelerate: a CPU, one GPU or several."""
 
     def __init__(self) -> None:
         self._accelerator = accelerator()
@@ -133,13 +134,13 @@ class Replicate:
 
 
 def accelerator() -> Accelerator:
-    """Where to train: what `accelerate launch` set up, else the GPU, else the CPU.
+    """The devices to train on: those set up by `accelerate launch`, else the GPU, else the CPU.
 
-    Precision and accumulation are the loop's own, whatever `accelerate config` says of them. Apple's GPUs have no
-    float64, which levels are kept in: there the CPU trains.
+    The loop handles precision and accumulation itself, whatever `accelerate config` says. Apple GPUs lack float64,
+    which levels are stored in, so training runs on the CPU there.
     """
     apple = torch.backends.mps.is_available()
     if apple:
-        log.info("training on the CPU: Apple's GPUs have no float64")
+        log.info("training on the CPU: Apple GPUs do not support float64")
     once = GradientAccumulationPlugin(num_steps=1)
     return Accelerator(cpu=apple, mixed_precision="no", gradient_accumulation_plugin=once)

@@ -1,4 +1,4 @@
-"""How far a student's samples are from its teacher's: what its loss says little about."""
+"""The distance of a student's samples from its teacher's, of which its loss says little."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from fewstep.training.loop import TrainingState
 from fewstep.training.previews import PreviewSamples
 
 MAX_COLUMNS = 8
-"""Images in a row of the picture, about."""
+"""The approximate number of images per row of the picture."""
 
 
 @dataclass
 class DistanceToTeacher:
-    """A callback that measures how far the student's samples are from where the teacher takes the same noise.
+    """A callback that measures the distance of the student's samples from the teacher's samples from the same noise.
 
-    Both draw the same prompts or classes. The guidance scale is an input of a student that has one, and is applied
-    to the teacher by two evaluations. No noise is added between the student's steps, so that for both a sample is a
-    function of its noise. Even an exact consistency function is nearest in one step: in more it keeps noise that the
-    flow does not.
+    Both draw the same prompts or classes. The guidance scale is an input of a student that has one, and is applied to
+    the teacher by two evaluations. No noise is added between the student's steps, so that each sample of both models
+    is a function of its initial noise. Even an exact consistency function is closest in one step: with more, it keeps
+    noise that the flow does not.
 
     Args:
-        teacher: the denoiser, without a scale as input.
-        samples: of the student.
-        grid: the student's levels for a number of steps.
-        steps: of the student, one number for each.
-        teacher_steps: of Heun's method.
+        teacher: the denoiser, without a guidance scale as input.
+        samples: the student's samples.
+        grid: function from a number of steps to the student's levels.
+        steps: numbers of steps of the student.
+        teacher_steps: steps of Heun's method for the teacher.
     """
 
     teacher: Estimator
@@ -48,7 +48,7 @@ class DistanceToTeacher:
     _end: Tensor | None = field(default=None, init=False, repr=False)
 
     def __call__(self, state: TrainingState) -> dict[str, float | Image.Image]:
-        """Root mean square distances in units of the data, by name, and a picture of the samples."""
+        """Root mean square distances in the units of the data, by name, and a picture of the samples."""
         device, student = state.device, state.average
         cond, noise = self.samples.cond(device), self.samples.noise(device)
         x = torch.as_tensor(noise(0) * SIGMA_MAX)
@@ -71,7 +71,7 @@ class DistanceToTeacher:
         return torch.as_tensor(last.x)
 
     def _rows(self, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
-        """Some of the samples: the teacher's, and under them the student's."""
+        """Some of the samples: the teacher's in the first row, and the student's below."""
         assert self._end is not None
         some = slice(None, None, -(-len(self._end) // MAX_COLUMNS))
         rows = [Row("teacher", f"{self.teacher_steps} steps", self.samples.images(self._end[some]))]
@@ -81,7 +81,7 @@ class DistanceToTeacher:
 
 
 def _scatter(teacher: Tensor, ends: Mapping[int, Tensor], distances: Mapping[int, float]) -> Image.Image:
-    """Points in the plane, each of the student's joined to the teacher's."""
+    """Points in the plane, with a line from each of the student's to the teacher's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(ends), 4.5), dpi=100, layout="constrained")

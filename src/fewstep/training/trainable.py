@@ -1,4 +1,4 @@
-"""Which parameters of a network learn. Optimiser, moving average, gradient norm and checkpoint hold these alone, so
+"""The trainable parameters of a network. Optimiser, moving average, gradient norm and checkpoint cover only these, so
 that an adapter on a large frozen network costs each of them no more than the adapter's own size."""
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of a network that require gradients, by name; a shared one once."""
+    """The parameters of a network that require gradients, by name; shared ones occur once."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 def frozen(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The other parameters, by each of their names."""
+    """The parameters that do not require gradients, by each of their names."""
     named = network.named_parameters(remove_duplicate=False)
     return {name: parameter for name, parameter in named if not parameter.requires_grad}
 
@@ -44,10 +44,10 @@ def fingerprint(network: nn.Module) -> str | None:
 
 
 class LearnedState:
-    """What a checkpoint holds of a network: its state dict without its frozen parameters.
+    """The state of a network in a checkpoint: its state dict without its frozen parameters.
 
     Args:
-        network: whose state is written and read.
+        network: the network whose state is saved and loaded.
         frozen: names of the parameters that are left out.
     """
 
@@ -55,11 +55,11 @@ class LearnedState:
         self._network, self._frozen = network, frozenset(frozen)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state's tensors by name; not copies."""
+        """The tensors of the state by name; not copies."""
         return {name: values for name, values in self._network.state_dict().items() if name not in self._frozen}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Read what `state_dict` gave.
+        """Load a state returned by `state_dict`.
 
         Raises:
             RuntimeError: it is the state of another network.

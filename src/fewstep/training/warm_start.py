@@ -1,4 +1,4 @@
-"""Weights to begin with: a student's from its parent, a teacher's from an earlier one."""
+"""Initial weights: a student's from its parent, a teacher's from an earlier teacher."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GUIDANCE = "embedding.guidance."
 
 
 def initialise(student: nn.Module, parent: nn.Module, new: Sequence[str] = (GUIDANCE,)) -> None:
-    """Start a student from its parent's weights.
+    """Initialise a student with its parent's weights.
 
     Args:
-        student: keeps its own values only for parameters under the prefixes in `new`.
-        parent: gives the rest.
-        new: prefixes of what only the student may have.
+        student: the student, which keeps its own values only for parameters under the prefixes in `new`.
+        parent: the network to copy the other parameters from.
+        new: prefixes of parameters that only the student may have.
 
     Raises:
         ValueError: another parameter is missing on either side, or has another shape.
@@ -36,17 +36,17 @@ def initialise(student: nn.Module, parent: nn.Module, new: Sequence[str] = (GUID
     try:
         missing, unexpected = student.load_state_dict(parent.state_dict(), strict=False)
     except RuntimeError as error:
-        raise ValueError(f"parent and student have other shapes: {error}") from None
+        raise ValueError(f"parent and student have different shapes: {error}") from None
     strangers = [name for name in missing if not name.startswith(tuple(new))] + list(unexpected)
     if strangers:
         raise ValueError(f"parent and student differ in {', '.join(strangers[:5])}")
 
 
 def start_from(network: nn.Module, name: Path) -> SavedModel:
-    """Give a network the weights of a saved teacher, to train it further.
+    """Load the weights of a saved teacher into a network, to train it further.
 
     Args:
-        network: keeps nothing of its own.
+        network: the network, all of whose weights are replaced.
         name: the teacher: built in, a directory, or on the hub.
 
     Returns:
@@ -58,7 +58,7 @@ def start_from(network: nn.Module, name: Path) -> SavedModel:
     """
     saved = find(name)
     if saved.spec.targets is not Targets.SAME:
-        raise ValueError(f"start must be a teacher, '{saved.spec.name}' is a student")
+        raise ValueError(f"start must be a teacher, but '{saved.spec.name}' is a student")
     check_shape("start", network, saved)
     load_weights(network, saved.weights)
     return saved
@@ -68,9 +68,9 @@ def check_shape(setting: str, network: nn.Module, saved: SavedModel, besides: Se
     """Raise ValueError unless a saved model's network has the shape of this one.
 
     Args:
-        setting: that named the model.
-        network: the one that is wanted.
-        saved: the model.
+        setting: name of the setting that gave the model, for the message.
+        network: the network with the expected shape.
+        saved: the saved model.
         besides: settings of the network that may differ.
     """
     ours, theirs = (to_plain(description["config"]) for description in (describe(network), saved.spec.network))
@@ -96,20 +96,20 @@ def frozen(
     config: TrainingConfig,
     targets: Targets = Targets.SAME,
 ) -> Parameterised:
-    """A trained network that learns no more, on the machine's device.
+    """A trained network, frozen, on the training device.
 
     Args:
-        network: it.
-        parameterisation: how its output is read.
-        config: of the training that it teaches in, whose precision, graphs and memory layout it shares.
-        targets: the jumps that it makes.
+        network: the trained network.
+        parameterisation: how its output is interpreted.
+        config: settings of the training that it is used in, whose precision, graphs and memory layout it shares.
+        targets: the jumps that it can make.
     """
     still = _placed(network, config).eval().requires_grad_(False)
     return _called(still, parameterisation, config, targets)
 
 
 def trainable_copy(network: nn.Module, parameterisation: Parameterisation, config: TrainingConfig) -> Parameterised:
-    """A denoiser that learns beside a network and begins with its weights; for the rest as `frozen`."""
+    """A trainable denoiser that starts from a network's weights; otherwise as for `frozen`."""
     second = _placed(copy.deepcopy(network), config).train().requires_grad_(True)
     return _called(second, parameterisation, config, Targets.SAME)
 
