@@ -122,15 +122,15 @@ def test_columns_are_found_by_type_and_name() -> None:
         (
             {"left": "image", "right": "image"},
             {},
-            "left, right may each be the image: say image_column=…; the columns",
+            "left, right may each be the image: give image_column=…; the columns",
         ),
         (
             {"i": "image", "a": "text", "b": "text"},
             {},
             "a, b may each be the caption: .* or caption_column='' for none",
         ),
-        ({"i": "image", "a": "label", "b": "label"}, {}, "a, b may each be the label: say label_column=…"),
-        ({"a": "text"}, {}, r"no column holds images: say image_column=…; the columns are: a \(string\)"),
+        ({"i": "image", "a": "label", "b": "label"}, {}, "a, b may each be the label: give label_column=…"),
+        ({"a": "text"}, {}, r"no column holds images: give image_column=…; the columns are: a \(string\)"),
         ({"i": "image"}, {"caption": "x"}, "no column 'x'; the columns are: i"),
     ],
 )

@@ -247,7 +247,7 @@ def test_a_subfolder_that_may_not_be_read_is_named(folder: Path, monkeypatch: py
 def test_metadata_without_a_caption_names_its_columns(folder: Path, caplog) -> None:
     write(folder / "metadata.csv", "file_name,description,width\n0.png,a red fox,24\n")
     assert ImageFolder(folder, 8).captions == []
-    assert "gives no caption in text, caption, prompt; its columns are description, file_name, width" in caplog.text
+    assert "has no caption in text, caption, prompt; its columns are description, file_name, width" in caplog.text
     assert "caption_column" in caplog.text
     caplog.clear()
     assert ImageFolder(folder, 8, caption_column="description").captions == ["a red fox"]
@@ -265,12 +265,12 @@ def test_missing_captions_among_others_are_counted(folder: Path, caplog) -> None
     [
         ("metadata.jsonl", '{"file_name": "0.png"}\n{"file_name": ', r"metadata\.jsonl, line 2: not JSON"),
         ("metadata.jsonl", "[1, 2]", r"metadata\.jsonl, line 1: must be an object with file_name, got \[1, 2\]"),
-        ("metadata.jsonl", '{"text": "x"}', r"metadata\.jsonl, line 1: no file_name"),
+        ("metadata.jsonl", '{"text": "x"}', r"metadata\.jsonl, line 1: file_name is missing"),
         ("metadata.jsonl", "[" * 100_000, r"metadata\.jsonl, line 1: not JSON"),
         ("metadata.jsonl", b"\xff\xfe\x00", r"metadata\.jsonl is not UTF-8"),
         ("metadata.csv", "file,text\n0.png,x\n", r"metadata\.csv: its first line must name the columns, file_name"),
         ("metadata.csv", "", r"metadata\.csv: its first line must name the columns, file_name"),
-        ("metadata.csv", "file_name,text\n,x\n", r"metadata\.csv, line 2: no file_name"),
+        ("metadata.csv", "file_name,text\n,x\n", r"metadata\.csv, line 2: file_name is missing"),
         ("metadata.csv", "file_name,text\n0.png," + "x" * 200_000, r"metadata\.csv, line \d: not CSV"),
         ("metadata.parquet", b"PAR1", r"metadata\.parquet is not read here"),
         ("0.txt", b"\xff\xfe\x00", r"0\.txt cannot be read as UTF-8"),

@@ -87,7 +87,7 @@ def test_a_configuration_and_a_caption_column_reach_hugging_face() -> None:
 def test_settings_of_another_source_are_refused(folder: Path, tmp_path: Path) -> None:
     shard(tmp_path / "a.tar")
     for source in (folder, tmp_path / "a.tar"):
-        with pytest.raises(DataError, match="config is for Hugging Face data sets"):
+        with pytest.raises(DataError, match="config is only for Hugging Face data sets"):
             open_pictures(str(source), 8, config="small")
     with pytest.raises(DataError, match="shards have no columns: leave caption_column out, got 'titre'"):
         open_pictures(str(tmp_path / "a.tar"), 8, caption_column="titre")

@@ -86,7 +86,7 @@ def test_an_alias_is_mirrored_and_one_turned_otherwise_is_left_out(tmp_path: Pat
 
 def test_a_package_of_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / archive(tmp_path, ARTISTS[1].package, {"package/index.js": b""}).archive
-    with pytest.raises(DataError, match="is not a package of Iconify"):
+    with pytest.raises(DataError, match="is not an Iconify package"):
         read_icons(path)
 
 
@@ -132,7 +132,7 @@ def test_damaged_drawings_say_which_folder_to_delete(folder: Path, tmp_path: Pat
     _ = Stickers(32, PLAIN, folder).rendered
     (index,) = (tmp_path / "cache").glob("stickers/*/pictures.json")
     index.write_text(json.dumps({"things": [0], "styles": [0]}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"is damaged .*: delete it, and it is made anew"):
+    with pytest.raises(DataError, match=r"is damaged .*: delete it, and it will be made again"):
         _ = Stickers(32, PLAIN, folder).rendered
 
 

@@ -216,7 +216,7 @@ def test_latents_that_cannot_be_read_name_the_folder(tmp_path: Path, monkeypatch
     with pytest.raises(DataError, match=r"has shape \(2, 8, 4, 4\) for 1 pictures"):
         len(Latents(tmp_path))
     write_latents(tmp_path, np.zeros((1, 8, 4, 4)), [Facts("?", 0)], "hash")
-    with pytest.raises(DataError, match="holds 1 emoji without a name here"):
+    with pytest.raises(DataError, match="holds 1 emoji that have no name here"):
         _ = Latents(tmp_path).captions
     monkeypatch.setattr(data_latents, "STYLES", ("3D",))
     with pytest.raises(DataError, match=r"styles .* this version has"):

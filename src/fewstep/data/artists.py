@@ -1,6 +1,6 @@
-"""The stickers' artists: who drew what, under which licence, in which package, and how a drawing is found there.
+"""The stickers' artists: their authors, licences and packages, and how drawings are found in them.
 
-Icons of Iconify's packages are named by slugs of Unicode's names, the 3D pictures by code points.
+Icons in Iconify's packages are named by slugs of Unicode names, the 3D pictures by code points.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fewstep.data.dataset import DataError
 from fewstep.data.packages import Package, files
 
 CONTENT = 15 / 16
-"""Of the picture's side: what the longer side of a drawing takes."""
+"""The longer side of a drawing as a share of the picture's side."""
 
 FAINT = 8
-"""Alpha, of 255, up to which a pixel does not count as content."""
+"""The highest alpha, out of 255, at which a pixel does not count as content."""
 
 OVERSAMPLING = 1.5
-"""How much larger than its frame a drawing is rasterised, so that framing it stays sharp."""
+"""How much larger than its frame a drawing is rasterised, so that it stays sharp when framed."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Artist:
     """One set of drawings.
 
     Args:
-        style: the word that asks for it.
-        package: where it is published.
-        author, licence, source: to be named wherever the drawings, or what was learned from them, are shown.
-        kind: how the package keeps them: Iconify's JSON of SVG, or one WebP picture a file.
+        style: the style word that asks for them.
+        package: the package that they are published in.
+        author, licence, source: attribution, to be given wherever the drawings, or models trained on them, are shown.
+        kind: format of the package: Iconify's JSON of SVG, or one WebP file per picture.
     """
 
     style: str
@@ -51,7 +51,7 @@ class Artist:
 
     @property
     def attribution(self) -> str:
-        """One line that names the artist as the licence asks."""
+        """One line that credits the artist as the licence requires."""
         return f"{self.style}: {self.author}, {self.licence}, {self.source} (npm {self.package})"
 
 
@@ -135,21 +135,21 @@ ARTISTS = (
         "https://github.com/EmojiTwo/emojitwo",
     ),
 )
-"""By style word, in the order of the style's number."""
+"""The artists by style word, in the order of the style labels."""
 
 Drawing = bytes | str
-"""A picture file's bytes, or an SVG document."""
+"""The bytes of a picture file, or an SVG document."""
 
 
 @dataclass(frozen=True)
 class Icons:
-    """What one of Iconify's packages holds.
+    """The content of one of Iconify's packages.
 
     Args:
         icons: name to `{"body": …, "width": …, "height": …}`.
         aliases: name to `{"parent": …, "hFlip": …}`.
-        names: code points, as in `1f34e`, to name; {} where the package has no such table.
-        width, height: of icons that do not say.
+        names: code points, as in `1f34e`, to name; {} if the package has no such table.
+        width, height: default size of icons.
     """
 
     icons: Mapping[str, Any]
@@ -159,7 +159,7 @@ class Icons:
     height: float
 
     def svg(self, name: str) -> str | None:
-        """The SVG document of an icon or its alias; None if there is none, or an alias turned otherwise."""
+        """The SVG document of an icon or alias; None if it does not exist or its transform is not supported."""
         alias = self.aliases.get(name, {}) if name not in self.icons else {}
         icon = self.icons.get(alias.get("parent", name))
         if icon is None or set(alias) - {"parent", "hFlip"}:
@@ -178,7 +178,7 @@ def read_icons(archive: Path) -> Icons:
     """Read one of Iconify's packages.
 
     Raises:
-        DataError: it is not one.
+        DataError: the archive is not such a package.
     """
     held = dict(files(archive, ("/icons.json", "/chars.json")))
     try:
@@ -187,7 +187,7 @@ def read_icons(archive: Path) -> Icons:
         size = float(icons.get("width", 16)), float(icons.get("height", 16))
         return Icons(dict(icons["icons"]), dict(icons.get("aliases", {})), dict(names), *size)
     except (LookupError, TypeError, ValueError) as error:
-        raise DataError(f"'{archive}' is not a package of Iconify: {error!r}") from error
+        raise DataError(f"'{archive}' is not an Iconify package: {error!r}") from error
 
 
 def drawings(
@@ -201,7 +201,7 @@ def drawings(
         names: their Unicode names.
 
     Returns:
-        For each style, one drawing an emoji, None where the artist has none.
+        For each style, one drawing per emoji, None where the artist has none.
     """
     artists = [artist for artist in ARTISTS if artist.style in archives]
     icons = {a.style: read_icons(archives[a.style]) for a in artists if a.kind == "iconify"}
@@ -212,7 +212,7 @@ def drawings(
             found[artist.style] = [_first(pictures.get, _codes(text)) for text in texts]
             continue
         held = icons[artist.style]
-        # what one package calls an emoji is tried in all: not every one has a table of names
+        # names from one package are tried in all, since not every package has a table of names
         tables = [held.names, *(other.names for other in icons.values())]
         found[artist.style] = [
             _first(held.svg, _slugs(text, name, tables)) for text, name in zip(texts, names, strict=True)
@@ -225,22 +225,23 @@ def _first(find: Callable[[str], Drawing | None], keys: Iterable[str]) -> Drawin
 
 
 def _codes(text: str) -> list[str]:
-    """An emoji's code points as file names have them, with and without what says "as a picture"."""
+    """An emoji's code points as in file names, with and without the variation selector for emoji presentation."""
     return ["-".join(f"{ord(sign):x}" for sign in signs) for signs in (text, text.replace("\ufe0f", ""))]
 
 
 def _slugs(text: str, name: str, tables: Sequence[Mapping[str, str]]) -> list[str]:
-    """The names under which an emoji may be kept: its Unicode name's slug, and what the tables say of it."""
+    """The names that an emoji may have in a package: the slug of its Unicode name, and the entries in the tables."""
     plain = unicodedata.normalize("NFKD", name.replace("’", "")).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     return [slug, *(table[code] for table in tables for code in _codes(text) if code in table)]
 
 
 def rasterise(drawing: Drawing, side: int) -> Any:
-    """A drawing in the common frame: premultiplied RGBA, uint8 [side, side, 4], its content CONTENT of the side.
+    """A drawing in the common frame, in which its content takes CONTENT of the side: premultiplied RGBA, uint8
+    [side, side, 4].
 
     Raises:
-        DataError: it cannot be drawn, or nothing is to be seen.
+        DataError: the drawing cannot be read or is empty.
     """
     picture = _opened(drawing, round(OVERSAMPLING * side))
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > FAINT else 0).getbbox()
@@ -249,19 +250,19 @@ def rasterise(drawing: Drawing, side: int) -> Any:
     left, top, right, bottom = box
     wide = max(right - left, bottom - top) / CONTENT  # the frame's side in the drawing's pixels
     across, down = (left + right - wide) / 2, (top + bottom - wide) / 2
-    # a frame may reach beyond the drawing: there it is empty
+    # a frame may extend beyond the drawing, where it is empty
     margin = math.ceil(max(0.0, -across, -down, across + wide - picture.width, down + wide - picture.height))
     roomy = Image.new("RGBA", (picture.width + 2 * margin, picture.height + 2 * margin))
     roomy.paste(picture, (margin, margin))
     window = (across + margin, down + margin, across + margin + wide, down + margin + wide)
-    # a filter without negative lobes leaves no rings in what is transparent
+    # a filter without negative lobes causes no ringing in transparent areas
     framed = roomy.convert("RGBa").resize((side, side), Image.Resampling.HAMMING, box=window)
     pixels = np.frombuffer(framed.tobytes(), dtype=np.uint8).reshape(side, side, 4)
     return np.concatenate([np.minimum(pixels[..., :3], pixels[..., 3:]), pixels[..., 3:]], axis=-1)
 
 
 def _opened(drawing: Drawing, side: int) -> Image.Image:
-    """A drawing as straight RGBA, an SVG rasterised to `side` pixels a side."""
+    """A drawing as straight RGBA; an SVG is rasterised to `side` pixels a side."""
     try:
         if isinstance(drawing, str):
             drawing = bytes(
@@ -276,5 +277,5 @@ def _resvg() -> Any:
     try:
         import resvg_py
     except ImportError as error:
-        raise DataError("stickers are drawn by resvg: pip install 'fewstep[train]'") from error
+        raise DataError("rendering stickers needs resvg: pip install 'fewstep[train]'") from error
     return resvg_py

@@ -1,4 +1,4 @@
-"""What every data source gives: examples by index, and batches that depend on (seed, step, rank) alone.
+"""The interface of data sources: examples by index, and batches that depend only on (seed, step, rank).
 
 A batch is re-derived from counters, never from an iterator's hidden position, so resuming needs no replay.
 """
@@ -22,7 +22,7 @@ class Example:
 
     Args:
         data: float32; an image is [c, h, w] in [0, 1] (RGBA premultiplied), a point [d].
-        caption: what it shows; "" where the data has no captions.
+        caption: a text that describes it; "" if the data has no captions.
         label: its class, or None.
         control: float32 [c, h, w] in [0, 1], an image that steers generation, or None.
     """
@@ -36,8 +36,8 @@ class Example:
 class Dataset(Protocol):
     """Examples by index.
 
-    `shape` is an example's data shape, `classes` how many labels there are (0 without labels), and `captions`
-    all the captions that a user may be shown as known ([] without captions).
+    `shape` is the data shape of an example, `classes` the number of labels (0 without labels), and `captions` all
+    captions that may be shown to users as known to the model ([] without captions).
     """
 
     @property
@@ -55,7 +55,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """The example at `index`, its augmentation drawn from `rng` alone."""
+        """The example at `index`, with augmentation drawn only from `rng`."""
         ...
 
 
@@ -65,13 +65,13 @@ class DataError(ValueError):
 
 @dataclass
 class Skipped:
-    """Which examples could not be read, by name, and why; safe to fill from several threads."""
+    """The examples that could not be read, by name, with the reasons; thread-safe."""
 
     reasons: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, name: str, reason: str) -> bool:
-        """Note one; True if it was not noted before."""
+        """Record one; returns True if it was not recorded before."""
         with self._lock:
             new = name not in self.reasons
             self.reasons[name] = reason
@@ -82,14 +82,14 @@ class Skipped:
 
 
 def indices(size: int, batch: int, seed: int, step: int, rank: int = 0, world: int = 1) -> list[int]:
-    """Which examples a rank sees at a step: each epoch is one permutation, cut into global batches.
+    """The indices of a rank's examples at a step; each epoch is one permutation, cut into global batches.
 
     Args:
         size: examples in the data set.
-        batch: examples a rank takes a step.
+        batch: examples per rank and step.
         seed: the run's seed.
-        step: optimiser step (or micro-step), 0 first.
-        rank, world: this process among all.
+        step: optimiser step (or micro-step), from 0.
+        rank, world: index of this process, and the number of processes.
     """
     start = (step * world + rank) * batch
     chosen = []
@@ -112,7 +112,7 @@ def _permutation(size: int, seed: int, epoch: int) -> Any:
 
 
 def examples(dataset: Dataset, batch: int, seed: int, step: int, rank: int = 0, world: int = 1) -> list[Example]:
-    """The examples of one step and rank, each augmented by its own counter."""
+    """The examples of one step and rank, each augmented with its own counter-based random numbers."""
     chosen = []
     for offset, index in enumerate(indices(len(dataset), batch, seed, step, rank, world)):
         position = (step * world + rank) * batch + offset
@@ -124,7 +124,7 @@ def examples(dataset: Dataset, batch: int, seed: int, step: int, rank: int = 0, 
 def prefetched(
     dataset: Dataset, batch: int, seed: int, first: int, last: int, rank: int = 0, world: int = 1, ahead: int = 2
 ) -> Iterator[list[Example]]:
-    """The batches of steps first … last − 1 in order, made `ahead` of their use in a background thread."""
+    """The batches of steps first … last − 1 in order, prefetched by `ahead` in a background thread."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fewstep-data") as pool:
         waiting: list[Future[list[Example]]] = []
         for step in range(first, last):

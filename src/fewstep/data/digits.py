@@ -19,11 +19,11 @@ class Digits:
     """The digits as [1, size, size] in [0, 1], labels 0 … 9, captioned "zero" … "nine".
 
     Args:
-        size: side in pixels; the originals have 8, others are interpolated.
-        split: "train" (1438 images) or "test" (359), cut once and for all by a hash of each image's number.
+        size: side in pixels; the originals have 8, other sizes are interpolated.
+        split: "train" (1438 images) or "test" (359), a fixed split by a hash of each image's index.
 
     Raises:
-        DataError: a size below 8, an unknown split, or scikit-learn is not installed.
+        DataError: size is below 8, the split is unknown, or scikit-learn is not installed.
     """
 
     def __init__(self, size: int = 8, split: Literal["train", "test"] = "train") -> None:

@@ -1,7 +1,7 @@
 """Noto Color Emoji (SIL OFL 1.1) as captioned, transparent pictures.
 
-Glyphs are drawn from the colour font; names come from Unicode's emoji-test.txt and keywords from CLDR. Colour
-words, style words and sketches are made by rule (`fewstep.data.styles`).
+Glyphs are rendered from the colour font; names come from Unicode's emoji-test.txt and keywords from CLDR. Recoloured
+and restyled pictures and sketches are made by rule (`fewstep.data.styles`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FONT_VARIABLE = "FEWSTEP_EMOJI_FONT"
 EMOJI_TEST_VARIABLE = "FEWSTEP_EMOJI_TEST"
 ANNOTATIONS_VARIABLE = "FEWSTEP_EMOJI_ANNOTATIONS"
 
-_FONT_SIZE = 109  # the one size that Noto's bitmaps have: 136 × 128 pixels
+_FONT_SIZE = 109  # the only size of Noto's bitmaps: 136 × 128 pixels
 _SKIN_TONES = {chr(c) for c in range(0x1F3FB, 0x1F400)}
 _PERSON = re.compile(r"\b(man|woman|men|women|person|people|boy|girl|child|adult|family|couple)\b")
 _PEOPLE_SUBGROUPS = re.compile(r"^(person|family)")
@@ -49,7 +49,7 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which emoji to take; the default is what a small picture shows well and a name describes."""
+    """Which emoji to use; the default is those that a small picture shows well and a name describes."""
 
     people: bool = False
     skin_tones: bool = False
@@ -58,7 +58,7 @@ class Selection:
     flags: bool = False
 
     def __call__(self, glyph: Glyph) -> bool:
-        """Whether this glyph belongs."""
+        """Whether this glyph is selected."""
         if glyph.group == "Component":
             return False
         if not self.skin_tones and any(c in _SKIN_TONES for c in glyph.text):
@@ -91,7 +91,7 @@ def _annotations() -> str:
 def read_glyphs(
     selection: Selection | None = None, emoji_test: str | None = None, annotations: str | None = None
 ) -> list[Glyph]:
-    """Read the fully-qualified emoji that `selection` takes, in Unicode's order; the files as for `Emoji`.
+    """Read the fully-qualified emoji that `selection` accepts, in Unicode's order; the files are as for `Emoji`.
 
     Raises:
         DataError: a file is missing, or holds no emoji.
@@ -160,9 +160,9 @@ def clamp(image: Any) -> Any:
 def _draw_all(
     size: int, selection: Selection, font: str, emoji_test: str, annotations: str
 ) -> tuple[list[Glyph], Any]:
-    """The glyphs that the font has and their pictures, uint8 [n, 2·size, 2·size, 4]: seconds of work."""
+    """The glyphs that the font has and their pictures, uint8 [n, 2·size, 2·size, 4]; takes seconds."""
     path = _existing(font, "fonts-noto-color-emoji", FONT_VARIABLE)
-    if not features.check("raqm"):  # without it sequences are drawn apart, and 140 emoji would be missing unsaid
+    if not features.check("raqm"):  # without it sequences fall apart, and 140 emoji would silently be missing
         raise DataError("Pillow draws emoji through Raqm, which needs FriBiDi: install Debian's 'libfribidi0'")
     loaded = ImageFont.truetype(str(path), _FONT_SIZE)
     glyphs, pictures = [], []
@@ -171,22 +171,25 @@ def _draw_all(
         if picture is not None:
             glyphs.append(glyph)
             pictures.append(picture)
-    # bytes, channels last, twice the size: what Pillow moves fastest
+    # bytes, channels last, at twice the size: fastest for Pillow to transform
     stacked = (np.stack(pictures).transpose(0, 2, 3, 1) * 255).round().astype(np.uint8)
     return glyphs, np.ascontiguousarray(stacked)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How often, and how far, a training example departs from the plain glyph.
+    """How often, and how far, a training example differs from the plain glyph.
 
     Args:
-        shift, turn, shrink: of the side, in degrees and of the size at most, evenly drawn.
-        still: the share of examples without a sketch that stand as the font has them. A sketch says where things are;
-            a prompt alone does not, and what it leaves open blurs what a model first sees of it.
-        colour, style: the share of examples with a colour word, with a style word.
-        control: the share of examples that come with a sketch.
-        keywords: the share of captions that use CLDR keywords.
+        shift: Largest shift, as a share of the side; uniformly distributed.
+        turn: Largest rotation in degrees; uniformly distributed.
+        shrink: Largest reduction, as a share of the size; uniformly distributed.
+        still: Share of examples without a sketch that are not moved. A sketch shows where things are, but a prompt
+            does not, and this uncertainty would blur the model's first estimates.
+        colour: Share of examples with a colour word.
+        style: Share of examples with a style word.
+        control: Share of examples with a sketch.
+        keywords: Share of captions that use CLDR keywords.
     """
 
     shift: float = 0.05
@@ -200,21 +203,22 @@ class Augmentation:
 
 
 PLAIN = Augmentation(shift=0, turn=0, shrink=0, colour=0, style=0, control=0, keywords=0)
-"""The glyphs as they are, captioned with their names."""
+"""Plain glyphs, captioned with their names."""
 
 
 @dataclass(frozen=True)
 class Emoji:
-    """Emoji as a `Dataset`: label = which glyph, captions from names, keywords, colours and styles.
+    """Emoji as a `Dataset`: labels are glyphs, captions are made from names, keywords, colours and styles.
 
     Args:
-        size: pixels a side.
-        augmentation: how examples vary.
-        selection: which emoji.
-        font, emoji_test, annotations: the colour font, Unicode's emoji-test.txt and CLDR's annotations; if not given,
-            what FEWSTEP_EMOJI_FONT, FEWSTEP_EMOJI_TEST and FEWSTEP_EMOJI_ANNOTATIONS name, else Debian's places.
+        size: side in pixels.
+        augmentation: how examples are augmented.
+        selection: which emoji to use.
+        font, emoji_test, annotations: paths of the colour font, Unicode's emoji-test.txt and CLDR's annotations; by
+            default those named by FEWSTEP_EMOJI_FONT, FEWSTEP_EMOJI_TEST and FEWSTEP_EMOJI_ANNOTATIONS, else the
+            paths of Debian's packages.
         styles: the style words of `STYLES` that examples are drawn in.
-        held_out: one of this many colour × glyph and style × glyph combinations is never shown in training.
+        held_out: one in this many colour × glyph and style × glyph combinations is held out of training.
     """
 
     size: int = 32
@@ -258,11 +262,11 @@ class Emoji:
         return len(self.glyphs)
 
     def is_held_out(self, index: int, word: str) -> bool:
-        """Whether this glyph is kept from being seen with this colour or style word."""
+        """Whether the combination of this glyph with this colour or style word is held out of training."""
         return derive("held out", self.glyphs[index].name, word) % self.held_out == 0
 
     def picture(self, index: int, rng: np.random.Generator | None = None) -> Any:
-        """The plain glyph [4, size, size], moved by the augmentation's geometry if `rng` is given."""
+        """The plain glyph [4, size, size], moved as the augmentation says if `rng` is given."""
         large = self._drawn[1][index]
         aug = self.augmentation
         if rng is not None and (aug.shift or aug.turn or aug.shrink):
@@ -271,14 +275,14 @@ class Emoji:
         return clamp(small.transpose(2, 0, 1))
 
     def pose(self, index: int, rng: np.random.Generator) -> Any:
-        """The plain glyph [4, size, size] as an example without a sketch shows it: standing still, or moved."""
+        """The plain glyph [4, size, size] as in an example without a sketch: in its place, or moved."""
         still = self.augmentation.still
         return self.picture(index, None if still and rng.random() < still else rng)
 
     def picture_in(
         self, index: int, rng: np.random.Generator, colour: str | None = None, style: str | None = None
     ) -> Any:
-        """A glyph [4, size, size] in these words: what `example` draws when it draws them without a sketch."""
+        """A glyph [4, size, size] with these colour and style words, as in an example without a sketch."""
         image = self.pose(index, rng)
         if colour:
             image = recolour(image, colour)
@@ -303,7 +307,7 @@ class Emoji:
         return np.asarray(moved)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """A glyph, perhaps recoloured and restyled, with a caption that says so, and perhaps a sketch."""
+        """A glyph, possibly recoloured and restyled, with a matching caption and possibly a sketch."""
         aug = self.augmentation
         sketched = rng.random() < aug.control
         image = self.picture(index, rng) if sketched else self.pose(index, rng)
@@ -318,14 +322,14 @@ class Emoji:
         return Example(clamp(image), caption, index, control)
 
     def _word(self, index: int, words: list[str], share: float, rng: np.random.Generator) -> str | None:
-        """A word for a `share` of examples, never one that is held out for this glyph."""
+        """A random word for a `share` of examples, never one that is held out for this glyph."""
         drawn = words[int(rng.integers(len(words)))] if words and rng.random() < share else None
         return None if drawn is None or self.is_held_out(index, drawn) else drawn
 
     def caption(
         self, index: int, colour: str | None = None, style: str | None = None, rng: np.random.Generator | None = None
     ) -> str:
-        """The plain caption of a glyph in a colour and style; with `rng`, one of its many other wordings."""
+        """The plain caption of a glyph in a colour and style, or with `rng` one of its many other wordings."""
         glyph = self.glyphs[index]
         text = glyph.name
         if rng is not None and glyph.keywords and rng.random() < self.augmentation.keywords:
@@ -341,6 +345,6 @@ class Emoji:
 
 
 def without_colours(text: str) -> str:
-    """A caption without its colour words, so that another can take their place, unless nothing would be left."""
+    """A caption without its colour words, so that another can replace them; unchanged if nothing would be left."""
     left = " ".join(word for word in text.split() if word not in COLOURS)
     return left or text

@@ -14,7 +14,7 @@ from fewstep.data.reading import CAPTION_KEYS, Pictures, one_of, texts, words
 from fewstep.pictures.decode import MAX_BYTES, BadImage
 from fewstep.pictures.frame import Channels, Crop, Frame
 
-# Text that says where a picture is from, not what it shows.
+# Text columns that say where a picture is from, not what it shows.
 NOT_CAPTIONS = frozenset(["id", "key", "name", "url", "path", "file_name", "filename", "image_id", "md5", "sha256"])
 FILE_KINDS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a data set are used; None where there is none."""
+    """The columns of a data set that are used; None if there is none."""
 
     image: str
     caption: str | None
@@ -31,30 +31,30 @@ class Columns:
 
 
 class HuggingFace:
-    """A Hugging Face data set: `columns` says which of its columns were taken.
+    """A Hugging Face data set; `columns` holds the columns in use.
 
     The image column is found by its type, a caption by its name (text, caption, prompt) or as the only column of
-    text, a label as the ClassLabel column. Without captions the names of the classes stand in. Images are decoded
-    here, not by `datasets`, so the same limits hold as for files; those that cannot be read are named in
-    `skipped`, and `example` gives the next readable one in their place, always the same.
+    text, a label as the ClassLabel column. Without captions the class names are used instead. Images are decoded
+    here, not by `datasets`, so that the same limits apply as to files; those that cannot be read are listed in
+    `skipped`, and `example` returns the next readable one in their place, always the same.
 
     Args:
         name_or_path: a name on the hub; or a folder of images, a folder written by `save_to_disk`, a folder of
             Parquet files, or one .parquet, .arrow, .jsonl or .csv file.
-        split: which split, as `datasets` writes it ("train", "train[:1000]"; for `save_to_disk` its name).
+        split: the split in the syntax of `datasets` ("train", "train[:1000]"; for `save_to_disk` its name).
         size: the side, or (height, width), in pixels.
         channels: "RGB", "RGBA" (premultiplied) or "L".
         image_column, caption_column, label_column: the columns to use; "" means none for captions and labels.
         config: the name of a configuration (a subset) of a hub data set.
         revision: a commit, tag or branch of a hub data set.
-        flip: mirror left and right in half of the draws.
-        crop: "center" or "random" cover the frame and cut what is over; "pad" shows the whole image.
-        background: the RGB colour, 0 … 255, behind transparency where `channels` has no alpha.
-        cache_bytes: how many bytes of decoded pixels may be kept in memory.
+        flip: mirror images left to right in half of the draws.
+        crop: "center" or "random" fill the frame and crop the rest; "pad" shows the whole image.
+        background: RGB colour, 0 … 255, behind transparent pixels if `channels` has no alpha.
+        cache_bytes: most bytes of decoded pixels to keep in memory.
 
     Raises:
-        DataError: no such data set, split or column, columns that cannot be told apart, or `datasets` is not
-            installed.
+        DataError: the data set, split or column does not exist, the choice of columns is ambiguous, or `datasets` is
+            not installed.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class HuggingFace:
 
     @property
     def skipped(self) -> Skipped:
-        """What could not be read so far, as name/split[row], and why."""
+        """The images that could not be read so far, as name/split[row], with the reasons."""
         return self._pictures.skipped
 
     @property
     def captions(self) -> list[str]:
-        """Every caption once, in the order of the rows; the classes' names where there are no captions."""
+        """The distinct captions in the order of the rows, or the class names if there are no captions."""
         if self.columns.caption is None:
             return [words(name) for name in self._classes]
         return list(dict.fromkeys(caption for captions in self._captions for caption in captions))
@@ -107,7 +107,7 @@ class HuggingFace:
         return len(self._images)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """The image at `index`, or the next readable one, cropped, flipped and captioned by `rng`."""
+        """The image at `index` or the next readable one; crop, flip and caption are drawn from `rng`."""
         index, data = self._pictures(index, rng)
         label = self._labels[index] if self._labels else None
         if self._captions:
@@ -124,15 +124,15 @@ class HuggingFace:
         if not isinstance(value, bytes) or not value:
             raise BadImage("the row holds no image")
         if len(value) > MAX_BYTES:
-            raise BadImage(f"{len(value)} bytes, more than the {MAX_BYTES} allowed")
+            raise BadImage(f"has {len(value)} bytes, more than the {MAX_BYTES} allowed")
         return value
 
 
 def load(name_or_path: str | Path, split: str, config: str | None = None, revision: str | None = None) -> Any:
-    """One split as a `datasets.Dataset`, from wherever `name_or_path` says.
+    """Load one split as a `datasets.Dataset`.
 
     Raises:
-        DataError: it is not there, or `datasets` cannot read it or is not installed.
+        DataError: it does not exist, or `datasets` cannot read it or is not installed.
     """
     try:
         import datasets
@@ -165,7 +165,7 @@ def load(name_or_path: str | Path, split: str, config: str | None = None, revisi
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The first of a chain of errors: "an error occurred while generating" helps nobody."""
+    """The root cause of a chain of errors, since "an error occurred while generating" helps nobody."""
     return error if error.__cause__ is None else _cause(error.__cause__)
 
 
@@ -185,8 +185,8 @@ def find_columns(
     """Choose the columns by their types where they are not given ("" means none for caption and label).
 
     Raises:
-        DataError: a column that is not there, no column of images, or several candidates; what was found is
-            listed.
+        DataError: a column does not exist, there is no image column, or there are several candidates; the message
+            lists the columns.
     """
     for given in (image, caption, label):
         if given and given not in features:
@@ -196,7 +196,7 @@ def find_columns(
         found = found or [name for name in features if _holds_files(features[name])]
         image = _only(found, "image", ("image",), features)
         if image is None:
-            raise DataError(f"no column holds images: say image_column=…; {_listed(features)}")
+            raise DataError(f"no column holds images: give image_column=…; {_listed(features)}")
     if caption is None:
         told = [name for name in features if name in CAPTION_KEYS and _holds_text(features[name])]
         other = [
@@ -215,7 +215,7 @@ def _only(found: list[str], role: str, preferred: tuple[str, ...], features: Any
             return name
     if len(found) > 1:
         none = "" if role == "image" else f", or {role}_column='' for none"
-        raise DataError(f"{', '.join(found)} may each be the {role}: say {role}_column=…{none}; {_listed(features)}")
+        raise DataError(f"{', '.join(found)} may each be the {role}: give {role}_column=…{none}; {_listed(features)}")
     return found[0] if found else None
 
 
@@ -229,7 +229,7 @@ def _listed(features: Any) -> str:
 
 
 def _holds_text(feature: Any) -> bool:
-    """A string, or a list of strings."""
+    """Whether a feature is a string or a list of strings."""
     if isinstance(feature, list):
         return len(feature) == 1 and _holds_text(feature[0])
     inner = getattr(feature, "feature", None)
@@ -237,7 +237,7 @@ def _holds_text(feature: Any) -> bool:
 
 
 def _holds_files(feature: Any) -> bool:
-    """Bytes, or a struct of bytes and path, as Parquet files have them that were not written by `datasets`."""
+    """Whether a feature is bytes, or a struct of bytes and path, as in Parquet files not written by `datasets`."""
     if isinstance(feature, dict):
         return "bytes" in feature and _holds_files(feature["bytes"])
     return getattr(feature, "dtype", "") in ("binary", "large_binary")
@@ -248,7 +248,7 @@ def _names_files(name: str) -> bool:
 
 
 def _undecoded(rows: Any, column: str) -> Any:
-    """The image column alone, as files and not as decoded images."""
+    """The image column only, as undecoded files."""
     import datasets
 
     images = rows.select_columns([column])
@@ -266,7 +266,7 @@ def _captions(rows: Any, column: str | None) -> list[tuple[str, ...]]:
 
 
 def _labels(rows: Any, column: str | None) -> tuple[list[int | None], list[str]]:
-    """Every row's label, and the classes' names where they have any."""
+    """The label of every row, and the class names if there are any."""
     if column is None:
         return [], []
     values = _values(rows, column)

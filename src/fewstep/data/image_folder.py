@@ -1,4 +1,4 @@
-"""A folder of images, after the Hugging Face imagefolder convention: captions in metadata, or classes by folder."""
+"""A folder of images in the Hugging Face imagefolder layout: captions in metadata, or classes by folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fewstep.pictures.frame import Channels, Crop, Frame
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 
-# How imagefolder names the folders of a split.
+# Folder names of the splits in imagefolder.
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -37,29 +37,29 @@ class ImageFolder:
 
     Captions come from `metadata.jsonl` or `metadata.csv` in any folder (rows of `file_name`, relative to it, and
     text, caption or prompt; several rows of one file are several captions), else from a `.txt` file beside an
-    image. Where there is no metadata and every image lies in one of several folders, the folders' names are the
-    classes, and as words the captions of images without a `.txt`. Hidden files are not looked at.
+    image. If there is no metadata and every image is in one of several folders, the folder names are the classes and,
+    as words, the captions of images without a `.txt`. Hidden files are ignored.
 
-    Where every image lies under a folder named after a split (train, validation, test, and imagefolder's other words
-    for them), only those of `split` are taken: what was held out stays so, and the split's name is no class.
+    If every image is under a folder named after a split (train, validation, test, and imagefolder's other names for
+    them), only those of `split` are used: held-out images stay held out, and the split's name is not a class.
 
-    An image that cannot be used is named in `skipped` and warned of once; `example` gives the next readable one
-    in its place, always the same.
+    An image that cannot be used is listed in `skipped` with one warning; `example` returns the next readable one in
+    its place, always the same.
 
     Args:
         root: the folder.
         size: the side, or (height, width), in pixels.
         channels: "RGB", "RGBA" (premultiplied) or "L".
-        split: which split, in a folder that has splits.
-        flip: mirror left and right in half of the draws.
-        crop: "center" or "random" cover the frame and cut what is over; "pad" shows the whole image.
-        background: the RGB colour, 0 … 255, behind transparency where `channels` has no alpha.
-        caption_column: the metadata column that holds the captions, if none of text, caption and prompt.
-        cache_bytes: how many bytes of decoded pixels may be kept in memory.
+        split: the split to use, in a folder that has splits.
+        flip: mirror images left to right in half of the draws.
+        crop: "center" or "random" fill the frame and crop the rest; "pad" shows the whole image.
+        background: RGB colour, 0 … 255, behind transparent pixels if `channels` has no alpha.
+        caption_column: metadata column with the captions, if it is not text, caption or prompt.
+        cache_bytes: most bytes of decoded pixels to keep in memory.
 
     Raises:
-        DataError: no such folder or split, no images in it, or metadata that cannot be read (file and line are
-            named).
+        DataError: the folder or split does not exist or has no images, or metadata cannot be read (the message names
+            file and line).
     """
 
     def __init__(
@@ -109,19 +109,19 @@ class ImageFolder:
 
     @property
     def skipped(self) -> Skipped:
-        """What could not be used so far, by path relative to the folder, and why."""
+        """The files that could not be used so far, by path relative to the folder, with the reasons."""
         return self._pictures.skipped
 
     @property
     def captions(self) -> list[str]:
-        """Every caption once, in the order of the images."""
+        """The distinct captions in the order of the images."""
         return list(dict.fromkeys(caption for captions in self._captions for caption in captions))
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """The image at `index`, or the next readable one, cropped, flipped and captioned by `rng`."""
+        """The image at `index` or the next readable one; crop, flip and caption are drawn from `rng`."""
         index, data = self._pictures(index, rng)
         return Example(data, one_of(self._captions[index], rng), self._labels[index])
 
@@ -145,7 +145,7 @@ class ImageFolder:
 
     def _warn_of_columns(self, rows: list[_Row], column: str | None) -> None:
         log.warning(
-            "%s: the metadata gives no caption in %s; its columns are %s: say which with caption_column",
+            "%s: the metadata has no caption in %s; its columns are %s: name the right one in caption_column",
             self.name,
             ", ".join(CAPTION_KEYS) if column is None else column,
             ", ".join(sorted({key for row in rows for key in row.values})),
@@ -164,12 +164,12 @@ class ImageFolder:
 @dataclass(frozen=True)
 class _Row:
     name: str  # of the image, relative to the root
-    place: str  # where the row stands, for messages
+    place: str  # file and line of the row, for messages
     values: dict[str, Any]
 
 
 class _Split:
-    """Which files of a folder belong to a split: all of them where the folder has no splits.
+    """The files of a folder that belong to a split; all of them if the folder has no splits.
 
     Raises:
         DataError: the folder has splits, but not this one.
@@ -185,7 +185,7 @@ class _Split:
             raise DataError(f"{root} has no split {split!r}; it has: {', '.join(held)}")
 
     def has(self, name: str) -> bool:
-        """Whether this file is of the split, or of none."""
+        """Whether this file belongs to the split, or to no split."""
         return not self._divided or _split_of(name) in (None, self._wanted)
 
     def inside(self, name: str) -> str:
@@ -213,13 +213,13 @@ def _of_other_formats(found: Iterable[str]) -> dict[str, str]:
 
 
 def files_under(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Every visible file under a folder by its relative name (NFC, with /), sorted; links are followed once.
+    """Every visible file under a folder by relative path (NFC, with /), sorted; links are followed once.
 
     Returns:
-        The files, and why a folder inside could not be read, by its relative name.
+        The files, and the reasons why subfolders could not be read, by relative path.
 
     Raises:
-        DataError: there is no such folder, or it cannot be read.
+        DataError: the folder does not exist or cannot be read.
     """
     if not root.exists():
         raise DataError(f"there is no folder {root}")
@@ -263,7 +263,7 @@ def _rows(found: dict[str, Path]) -> Iterator[_Row]:
                 for line, values in lines:
                     file_name = values.get("file_name")
                     if not isinstance(file_name, str) or not file_name:
-                        raise DataError(f"{path}, line {line}: no file_name")
+                        raise DataError(f"{path}, line {line}: file_name is missing")
                     inside = os.path.normpath(folder / unicodedata.normalize("NFC", file_name))
                     yield _Row(Path(inside).as_posix(), f"{name}, line {line}", values)
         except UnicodeDecodeError as error:

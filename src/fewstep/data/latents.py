@@ -1,7 +1,7 @@
-"""Stickers encoded once by a codec: what a latent model trains on, without pictures and without a codec.
+"""Stickers encoded once by a codec: the training data of a latent model, without pictures and codec.
 
-`latents.npy` is float16 [pictures, c, h, w]; `latents.json` says of each which thing, style and colour it is, and the
-hash of the codec that made it. Captions are worded anew each time an example is drawn.
+`latents.npy` is float16 [pictures, c, h, w]; `latents.json` holds the thing, style and colour of each picture, and
+the hash of the codec that made them. Captions are worded anew each time an example is drawn.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ INDEX = "latents.json"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a latent is of.
+    """What a latent shows.
 
     Args:
-        thing: the emoji itself.
-        style: the artist's number.
+        thing: the emoji.
+        style: the index of the artist.
         colour: the colour word, or None for the artist's own colours.
     """
 
@@ -43,10 +43,10 @@ def write_latents(folder: Path, latents: Any, facts: Sequence[Facts], codec: str
     """Write a folder that `Latents` reads.
 
     Args:
-        folder: where.
+        folder: the folder to write.
         latents: [pictures, c, h, w].
-        facts: of each picture.
-        codec: the hash of what made them.
+        facts: what each picture shows.
+        codec: hash of the codec that made them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / ARRAY, np.asarray(latents, dtype=np.float16))
@@ -61,11 +61,10 @@ class Latents:
 
     Args:
         folder: made by `write_latents`.
-        styled: the share of examples that are told their style, by the label, the caption or both; the rest leave
-            it open.
-        said: of those, the share whose caption says the style; half of them have no label beside it.
-        worded: the share of captions that do not simply give the name.
-        selection: which emoji, for their names.
+        styled: the share of examples whose style is given, by the label, the caption or both.
+        said: of those, the share whose caption names the style; half of them have no label.
+        worded: the share of captions that are not simply the name.
+        selection: the emoji to look up names for.
     """
 
     folder: Path = field(compare=False)
@@ -96,17 +95,17 @@ class Latents:
 
     @property
     def codec(self) -> str:
-        """The hash of the codec whose decoder reads these latents."""
+        """The hash of the codec that made these latents and decodes them."""
         return self._read[2]
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """Of each picture."""
+        """What each picture shows."""
         return self._read[1]
 
     @property
     def glyphs(self) -> list[Glyph]:
-        """All emoji that are selected, with their names and keywords."""
+        """All selected emoji, with their names and keywords."""
         return list(self._glyphs.values())
 
     @cached_property
@@ -114,7 +113,7 @@ class Latents:
         glyphs = {glyph.text: glyph for glyph in read_glyphs(self.selection)}
         if missing := {each.thing for each in self.facts} - glyphs.keys():
             raise DataError(
-                f"'{self.folder}' holds {len(missing)} emoji without a name here, {min(missing)} among them"
+                f"'{self.folder}' holds {len(missing)} emoji that have no name here, such as {min(missing)}"
             )
         return glyphs
 
@@ -134,7 +133,7 @@ class Latents:
         return len(self.facts)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """One encoded picture, its caption drawn anew, its style told or not."""
+        """One encoded picture, with a randomly worded caption and with or without its style."""
         each = self.facts[index]
         told, said, labelled = rng.random() < self.styled, rng.random() < self.said, rng.random() < 0.5
         style = STYLES[each.style] if told and said else None

@@ -19,8 +19,8 @@ from pathlib import Path
 from fewstep.data.dataset import DataError
 
 CACHE_VARIABLE = "FEWSTEP_CACHE"
-PATIENCE = 600  # seconds that npm may take for one package
-LARGEST_FILE = 256 * 2**20  # bytes that one file of an archive may have
+PATIENCE = 600  # time-out of npm for one package, in seconds
+LARGEST_FILE = 256 * 2**20  # largest size of a file in an archive, in bytes
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Package:
     """One version of an npm package.
 
     Args:
-        name: as npm knows it, with its scope.
-        version: exactly this one.
-        sha512: of the archive, in base64: the part of npm's `integrity` after the dash.
+        name: npm's name, with its scope.
+        version: exact version.
+        sha512: hash of the archive in base64: the part of npm's `integrity` after the dash.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Package:
 
 
 def cache_folder() -> Path:
-    """Where fetched and made data is kept: what FEWSTEP_CACHE names, else the user's cache folder."""
+    """The folder for downloaded and derived data: FEWSTEP_CACHE, else the user's cache folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get(CACHE_VARIABLE) or base / "fewstep")
 
@@ -56,16 +56,16 @@ def locate(package: Package, folder: Path | None = None) -> Path:
     """The verified archive of a package.
 
     Args:
-        package: which.
-        folder: a folder that holds the archive already; if None the cache, which npm fills.
+        package: the package.
+        folder: a folder that already holds the archive; if None, the cache, which npm fills.
 
     Raises:
-        DataError: it is not in `folder`, cannot be fetched, or its hash is another one.
+        DataError: it is not in `folder`, cannot be fetched, or has the wrong hash.
     """
     if folder is not None:
         path = folder / package.archive
         if not path.is_file():
-            raise DataError(f"'{folder}' lacks {package.archive}: `npm pack {package}` writes it")
+            raise DataError(f"'{folder}' lacks {package.archive}: run `npm pack {package}` there")
         return _verified(package, path)
     path = cache_folder() / "packages" / package.archive
     if not path.is_file():
@@ -79,19 +79,19 @@ def _verified(package: Package, path: Path) -> Path:
     found = base64.b64encode(digest).decode()
     if found != package.sha512:
         raise DataError(
-            f"'{path}' is not {package}: its sha512 is {found[:12]}…, it must be {package.sha512[:12]}…; "
+            f"'{path}' is not {package}: its sha512 is {found[:12]}…, but must be {package.sha512[:12]}…; "
             "delete the file and fetch it again"
         )
     return path
 
 
 def _fetch(package: Package, path: Path) -> None:
-    """Have npm download a package to `path`, in one rename."""
+    """Have npm download a package to `path`, with an atomic rename."""
     npm = shutil.which("npm")
     if npm is None:
         raise DataError(
-            f"{package} is fetched by npm, which is not installed: install Node.js, or give --from a folder "
-            f"that holds {package.archive}"
+            f"fetching {package} needs npm, which is not installed: install Node.js, or give a folder that holds "
+            f"{package.archive} in --from"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def _fetch(package: Package, path: Path) -> None:
 
 
 def _pack(npm: str, package: Package, folder: Path) -> None:
-    # npm reads an .npmrc of the folder it runs in: that of the scratch folder has none
+    # npm reads .npmrc from the folder it runs in: the scratch folder has none
     command = [npm, "pack", str(package), "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -116,7 +116,7 @@ def _pack(npm: str, package: Package, folder: Path) -> None:
 
 
 def files(archive: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """The regular files of an npm archive that end in one of `suffixes`: (name without `package/`, content).
+    """The regular files of an npm archive that end in one of `suffixes`, as (name without `package/`, content).
 
     Raises:
         DataError: it is not a tar archive, or a file in it is larger than LARGEST_FILE.
@@ -127,7 +127,8 @@ def files(archive: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes
                 if not member.isfile() or not member.name.endswith(suffixes):
                     continue
                 if member.size > LARGEST_FILE:
-                    raise DataError(f"'{archive}' holds {member.name} of {member.size} bytes: too large")
+                    size = f"{member.size} bytes, more than the {LARGEST_FILE} allowed"
+                    raise DataError(f"'{archive}' holds {member.name} of {size}")
                 opened = tar.extractfile(member)
                 if opened is not None:
                     yield member.name.partition("/")[2], opened.read()

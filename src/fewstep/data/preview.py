@@ -1,4 +1,4 @@
-"""A contact sheet: what a data set really gives to training, augmented and captioned, as one image to look at."""
+"""A contact sheet: the examples that training gets from a data set, augmented and captioned, as one image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from fewstep.data.dataset import DataError, Dataset, Example, examples
 
-CELL = 128  # pixels that a small image is enlarged to, about
+CELL = 128  # approximate size that small images are enlarged to, in pixels
 MARGIN = 12
-LINES = 3  # of a caption
+LINES = 3  # most lines of a caption
 FONT_SIZE = 13
 CHECKS = ((255, 255, 255), (214, 214, 214))
 
@@ -28,19 +28,20 @@ def contact_sheet(
     scale: int | None = None,
     background: str = "white",
 ) -> Image.Image:
-    """The first n examples that training with `seed` would see, with their captions beneath.
+    """The first n examples that training with `seed` would see, with their captions below.
 
-    Transparency lies on a checkerboard; points (shape (2,)) are drawn together as one scatter plot.
+    Transparent pixels are shown on a checkerboard; points (shape (2,)) are drawn as one scatter plot.
 
     Args:
-        n: how many, at most one epoch.
-        columns: images a row.
+        dataset: the data set.
+        n: number of examples, at most one epoch.
+        columns: images per row.
         seed: the run's seed.
-        scale: how many pixels of the sheet one pixel of an image has on a side; None enlarges small images.
-        background: the sheet's colour, as CSS writes it.
+        scale: factor by which images are enlarged; None enlarges small images.
+        background: colour of the sheet, in CSS notation.
 
     Raises:
-        DataError: n, columns or scale below 1, an unknown colour, or data that is neither images nor 2-D points.
+        DataError: n, columns or scale is below 1, the colour is unknown, or the data are neither images nor points.
     """
     for name, value in (("n", n), ("columns", columns), ("scale", scale)):
         if value is not None and value < 1:
@@ -62,13 +63,13 @@ def contact_sheet(
 def _title(example: Example) -> str:
     if not example.caption:
         return "" if example.label is None else f"label {example.label}"
-    # Pillow's own font has no accented letters: better "Ubung" than a box.
+    # Pillow's built-in font has no accented letters: "Ubung" is better than a box.
     letters = unicodedata.normalize("NFKD", example.caption)
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _picture(data: object, scale: int | None) -> Image.Image:
-    """[c, h, w] in [0, 1] as an opaque, enlarged RGB image."""
+    """Pixels [c, h, w] in [0, 1] as an opaque, enlarged RGB image."""
     pixels = np.asarray(data, dtype=np.float32).transpose(1, 2, 0)
     high, wide, channels = pixels.shape
     factor = scale or max(1, round(CELL / wide))
@@ -111,7 +112,7 @@ def _sheet(
 
 
 def _wrapped(text: str, width: int, font: Font) -> list[str]:
-    """Lines no wider than `width`; what does not fit in LINES ends in "…"."""
+    """The lines of a text, no wider than `width`; text beyond LINES is cut off with "…"."""
     lines: list[str] = []
     rest = text.split()
     while rest and len(lines) < LINES:
@@ -135,7 +136,7 @@ def _cut(line: str, width: int, font: Font) -> str:
 
 
 def _scatter(chosen: Sequence[Example], page: tuple[int, ...], side: int = 512) -> Image.Image:
-    """Points about the origin, the axes to one scale, coloured by label."""
+    """A scatter plot of points around the origin with equal axis scales, coloured by label."""
     sheet = Image.new("RGB", (side, side), page)
     draw = ImageDraw.Draw(sheet)
     middle = side / 2

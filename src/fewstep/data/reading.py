@@ -1,4 +1,4 @@
-"""What the image sources share beyond pixels: reading by index, what to do about a bad file, captions."""
+"""What the image sources share: reading images by index, reporting bad files, captions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fewstep.pictures.decode import BadImage, decode
 from fewstep.pictures.frame import Frame
 
 CAPTION_KEYS = ("text", "caption", "prompt")
-MOST_WARNINGS = 5  # of one kind: a folder of thousands of HEIC is one message, not thousands
+MOST_WARNINGS = 5  # per kind, so that a folder of HEIC files does not cause thousands
 
 log = logging.getLogger(__name__)
 
 
 def report(skipped: Skipped, name: str, reason: str) -> None:
-    """Count what cannot be used, and warn of it once."""
+    """Record a file that cannot be used, and warn about it once."""
     if skipped.add(name, reason):
         log.warning("%s: skipped: %s", name, reason)
 
 
 def report_all(skipped: Skipped, reasons: Mapping[str, str], source: str) -> None:
-    """Count all that cannot be used for one kind of reason; warn of the first few and of how many more there are."""
+    """Record files that cannot be used for one kind of reason; warn about the first few and count the rest."""
     for place, (name, reason) in enumerate(reasons.items()):
         if place < MOST_WARNINGS:
             report(skipped, name, reason)
@@ -40,15 +40,15 @@ def report_all(skipped: Skipped, reasons: Mapping[str, str], source: str) -> Non
 class Pictures:
     """Framed pixels by index, from any numbered image files.
 
-    An image that cannot be read is counted in `skipped`, warned of once, and replaced by the next that can: the
-    same one each time, whatever was read before.
+    An image that cannot be read is recorded in `skipped` with one warning and replaced by the next readable one, the
+    same each time, whatever was read before.
 
     Args:
-        count: how many images there are.
-        name: what the image at an index is called in warnings.
-        read: the file of an index, as bytes or a path; may raise BadImage.
-        frame: how each is brought to size.
-        cache_bytes: how many bytes of decoded pixels may be kept in memory; 0 for none.
+        count: number of images.
+        name: function from an index to the image's name in warnings.
+        read: function from an index to the file, as bytes or a path; may raise BadImage.
+        frame: how images are resized and cropped.
+        cache_bytes: most bytes of decoded pixels to keep in memory; 0 for none.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Pictures:
         self._bad: set[int] = set()
 
     def __call__(self, index: int, rng: np.random.Generator) -> tuple[int, NDArray[np.float32]]:
-        """(the index that was read, its data float32 [c, h, w]).
+        """The index of the image that was read, and its pixels float32 [c, h, w].
 
         Raises:
             IndexError: `index` is not between 0 and the number of images − 1.
@@ -106,7 +106,7 @@ class Pictures:
 
 
 def captions_in(row: Mapping[str, Any], column: str | None = None) -> tuple[str, ...]:
-    """The captions of a metadata row: of `column`, or of the first of text, caption, prompt that it has."""
+    """The captions of a metadata row: from `column`, or from the first of text, caption and prompt that it has."""
     for key in CAPTION_KEYS if column is None else (column,):
         if row.get(key) is not None:
             return texts(row[key])
@@ -114,13 +114,13 @@ def captions_in(row: Mapping[str, Any], column: str | None = None) -> tuple[str,
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """One caption, or a list of them, as a tuple without blanks and repeats."""
+    """A caption or a list of captions as a tuple without empty and repeated ones."""
     several = value if isinstance(value, (list, tuple)) else [value]
     return tuple(dict.fromkeys(text for one in several if one is not None and (text := str(one).strip())))
 
 
 def one_of(captions: Sequence[str], rng: np.random.Generator) -> str:
-    """One of an example's captions, drawn where there are several; "" where there is none."""
+    """A random one of an example's captions; "" if there are none."""
     if len(captions) < 2:
         return captions[0] if captions else ""
     return captions[int(rng.integers(len(captions)))]

@@ -1,7 +1,7 @@
-"""The stickers rasterised once and kept: every artist's drawings in one array on disk, read where it is touched.
+"""The stickers, rasterised once and cached: every artist's drawings in one memory-mapped array on disk.
 
-`pictures.npy` is uint8 [pictures, side, side, 4], premultiplied RGBA; `pictures.json` says which emoji and style each
-picture is. The folder's name is a hash of all that it was made from.
+`pictures.npy` is uint8 [pictures, side, side, 4], premultiplied RGBA; `pictures.json` holds the emoji and style of
+each picture. The folder's name is a hash of everything that the pictures depend on.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from fewstep.data.emoji import Glyph
 from fewstep.data.packages import cache_folder, locate
 
 MAKING = 1
-"""Counts up when drawings are rasterised differently, so that none made before is taken for one made now."""
+"""Version of the rasterisation; increase it when the pictures change, so that older caches are not used."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """All pictures.
+    """All rasterised pictures.
 
     Args:
         pictures: uint8 [pictures, side, side, 4], premultiplied RGBA.
-        things: of each picture, the place of its emoji among the glyphs.
-        styles: of each picture, the place of its artist among ARTISTS.
+        things: index of each picture's emoji among the glyphs.
+        styles: index of each picture's artist in ARTISTS.
     """
 
     pictures: Any
@@ -46,18 +46,18 @@ class Rendered:
 
 
 def render(glyphs: Sequence[Glyph], side: int, packages: Path | None = None) -> Rendered:
-    """Every artist's pictures of these glyphs, from the cache or made now.
+    """Every artist's pictures of these glyphs, from the cache or rendered now.
 
     Args:
-        glyphs: which emoji.
-        side: pixels.
+        glyphs: the emoji.
+        side: side in pixels.
         packages: a folder with the packages' archives; if None they are fetched.
 
     Raises:
-        DataError: a package cannot be had, or is not what it should be; the folder cannot be written.
+        DataError: a package cannot be fetched or has the wrong content, or the folder cannot be written.
     """
     folder = cache_folder() / "stickers" / _fingerprint(glyphs, side)
-    if packages is not None:  # a folder that was named is looked at, even where the pictures were kept before
+    if packages is not None:  # check a given folder even if the pictures are cached
         _archives(packages)
     if not (folder / "pictures.json").is_file():
         try:
@@ -71,7 +71,7 @@ def render(glyphs: Sequence[Glyph], side: int, packages: Path | None = None) -> 
             raise ValueError(f"pictures.npy has shape {pictures.shape}")
         return Rendered(pictures, tuple(index["things"]), tuple(index["styles"]))
     except (OSError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"'{folder}' is damaged ({error}): delete it, and it is made anew") from error
+        raise DataError(f"'{folder}' is damaged ({error}): delete it, and it will be made again") from error
 
 
 def _fingerprint(glyphs: Sequence[Glyph], side: int) -> str:
@@ -80,7 +80,7 @@ def _fingerprint(glyphs: Sequence[Glyph], side: int) -> str:
 
 
 def _archives(packages: Path | None) -> dict[str, Path]:
-    """The archive of each artist by style, its hash checked."""
+    """The verified archive of each artist, by style."""
     return {artist.style: locate(artist.package, packages) for artist in ARTISTS}
 
 

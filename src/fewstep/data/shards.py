@@ -1,4 +1,4 @@
-"""WebDataset shards: uncompressed .tar files in which an image and its caption share a name up to the first dot."""
+"""WebDataset shards: uncompressed .tar files in which image and caption share the name before the first dot."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from fewstep.data.reading import Pictures, captions_in, one_of, report, texts
 from fewstep.pictures.decode import MAX_BYTES, SUFFIXES, BadImage
 from fewstep.pictures.frame import Channels, Crop, Frame
 
-MAX_TEXT = 2**20  # bytes of one caption file
+MAX_TEXT = 2**20  # largest caption file, in bytes
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class Shards:
-    """The images of .tar shards, indexed when opened so that any example can be read alone.
+    """The images of .tar shards, indexed on opening so that each example can be read on its own.
 
-    In a shard `000.jpg`, `000.txt` and `000.json` make one sample: the image, and captions from the text, or from
-    text, caption or prompt of the JSON object. A whole number in `000.cls` or at "label" in the JSON is the label.
+    In a shard, `000.jpg`, `000.txt` and `000.json` make one sample: the image, and captions from the text or from
+    text, caption or prompt in the JSON object. A whole number in `000.cls` or under "label" in the JSON is the label.
 
-    What cannot be used (a broken shard from where it breaks, an image, a caption) is named in `skipped` as
-    shard/member and warned of once; `example` gives the next readable image in its place, always the same.
+    What cannot be used (the rest of a damaged shard, an image, a caption) is listed in `skipped` as shard/member with
+    one warning; `example` returns the next readable image in its place, always the same.
 
     Args:
         paths: a shard, a folder of shards, a pattern (`data-*.tar`, `data-{000..127}.tar`), or a list of these.
         size: the side, or (height, width), in pixels.
         channels: "RGB", "RGBA" (premultiplied) or "L".
-        flip: mirror left and right in half of the draws.
-        crop: "center" or "random" cover the frame and cut what is over; "pad" shows the whole image.
-        background: the RGB colour, 0 … 255, behind transparency where `channels` has no alpha.
-        cache_bytes: how many bytes of decoded pixels may be kept in memory.
+        flip: mirror images left to right in half of the draws.
+        crop: "center" or "random" fill the frame and crop the rest; "pad" shows the whole image.
+        background: RGB colour, 0 … 255, behind transparent pixels if `channels` has no alpha.
+        cache_bytes: most bytes of decoded pixels to keep in memory.
 
     Raises:
-        DataError: no shard is found, or none holds an image.
+        DataError: there are no shards, or none of them holds an image.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Shards:
         if not self._samples:
             first = next(iter(skipped.reasons.items()), None)
             why = f"; {first[0]}: {first[1]}" if first else ""
-            raise DataError(f"no images in {len(shards)} shards, {shards[0]} the first{why}")
+            raise DataError(f"no images in {len(shards)} shards, starting with {shards[0]}{why}")
         self.name = shards[0].stem if len(shards) == 1 else shards[0].resolve().parent.name
         self.shape = frame.shape
         samples = self._samples
@@ -74,19 +74,19 @@ class Shards:
 
     @property
     def skipped(self) -> Skipped:
-        """What could not be used so far, as shard/member, and why."""
+        """The members that could not be used so far, as shard/member, with the reasons."""
         return self._pictures.skipped
 
     @property
     def captions(self) -> list[str]:
-        """Every caption once, in the order of the samples."""
+        """The distinct captions in the order of the samples."""
         return list(dict.fromkeys(caption for sample in self._samples for caption in sample.captions))
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """The image at `index`, or the next readable one, cropped, flipped and captioned by `rng`."""
+        """The image at `index` or the next readable one; crop, flip and caption are drawn from `rng`."""
         index, data = self._pictures(index, rng)
         sample = self._samples[index]
         return Example(data, one_of(sample.captions, rng), sample.label)
@@ -94,7 +94,7 @@ class Shards:
 
 @dataclass
 class _Sample:
-    """Where an image stands in a shard, and what stands beside it."""
+    """The position of an image in a shard, and its captions and label."""
 
     shard: Path
     member: str = ""
@@ -110,7 +110,7 @@ class _Sample:
 
     def read(self) -> bytes:
         if self.size > MAX_BYTES:
-            raise BadImage(f"{self.size} bytes, more than the {MAX_BYTES} allowed")
+            raise BadImage(f"has {self.size} bytes, more than the {MAX_BYTES} allowed")
         try:
             with self.shard.open("rb") as file:
                 file.seek(self.offset)
@@ -123,7 +123,7 @@ class _Sample:
 
 
 def _expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Folders, patterns and brace ranges to the shards they name, in order."""
+    """The shards named by folders, patterns and brace ranges, in order."""
     shards: list[Path] = []
     for given in [paths] if isinstance(paths, (str, Path)) else paths:
         for text in _braces(str(given)):
@@ -135,7 +135,7 @@ def _expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
             else:
                 chosen = sorted(path.parent.glob(path.name))
             if not chosen:
-                raise DataError(f"no shards at {text}: want .tar files")
+                raise DataError(f"no shards at {text}: give .tar files")
             shards += chosen
     if not shards:
         raise DataError("no shards given")
@@ -171,7 +171,7 @@ def _index(shard: Path, skipped: Skipped) -> list[_Sample]:
 
 
 def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, skipped: Skipped) -> None:
-    """Take what one member says into its sample; of several images the plainest ending wins."""
+    """Add one member to its sample; of several images, one with a plain ending (.jpg, not .mask.png) is preferred."""
     name = f"{Path(str(tar.name)).name}/{member.name}"
     if "." + ending.rpartition(".")[2] in SUFFIXES:
         if not sample.member or ending in SUFFIXES:
@@ -198,13 +198,13 @@ def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, ending:
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     if member.size > MAX_TEXT:
-        raise ValueError(f"{member.size} bytes, more than the {MAX_TEXT} allowed")
+        raise ValueError(f"has {member.size} bytes, more than the {MAX_TEXT} allowed")
     file = tar.extractfile(member)
     return "" if file is None else file.read().decode("utf-8-sig")
 
 
 def _label(value: Any) -> int | None:
-    """A class number; None below 0, as data sets mark what has no label."""
+    """A class number; None for negative numbers, which data sets use for missing labels."""
     if isinstance(value, (bool, float)):
         raise ValueError(f"a label must be a whole number, got {value}")
     number = int(value)

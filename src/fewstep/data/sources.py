@@ -1,4 +1,4 @@
-"""Pictures by what people call them: a folder, shards or a Hugging Face data set; and their channels' statistics."""
+"""Open pictures from a folder, shards or a Hugging Face data set, and compute their channel statistics."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def open_pictures(
     caption_column: str | None = None,
     config: str | None = None,
 ) -> Pictures:
-    """Open images wherever they are.
+    """Open images from any supported source.
 
     Args:
         source: a folder of images, .tar shards (a file, a folder or a pattern), or a Hugging Face data set by name or
-            path, a folder of .parquet files among them. A leading ~ is the home directory.
-        size: pixels a side.
-        channels, flip, crop: how an image is brought to size; see `fewstep.pictures.decode.Frame`.
-        split: of a Hugging Face data set, or of a folder of images that has splits.
-        caption_column: the column that holds the captions, of a folder's metadata or a Hugging Face data set.
-        config: the name of a configuration of a Hugging Face data set.
+            path, including a folder of .parquet files. A leading ~ is the home directory.
+        size: side in pixels.
+        channels, flip, crop: how images are framed; see `fewstep.pictures.decode.Frame`.
+        split: split of a Hugging Face data set, or of a folder of images that has splits.
+        caption_column: column with the captions, in a folder's metadata or a Hugging Face data set.
+        config: name of a configuration of a Hugging Face data set.
 
     Raises:
-        DataError: nothing of that kind is there, it holds no images, or a setting that it does not have.
+        DataError: the source does not exist, holds no images, or does not support a setting.
     """
     source = os.path.expanduser(source)  # noqa: PTH111  pathlib's raises for an unknown user
     kind = _kind(Path(source))
     if config is not None and kind is not HuggingFace:
-        raise DataError(f"config is for Hugging Face data sets, and {source} is none: leave it out, got {config!r}")
+        raise DataError(f"config is only for Hugging Face data sets, not {source}: leave it out, got {config!r}")
     if kind is ImageFolder:
         return ImageFolder(source, size, channels, split=split, flip=flip, crop=crop, caption_column=caption_column)
     if kind is HuggingFace:
@@ -64,14 +64,14 @@ def open_pictures(
 
 
 def _kind(path: Path) -> type[Pictures]:
-    """How a source is read: a folder by what it holds, images before anything else."""
+    """The class that reads a source; a folder is judged by its content, and images come first."""
     if path.suffix == ".tar" and not path.is_dir():
         return Shards
     if not path.is_dir() or any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return HuggingFace
     files = [Path(name) for name in files_under(path)[0]]
     suffixes = {file.suffix.lower() for file in files}
-    if any(file.name == "metadata.parquet" for file in files):  # imagefolder's, which `datasets` alone reads
+    if any(file.name == "metadata.parquet" for file in files):  # imagefolder's, which only `datasets` reads
         return HuggingFace
     if suffixes & SUFFIXES:
         return ImageFolder
@@ -81,9 +81,9 @@ def _kind(path: Path) -> type[Pictures]:
 
 
 def channel_statistics(dataset: Dataset, most: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel's pixels, over at most `most` examples spread evenly.
+    """Mean and standard deviation of the pixels of each channel, over at most `most` evenly spread examples.
 
-    A channel that never changes (the alpha of opaque pictures) is given a deviation of 1/255.
+    A constant channel (the alpha of opaque pictures) gets a deviation of 1/255.
     """
     count = min(most, len(dataset))
     rng = np.random.Generator(np.random.Philox(0))

@@ -1,7 +1,7 @@
 """Stickers: a thousand things, each drawn by seven artists, as captioned, transparent pictures.
 
-An example's label is its style, the artist's place in ARTISTS: a condition of its own beside the caption. Drawings
-come from npm packages (`fewstep.data.artists`), names from Unicode, keywords from CLDR; colours are made by rule.
+An example's label is its style, the artist's index in ARTISTS, a condition in addition to the caption. Drawings come
+from npm packages (`fewstep.data.artists`), names from Unicode, keywords from CLDR; recolouring is by rule.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from fewstep.data.wording import caption
 STYLES = tuple(artist.style for artist in ARTISTS)
 SIZES = range(16, 513)  # pixels a side
 KEPT = 256
-"""Pixels a side of what is kept for pictures up to half as large, so that they are sharp wherever they are moved; for
-larger ones it is twice their side."""
+"""Side in pixels of the cached drawings for pictures up to half as large, so that they stay sharp when moved; for
+larger pictures it is twice their side."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How often, and how far, an example departs from the plain drawing.
+    """How often, and how far, an example differs from the plain drawing.
 
     Args:
-        shrink: of the size at most, evenly drawn.
-        shift: of the room that shrinking leaves at most, 1 for all of it.
-        flip: the share of examples that are mirrored, where a name does not speak of left or right.
-        colour: the share of examples with a colour word.
-        styled: the share of captions that say the style.
-        worded: the share of captions that do not simply give the name.
+        shrink: Largest reduction, as a share of the size; uniformly distributed.
+        shift: Share of the room left by shrinking that drawings are shifted in; 1 for all of it.
+        flip: Share of examples that are mirrored, except those with left or right in their name.
+        colour: Share of examples with a colour word.
+        styled: Share of captions that name the style.
+        worded: Share of captions that are not simply the name.
     """
 
     shrink: float = 0.15
@@ -58,20 +58,20 @@ class Variation:
 
 
 PLAIN = Variation(shrink=0, shift=0, flip=0, colour=0, styled=1, worded=0)
-"""The drawings as they are, captioned with style and name."""
+"""Plain drawings, captioned with style and name."""
 
 
 @dataclass(frozen=True)
 class Stickers:
-    """All pictures as a `Dataset`: label = style.
+    """All stickers as a `Dataset`, with the style as label.
 
     Args:
-        size: pixels a side.
-        variation: how examples vary.
+        size: side in pixels.
+        variation: how examples are augmented.
         packages: a folder with the packages' archives; if None npm fetches them.
-        selection: which emoji.
-        held_out: one of this many style × thing and colour × thing pairs is never shown; 0 shows all.
-        things: `all`, or for codecs and judges `train` and `test`: one of HELD_BACK things is for the test.
+        selection: which emoji to use.
+        held_out: one in this many style × thing and colour × thing pairs is held out; 0 for none.
+        things: `all`, or for codecs and judges `train` or `test`: one in HELD_BACK things is a test thing.
     """
 
     size: int = 128
@@ -90,17 +90,17 @@ class Stickers:
 
     @cached_property
     def glyphs(self) -> list[Glyph]:
-        """The emoji, whatever `things` says."""
+        """The selected emoji, regardless of `things`."""
         return read_glyphs(self.selection)
 
     @cached_property
     def rendered(self) -> Rendered:
-        """Every picture that there is."""
+        """All rendered pictures."""
         return render(self.glyphs, max(KEPT, 2 * self.size), self.packages)
 
     @cached_property
     def shown(self) -> tuple[int, ...]:
-        """The places in `rendered` of the pictures that this data set shows."""
+        """The indices in `rendered` of the pictures in this data set."""
         return tuple(
             place
             for place, (thing, style) in enumerate(zip(self.rendered.things, self.rendered.styles, strict=True))
@@ -127,11 +127,11 @@ class Stickers:
         return len(self.shown)
 
     def is_held_out(self, thing: int, word: str) -> bool:
-        """Whether a thing is kept from being seen in this style or colour."""
+        """Whether a thing is held out in this style or colour."""
         return self.held_out > 0 and derive("held out", self.glyphs[thing].name, word) % self.held_out == 0
 
     def picture(self, place: int, side: int | None = None) -> Any:
-        """The plain drawing at a place in `rendered`: premultiplied RGBA, float32 [4, side, side] in [0, 1]."""
+        """The plain drawing at an index in `rendered`: premultiplied RGBA, float32 [4, side, side] in [0, 1]."""
         side = self.size if side is None else side
         kept = np.ascontiguousarray(self.rendered.pictures[place])
         # CMYK is Pillow's name for four plain channels: RGBA would be premultiplied a second time
@@ -139,7 +139,7 @@ class Stickers:
         return np.asarray(resized, dtype=np.float32).transpose(2, 0, 1) / 255
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """A drawing, perhaps smaller, moved, mirrored or recoloured, with a caption that says what it is."""
+        """A drawing, possibly shrunk, shifted, mirrored or recoloured, with a caption."""
         place, vary = self.shown[index], self.variation
         thing, style = self.rendered.things[place], self.rendered.styles[place]
         glyph = self.glyphs[thing]
@@ -158,7 +158,7 @@ class Stickers:
         return None if word is None or self.is_held_out(thing, word) else word
 
     def _moved(self, place: int, rng: np.random.Generator) -> Any:
-        """A drawing made smaller and moved within its frame."""
+        """A drawing, shrunk and shifted within its frame."""
         vary = self.variation
         side = round(self.size * (1 - rng.uniform(0, vary.shrink)))
         room = self.size - side
@@ -171,9 +171,9 @@ class Stickers:
 
 
 HELD_BACK = 40
-"""One of this many things is kept back for tests of codecs and judges."""
+"""One in this many things is held back for tests of codecs and judges."""
 
 
 def attributions() -> list[str]:
-    """One line an artist, to be shown with the pictures and with what was learned from them."""
+    """One line per artist, to be shown with the pictures and with models trained on them."""
     return [artist.attribution for artist in ARTISTS]

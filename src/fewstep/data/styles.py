@@ -1,7 +1,7 @@
-"""Recolouring, drawing styles and sketches of transparent images, made by rule: they turn one picture into a
-family that colour words, style words and control images can be learned from.
+"""Rule-based recolouring, drawing styles and sketches of transparent images: they turn one picture into a family from
+which colour words, style words and control images can be learned.
 
-Every function takes and gives premultiplied RGBA, float32 [4, h, w] in [0, 1].
+Every function takes and returns premultiplied RGBA, float32 [4, h, w] in [0, 1].
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def split(image: Image4) -> tuple[Any, Any]:
-    """Straight colour [3, h, w] and alpha [1, h, w]; colour is 0 where nothing is drawn."""
+    """Straight colour [3, h, w] and alpha [1, h, w]; colour is 0 where alpha is 0."""
     alpha = image[3:]
     return np.where(alpha > 1e-3, image[:3] / np.maximum(alpha, 1e-3), 0.0).clip(0, 1), alpha
 
@@ -56,9 +56,9 @@ def luminance(colour: Any) -> Any:
 
 
 def recolour(image: Image4, colour: str) -> Image4:
-    """Paint an image in one hue: its dark parts stay dark, its light parts light, the middle takes the colour."""
+    """Paint an image in one hue: dark parts stay dark, light parts stay light, mid-tones take the colour."""
     straight, alpha = split(image)
-    # centre each picture's tones on its own mean, so that a dark and a light picture both show the hue
+    # centre the tones on each picture's mean, so that dark and light pictures both show the hue
     luma = luminance(straight)
     weight = alpha[0]
     mean = float((luma * weight).sum() / max(float(weight.sum()), 1e-3))
@@ -69,7 +69,7 @@ def recolour(image: Image4, colour: str) -> Image4:
 
 
 def flat(image: Image4) -> Image4:
-    """Few tones in large areas: a median filter, then four levels a channel."""
+    """Large areas of few tones: a median filter, then four levels per channel."""
     straight, alpha = split(image)
     smooth = _filtered(straight, ImageFilter.MedianFilter(3))
     return join(np.round(smooth * 3) / 3, np.round(alpha * 2) / 2)
@@ -112,7 +112,7 @@ def neon(image: Image4) -> Image4:
 
 
 def night(image: Image4) -> Image4:
-    """As moonlight shows it: dark, and all but blue."""
+    """As if by moonlight: dark and almost only blue."""
     straight, alpha = split(image)
     grey = luminance(straight)[None]
     tint = np.array([0.28, 0.36, 0.72], dtype=np.float32)[:, None, None]
@@ -128,7 +128,7 @@ STYLES: dict[str, Callable[[Image4], Image4]] = {
     "neon": neon,
     "night": night,
 }
-"""Each style word and what it does."""
+"""The style functions by style word."""
 
 
 def lines(image: Image4, rng: np.random.Generator) -> Image4:
@@ -137,7 +137,7 @@ def lines(image: Image4, rng: np.random.Generator) -> Image4:
 
 
 def contour(image: Image4, rng: np.random.Generator) -> Image4:
-    """One line around the whole."""
+    """One line around the outer contour."""
     return _inked(image, np.repeat(_shape(image, rng), 4, axis=0), rng)
 
 
@@ -150,7 +150,7 @@ def patches(image: Image4, rng: np.random.Generator) -> Image4:
 
 
 def blob(image: Image4, rng: np.random.Generator) -> Image4:
-    """The whole in one colour."""
+    """The whole shape in one colour."""
     return join(np.broadcast_to(_mean_colour(image), (3, *image.shape[1:])), _shape(image, rng))
 
 
@@ -160,13 +160,13 @@ SKETCHES: dict[str, Callable[[Image4, np.random.Generator], Image4]] = {
     "patches": patches,
     "blob": blob,
 }
-"""What a hurried hand draws of a thing."""
+"""The kinds of sketches that people draw in a hurry."""
 
 _OFTEN = np.cumsum([0.36, 0.24, 0.24])
 
 
 def sketch(image: Image4, rng: np.random.Generator) -> Image4:
-    """One of `SKETCHES`, of random weight, colour and wobble; sometimes not finished yet."""
+    """One of `SKETCHES`, with random line weight, colour and wobble; sometimes unfinished."""
     drawn = list(SKETCHES.values())[int(np.searchsorted(_OFTEN, rng.random()))](_wobble(image, rng), rng)
     return _unfinished(drawn, rng) if rng.random() < 0.3 else drawn
 
@@ -182,7 +182,7 @@ def _inked(image: Image4, seen: Image4, rng: np.random.Generator) -> Image4:
 
 
 def _shape(image: Image4, rng: np.random.Generator) -> Any:
-    """Where something is [1, h, w], 0 or 1: as it is, or in half of the draws as roundly as a hand in haste draws."""
+    """The covered area [1, h, w], 0 or 1; in half of the draws rounded, as in a hasty drawing."""
     alpha = image[3:]
     if rng.random() < 0.5:
         radius = float(rng.uniform(1, 4)) * image.shape[1] / 32
@@ -191,7 +191,7 @@ def _shape(image: Image4, rng: np.random.Generator) -> Any:
 
 
 def _unfinished(drawn: Image4, rng: np.random.Generator) -> Image4:
-    """What lies on one side of a random line is not drawn yet."""
+    """Erase everything on one side of a random line, as if not drawn yet."""
     height, width = drawn.shape[1:]
     rows, columns = np.mgrid[0:height, 0:width]
     angle = rng.uniform(0, 2 * np.pi)
@@ -204,13 +204,13 @@ def _unfinished(drawn: Image4, rng: np.random.Generator) -> Image4:
 
 
 def _mean_colour(image: Image4) -> Any:
-    """The mean straight colour [3, 1, 1] of what is covered."""
+    """The mean straight colour [3, 1, 1] of the covered area."""
     total = np.maximum(image[3].sum(), 1e-3)
     return (image[:3].sum(axis=(1, 2)) / total)[:, None, None].clip(0, 1)
 
 
 def _edges(image: Image4, threshold: float = 0.2) -> Any:
-    """How strongly each pixel [h, w] stands at an edge of colour or coverage, in [0, 1]."""
+    """The strength of edges of colour or coverage at each pixel [h, w], in [0, 1]."""
     on_white = image[:3] + (1 - image[3:])
     tones = np.concatenate([on_white, image[3:]])
     padded = np.pad(tones, ((0, 0), (1, 1), (1, 1)), mode="edge")

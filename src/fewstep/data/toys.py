@@ -1,7 +1,7 @@
-"""2-D point sets whose answers are known or can be seen: mixtures of Gaussians, checkerboard, moons, spiral.
+"""2-D point sets with known or visible answers: mixtures of Gaussians, checkerboard, moons, spiral.
 
-All are centred and scaled so that the standard deviation over all coordinates is 0.5 (σd), from closed forms and
-not from a sample. An example is drawn afresh from its rng, so `size` only says how long an epoch is.
+All are centred and scaled to a standard deviation of 0.5 (σd) over all coordinates, using closed forms and not a
+sample. Each example is drawn afresh from its rng, so `size` is only the length of an epoch.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Points = NDArray[np.float32]
 class Mixture:
     """A mixture of isotropic Gaussians; the label of an example is its component.
 
-    `weights` [k], `means` [k, d] and `stds` [k] are float64 and those of the points that are given; `denoise` is the
-    closed-form answer that a denoiser trained on them should reach.
+    `weights` [k], `means` [k, d] and `stds` [k] are float64 and describe the points after scaling; `denoise` is the
+    closed-form solution that a denoiser trained on them should approach.
 
     Args:
         weights: k positive numbers; they are divided by their sum.
         means: [k, d].
         stds: k positive numbers, or one for all.
-        scaled: centre and scale to a standard deviation of 0.5; False keeps the means and stds as they are.
-        size: examples an epoch.
-        name: what the data set is called.
+        scaled: whether to centre and scale to a standard deviation of 0.5; False keeps the means and stds.
+        size: examples per epoch.
+        name: name of the data set.
 
     Raises:
-        DataError: shapes that do not agree, or a weight or std that is not positive.
+        DataError: the shapes do not match, or a weight or std is not positive.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Mixture:
             raise DataError(f"weights must be [k] and means [k, d], got {list(w.shape)} and {list(m.shape)}")
         s = np.asarray(stds, dtype=np.float64)
         if s.shape not in ((), w.shape):
-            raise DataError(f"stds must be one number or one a mean, got {list(s.shape)} for {len(w)} means")
+            raise DataError(f"stds must be one number or one per mean, got {list(s.shape)} for {len(w)} means")
         if not ((w > 0).all() and (s > 0).all()):
             raise DataError("weights and stds must be positive")
         w, s = w / w.sum(), np.broadcast_to(s, w.shape)
@@ -78,7 +78,7 @@ class Mixture:
         return self._draw(n, rng)[0]
 
     def denoise(self, x: ArrayLike, at: Level) -> NDArray[np.float64]:
-        """The exact denoiser E[data | x] at levels [] or [b], x [b, d], by Bayes' rule: each component answers
+        """The exact denoiser E[data | x] at levels [] or [b], x [b, d], by Bayes' rule: each component gives
 
         (σ²·mean + α·std²·x)/v with v = α²·std² + σ², weighted by its share w·N(x; α·mean, v).
         """
@@ -94,7 +94,7 @@ class Mixture:
         return answer
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """A fresh point, with its component as label."""
+        """A new point, with its component as label."""
         points, components = self._draw(1, rng)
         return Example(points[0], label=int(components[0]))
 
@@ -112,13 +112,13 @@ def ring(count: int = 8, std: float = 0.1, *, size: int = EPOCH) -> Mixture:
 
 
 class PointSet:
-    """Points by a formula.
+    """Points drawn by a function.
 
     Args:
-        name: what the data set is called.
-        draw: (n, rng) to float64 [n, 2].
-        mean, std: the closed-form mean [2] of those points and standard deviation over all coordinates.
-        size: examples an epoch.
+        name: name of the data set.
+        draw: function from (n, rng) to points float64 [n, 2].
+        mean, std: closed-form mean [2] of those points, and standard deviation over all coordinates.
+        size: examples per epoch.
     """
 
     classes = 0
@@ -148,7 +148,7 @@ class PointSet:
         return points
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        """A fresh point."""
+        """A new point."""
         return Example(self.sample(1, rng)[0])
 
 
@@ -167,7 +167,7 @@ def checkerboard(cells: int = 4, *, size: int = EPOCH) -> PointSet:
 
 
 def two_moons(noise: float = 0.05, *, size: int = EPOCH) -> PointSet:
-    """Two half circles of radius 1 that grip into one another, blurred by Gaussian noise of std `noise`."""
+    """Two interleaving half circles of radius 1, blurred by Gaussian noise of std `noise`."""
 
     def draw(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         angle = rng.random(n) * math.pi

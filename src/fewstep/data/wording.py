@@ -1,4 +1,4 @@
-"""Captions of emoji as people ask for them: names, keywords and word forms, colours and styles, the emoji itself."""
+"""Captions of emoji as people phrase them: names, keywords and word forms, colours and styles, the emoji itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from fewstep.data.emoji import Glyph, without_colours
 
-MANY = 3  # keywords in one caption at most
+MANY = 3  # most keywords in one caption
 
 
 def caption(
@@ -18,9 +18,9 @@ def caption(
     """A caption of a glyph in a colour and a style.
 
     Args:
-        glyph: what is shown.
-        colour, style: words to say, or None.
-        rng: chooses one of many wordings; None gives the plainest.
+        glyph: the glyph shown.
+        colour, style: words to include, or None.
+        rng: random numbers that choose one of many wordings; None gives the plainest.
     """
     if rng is None:
         return _with_style(_with_colour(glyph.name, colour), style, before=True)
@@ -32,7 +32,7 @@ def caption(
 
 
 SHARES = (0.25, 0.3, 0.2, 0.1)
-"""Of captions by name, keywords, a short form and plural; the rest are the emoji itself."""
+"""Shares of captions by name, keywords, short form and plural; the rest are the emoji itself."""
 
 
 def _named(glyph: Glyph, rng: np.random.Generator) -> str:
@@ -40,7 +40,7 @@ def _named(glyph: Glyph, rng: np.random.Generator) -> str:
 
 
 def _keyed(glyph: Glyph, rng: np.random.Generator) -> str:
-    """Some keywords, mostly after the name: alone they often mean other things too."""
+    """Some keywords, mostly after the name, since alone they are often ambiguous."""
     if not glyph.keywords:
         return glyph.name
     chosen = rng.permutation(list(glyph.keywords))[: int(rng.integers(1, MANY + 1))].tolist()
@@ -48,7 +48,8 @@ def _keyed(glyph: Glyph, rng: np.random.Generator) -> str:
 
 
 def _short(glyph: Glyph, rng: np.random.Generator) -> str:
-    """A name without what nobody says: "grinning face with smiling eyes" is a grinning face, "dog face" a dog."""
+    """A name without what people leave out: "grinning face with smiling eyes" becomes "grinning face", "dog face"
+    "dog"."""
     text = re.sub(r"\b(button|symbol)\b", "", glyph.name)
     text = re.sub(r" (with|and|in|on|over|without) .*$", "", text).strip() if rng.random() < 0.5 else text
     if glyph.subgroup.startswith("animal"):
@@ -65,7 +66,7 @@ def _pictograph(glyph: Glyph, rng: np.random.Generator) -> str:
 
 
 def plural(text: str) -> str:
-    """An English noun phrase of one word or more in the plural, by the rules that have few exceptions."""
+    """The plural of an English noun phrase, by rules that have few exceptions."""
     *before, last = text.split(" ")
     if not last.isascii() or not last.isalpha() or last.endswith("s"):
         return text
