@@ -185,9 +185,9 @@ def test_levels_are_as_likely_as_on_a_karras_grid() -> None:
 @pytest.mark.parametrize("ratios", [(), (1.0, 1.0), (1.0, 2.0), (80.0, 0.0), (float("inf"), 1.0)])
 def test_levels_of_sampling_must_fall(ratios: tuple[float, ...]) -> None:
     fake = student_of(perceptron(), Targets.SAME)
-    with pytest.raises(ValueError, match="ratios must be finite, above 0 and falling"):
+    with pytest.raises(ValueError, match="ratios must be finite, above 0 and in descending order"):
         DistributionMatching(TEACHER, fake, ratios)
-    with pytest.raises(ValueError, match="ratios must be finite, above 0 and falling"):
+    with pytest.raises(ValueError, match="ratios must be finite, above 0 and in descending order"):
         FlowMapDistributionMatching(TEACHER, ratios)
 
 

@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     "a first stage that does not jump": (TruncatedConsistency, {"first": TEACHER}, "first must be a consistency function or a flow map, got one whose targets are 'same'"),
     "no first stage": (TruncatedConsistency, {"first": None}, "first must be .* got None"),
     "guidance without a teacher": (ContinuousConsistency, {"guidance": LearnedGuidance(1, 2, NULL)}, "guidance needs a teacher"),
-    "mixing without guidance": (MeanFlow, {"mixing": 0.5}, "there is none"),
+    "mixing without guidance": (MeanFlow, {"mixing": 0.5}, "mixing needs guidance"),
     "mixing with a teacher": (MeanFlow, {"mixing": 0.5, "teacher": TEACHER}, "without a teacher"),
     "mixing of all": (MeanFlow, {"mixing": 1.0, "guidance": LearnedGuidance(1, 2, NULL)}, "mixing must be at least 0 and below 1, got 1"),
     "an unknown solver": (ConsistencyDistillation, {"teacher": TEACHER, "solver": "rk4"}, "solver must be 'heun' or 'euler', got 'rk4'"),
@@ -82,8 +82,8 @@ REFUSED: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     "a boundary that does not count": (TruncatedConsistency, {"first": FIRST, "weight": 0.0}, "weight must be above 0"),
     "the boundary alone": (TruncatedConsistency, {"first": FIRST, "share": 1.0}, "share must be above 0 and below 1"),
     "no sample at the boundary": (TruncatedConsistency, {"first": FIRST, "share": 0.0}, "share must be above 0 and below 1"),
-    "guidance that falls": (LearnedGuidance, {"low": 4.0, "high": 2.0, "null": NULL}, "guidance must be scales from 0 on, low then high, got 4.0 and 2.0"),
-    "negative guidance": (LearnedGuidance, {"low": -1.0, "high": 2.0, "null": NULL}, "guidance must be scales from 0 on"),
+    "guidance that falls": (LearnedGuidance, {"low": 4.0, "high": 2.0, "null": NULL}, "guidance must have scales 0 ≤ low ≤ high, got 4.0 and 2.0"),
+    "negative guidance": (LearnedGuidance, {"low": -1.0, "high": 2.0, "null": NULL}, "guidance must have scales 0 ≤ low ≤ high"),
     "guidance away from nothing": (LearnedGuidance, {"low": 1.0, "high": 2.0, "null": {}}, "guidance needs `null`"),
     "a share above 1": (LearnedGuidance, {"low": 1.0, "high": 2.0, "null": NULL, "unconditional": 1.5}, "unconditional must be between 0 and 1, got 1.5"),
     "pairs apart by more than all": (TwoTimes, {"apart": 1.5}, "apart must be between 0 and 1, got 1.5"),
@@ -142,7 +142,9 @@ def test_guidance_of_a_batch_without_its_condition_is_refused(name: str) -> None
     """Where the batch has no label, a null label takes nothing away: guided and unguided would be the same."""
     objective: Any = replace(TABLE[name].make(World()), guidance=LearnedGuidance(1.0, 4.0, NULL))  # type: ignore[type-var]
     student = student_of(perceptron(), objective.targets)
-    with pytest.raises(ValueError, match="nothing to guide by: `null` names label, the batch does not"):
+    with pytest.raises(
+        ValueError, match="guidance needs the conditions that `null` names, but the batch lacks label"
+    ):
         loss_of(objective, student, Batch(points(8).float()))
 
 

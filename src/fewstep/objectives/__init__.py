@@ -1,4 +1,4 @@
-"""Training objectives, one file each, named by what the field calls them."""
+"""Training objectives, one file each, under their usual names."""
 
 from fewstep.objectives.consistency_distillation import ConsistencyDistillation
 from fewstep.objectives.consistency_training import ConsistencyTraining

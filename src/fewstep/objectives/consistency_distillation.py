@@ -30,24 +30,24 @@ from fewstep.objectives.times import Rng, choose, uniform_weights
 
 @dataclass(frozen=True)
 class ConsistencyDistillation(Objective):
-    """The student learns to give one answer along each of the teacher's trajectories.
+    """The student learns to give the same estimate along each of the teacher's trajectories.
 
     Args:
         teacher: the frozen denoiser.
         levels: N, the grid's levels above clean: 18 at 32², 40 at 64² in the paper.
         solver: the teacher's step; `heun` costs two evaluations, `euler` one.
         distance: d.
-        weight: λ of the levels t and r [b]: 1/(t − r), iCT's (2310.14189), lets the distance see low levels too,
-            where answers differ little and from where an error is handed up the grid, but is 0 at pure noise; None
-            is 1, the first paper's.
-        guidance: the teacher's, which becomes the student's input; None for none.
-        decay: of the moving average that is the target; None takes the student itself (2310.14189).
-        jitter: whether t falls anywhere on the grid, evenly in the grid's own spacing, and r one level below it: the
-            student then knows what lies between levels, which sampling visits too; else both are levels of the
-            grid, as in the paper.
-        sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the
-            student, or at clean if it has none.
-        path: the scale on which x is shown; None is VE.
+        weight: λ of the levels t and r [b]. iCT's 1/(t − r) (2310.14189) gives more weight to low levels, where
+            estimates differ little and from where errors propagate up the grid, but is 0 at pure noise; None is 1, as
+            in the first paper.
+        guidance: the teacher's guidance, whose scale becomes an input of the student; None for none.
+        decay: decay of the moving average that is the target; None for the student itself (2310.14189).
+        jitter: whether t falls anywhere on the grid, uniformly in the grid's spacing, with r one level below, so that
+            the student also learns levels between those of the grid, which sampling may visit; else both are levels
+            of the grid, as in the paper.
+        sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the student, or
+            at clean if it has none.
+        path: the noise path, which sets the scale of x; None is VE.
         dropout: whether to drop activations, with one mask for both branches.
         variable: what Heun's step integrates over: the paper's is `ratio`, σ/α; `angle` also starts at pure noise.
     """
@@ -81,7 +81,7 @@ class ConsistencyDistillation(Objective):
         return self.decay
 
     def ratios(self, epsilon: float) -> Tensor:
-        """The grid's σ/α, rising: clean (or the boundary ε), then sigma_min … sigma_max."""
+        """The grid's σ/α in ascending order: clean (or the boundary ε), then sigma_min … sigma_max."""
         grid = torch.tensor(karras(self.levels, self.sigma_min, self.sigma_max, self.rho).ratio).flip(0)
         return grid if epsilon == 0 else torch.cat([grid.new_tensor([epsilon]), grid[grid > epsilon * 1.0001]])
 
@@ -95,7 +95,7 @@ class ConsistencyDistillation(Objective):
         return self._at(grid, place), self._at(grid, place - 1)
 
     def _at(self, grid: Tensor, place: Tensor) -> Tensor:
-        """The grid's values at places between its levels: spaced as the grid is, and evenly below its lowest."""
+        """The grid's values at fractional indices: interpolated in the grid's spacing, linearly below its lowest."""
         level = place.floor().clip(max=len(grid) - 2).long()
         warped, share = grid ** (1 / self.rho), place - level
         spaced = torch.lerp(warped[level], warped[level + 1], share) ** self.rho

@@ -1,6 +1,6 @@
 """Consistency training without a teacher: CT (2303.01469 alg. 3) and its improved form iCT (2310.14189).
 
-x_t and x_r hold the same noise at neighbouring levels t > r of a grid that grows finer; the loss is
+x_t and x_r have the same noise at neighbouring levels t > r of a grid that becomes finer; the loss is
 λ(t, r)·d(f_θ(x_t, t), sg f_θ⁻(x_r, r)). CT and iCT are two settings of this one file.
 """
 
@@ -26,18 +26,18 @@ from fewstep.objectives.times import Rng, choose, lognormal_weights, uniform_wei
 
 @dataclass(frozen=True)
 class ConsistencyTraining(Objective):
-    """The student learns from data alone to give one answer along each trajectory.
+    """The student learns from data alone to give the same estimate along each trajectory.
 
     The defaults are iCT's; `ct()` gives the first paper's.
 
     Args:
-        levels: N(k), the grid's levels at a step.
-        decay: μ(k) of the target's moving average, or None for iCT's: the target is the student itself.
+        levels: N(k), the number of grid levels at a step.
+        decay: μ(k) of the target's moving average; None uses the student itself as target, as iCT does.
         distance: d.
         weights: the probability of each interval of the grid, up to a factor.
         gap_weight: whether λ = 1/(t − r) (iCT), else 1 (CT).
         sigma_min, sigma_max, rho: the Karras grid.
-        path: the scale on which x is shown; None is VE.
+        path: the noise path, which sets the scale of x; None is VE.
         dropout: whether to drop activations, with one mask for both branches.
     """
 
@@ -60,7 +60,7 @@ class ConsistencyTraining(Objective):
 
     @classmethod
     def ct(cls, distance: Distance | None = None, **settings: Any) -> ConsistencyTraining:
-        """The first paper's settings; its own distance is LPIPS, squared here unless given."""
+        """The first paper's settings; the paper uses LPIPS as distance, the default here is the squared distance."""
         chosen: dict[str, Any] = {"levels": ct_levels, "decay": ct_target_decay, "weights": uniform_weights}
         return cls(**{**chosen, "distance": distance or Squared(), "gap_weight": False, **settings})
 

@@ -29,7 +29,7 @@ from fewstep.objectives.times import Density, LogNormal, Rng
 
 
 class LearnedWeight(nn.Module):
-    """w(t): a linear function of sines and cosines of t [b], 0 at first."""
+    """w(t): a linear function of sines and cosines of t [b], initially 0."""
 
     def __init__(self, waves: int = 16) -> None:
         super().__init__()
@@ -46,15 +46,15 @@ class LearnedWeight(nn.Module):
 
 @dataclass(frozen=True)
 class ContinuousConsistency(Objective):
-    """A consistency function by the derivative along its trajectory, which should be 0.
+    """A consistency function, trained so that its derivative along trajectories is 0.
 
     Args:
-        teacher: gives D̂ (sCD); None takes the data (sCT).
-        density: of σ/α; sCM's is N(−1.0, 1.4²) in ln σ from data, N(−0.8, 1.6²) on ImageNet's latents.
-        warmup: steps in which ρ rises to 1; the paper's 10 000.
-        floor: c of g/(‖g‖ + c), the norm the root mean square; the paper's is 0.1. None leaves g as it is.
+        teacher: the denoiser that gives D̂ (sCD); None uses the data (sCT).
+        density: distribution of σ/α; in sCM N(−1.0, 1.4²) in ln σ from data, N(−0.8, 1.6²) on ImageNet's latents.
+        warmup: steps in which ρ rises to 1; 10 000 in the paper.
+        floor: c of g/(‖g‖ + c), with the root mean square as norm; 0.1 in the paper. None leaves g as it is.
         weight: the learned weight; None for 1.
-        guidance: the teacher's, which becomes the student's input; None for none.
+        guidance: the teacher's guidance, whose scale becomes an input of the student; None for none.
         sigma_data: σd.
         derivative: how dD/dt is taken.
         dropout: whether to drop activations, with one mask for D and its derivative.
@@ -74,7 +74,7 @@ class ContinuousConsistency(Objective):
 
     def __post_init__(self) -> None:
         if self.guidance is not None and self.teacher is None:
-            raise ValueError("guidance needs a teacher: data alone has no unguided estimate")
+            raise ValueError("guidance needs a teacher: data alone give no unconditional estimate")
         if self.teacher is not None:
             check_jumps("teacher", self.teacher, Targets.SAME)
         if self.floor is not None:

@@ -1,4 +1,4 @@
-"""Schedules of training as pure functions of the clock, in each paper's letters.
+"""Training schedules as pure functions of the clock, in each paper's notation.
 
 k is the step and K the number of steps: consistency training (2303.01469 app. C), its improved form
 (2310.14189 §3.4) and Easy Consistency Tuning (2406.14548 §3.3).
@@ -13,16 +13,16 @@ from fewstep.core.arrays import ArrayT, namespace
 from fewstep.core.checks import check_at_least
 
 FINEST_GAP = 1e-6
-"""Of the level: some ten of float32's steps."""
+"""The smallest gap, relative to the level: about ten float32 rounding steps."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands.
+    """The progress of a training.
 
     Args:
-        step: optimiser steps done, 0 at the first.
-        steps: optimiser steps in all.
+        step: optimiser steps done, 0 at the first step.
+        steps: total number of optimiser steps.
         images: training images seen.
     """
 
@@ -32,7 +32,7 @@ class Clock:
 
     @property
     def fraction(self) -> float:
-        """The share of training that is done, in [0, 1]."""
+        """The completed share of the training, in [0, 1]."""
         return min(1.0, self.step / max(1, self.steps))
 
 
@@ -57,16 +57,17 @@ def ict_levels(clock: Clock, s0: int = 10, s1: int = 1280) -> int:
 
 @dataclass(frozen=True)
 class EctGap:
-    """ECT's distance between the two levels (2406.14548 eq. 20 and §3.3), in σ/α:
+    """ECT's gap between the two levels (2406.14548 eq. 20 and §3.3), in σ/α:
 
-    r = t·max(0, 1 − n(t)/q^a), n(t) = 1 + k·sigmoid(−b·t), a = stage + 1, which begins near diffusion (r = 0 in
-    large part) and tends to Δt = dt as stages pass.
+    r = t·max(0, 1 − n(t)/q^a), n(t) = 1 + k·sigmoid(−b·t), a = stage + 1, which begins near diffusion (mostly r = 0)
+    and tends to Δt = dt with each stage.
 
     Args:
-        q: how fast the gap shrinks: 2 at 32² (256 in the one-hour recipe), 4 at 64².
-        stages: how many stages the training is divided into, of equal length.
-        k, b: n's constants.
-        first: the stage that training begins with.
+        q: How fast the gap shrinks: 2 at 32² (256 in the one-hour recipe), 4 at 64².
+        stages: Number of stages of equal length that the training is divided into.
+        k: Constant k of n(t).
+        b: Constant b of n(t).
+        first: The first stage of the training.
     """
 
     q: float = 2.0
@@ -82,7 +83,7 @@ class EctGap:
         if self.q**-last < FINEST_GAP:
             raise ValueError(
                 f"the last gap must be at least {FINEST_GAP:g} of the level, or float32 cannot tell the two levels "
-                f"apart, got {self.q:g}^-{last} = {self.q**-last:.1g}: take fewer stages or a smaller q"
+                f"apart, got {self.q:g}^-{last} = {self.q**-last:.1g}: use fewer stages or a smaller q"
             )
 
     def stage(self, clock: Clock) -> int:

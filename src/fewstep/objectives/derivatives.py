@@ -1,8 +1,8 @@
 """How an estimate changes along (x, at, to): the directional derivative that continuous-time objectives need.
 
-Forward mode costs one more pass beside the network's own and is exact; central differences cost two passes and work
-where forward mode does not (fused attention, compiled or imported networks). Both are taken of a network that runs in
-float32 and without gradients: nothing learns through them.
+Forward mode is exact and costs one pass in addition to the network's own; central differences cost two passes and
+work where forward mode does not (fused attention, compiled or imported networks). The network is run in float32 and
+without gradients: nothing is trained through derivatives.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fewstep.core.parameterisations import Estimator
 
 @dataclass(frozen=True)
 class Direction:
-    """Where to move: along x, and at which rate in each of both times.
+    """The direction of a derivative: a tangent in x, and the rates of both times.
 
     Args:
-        x: [b, ...].
-        at, to: rates of the times of both levels, in the path's clock.
+        x: tangent [b, ...].
+        at, to: rates of the times of both levels, in the path's time.
     """
 
     x: Tensor
@@ -41,8 +41,8 @@ class Derivative:
     Args:
         mode: `forward` is forward-mode differentiation, `differences` central differences, one-sided at the ends of
             the path.
-        step: of the differences, in the path's time. Float32 leaves a relative error of 1e-7/step, the third
-            derivative one of step².
+        step: step of the differences, in the path's time. Float32 causes a relative error of 1e-7/step, the third
+            derivative an error of step².
     """
 
     mode: Literal["forward", "differences"] = "forward"
@@ -60,11 +60,11 @@ class Derivative:
         """The estimate and its derivative, both of x's shape.
 
         Args:
-            estimator: what is differentiated.
-            path: whose clock the times are of, and on whose scale x is.
-            x: [b, ...].
+            estimator: the estimator to differentiate.
+            path: the path that defines the times and the scale of x.
+            x: state [b, ...].
             at, to: times [b], float64.
-            cond: fixed.
+            cond: condition, which is held fixed.
             along: the direction.
         """
         if self.mode == "forward":

@@ -24,9 +24,9 @@ class Diffusion(Objective):
     """Denoising score matching in EDM's weighting.
 
     Args:
-        density: of σ/α; EDM's is N(−1.2, 1.2²) in ln σ.
+        density: distribution of σ/α; in EDM N(−1.2, 1.2²) in ln σ.
         sigma_data: σd of the weight.
-        path: the scale on which x is shown; None is VE. Any path trains the same network.
+        path: the noise path, which sets the scale of x; None is VE. Any path trains the same network.
         dropout: whether to drop activations.
     """
 

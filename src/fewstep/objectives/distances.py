@@ -1,4 +1,4 @@
-"""Distances between two estimates, one number for each sample.
+"""Distances between two estimates, one number per sample.
 
 Squared, its root per sample (ECT 2406.14548), pseudo-Huber over the whole vector (iCT 2310.14189 eq. 7), and a
 hook for a perceptual one.
@@ -15,13 +15,13 @@ from fewstep.core.arrays import ArrayT, namespace
 
 
 class Distance(Protocol):
-    """From two batches [b, ...] to numbers [b], in float32 or better."""
+    """A function from two batches [b, ...] to distances [b], in float32 or better."""
 
     def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT: ...
 
 
 def _single(values: ArrayT) -> ArrayT:
-    """Half precision to float32, which the squares and their sum need; others unchanged."""
+    """Convert half precision to float32, which the sum of squares needs; other types are unchanged."""
     xp = namespace(values)
     return xp.astype(values, xp.float32) if xp.finfo(values.dtype).bits < 32 else values
 
@@ -45,7 +45,7 @@ class Norm:
     """‖a − b‖₂, with a finite gradient at 0.
 
     Args:
-        floor: added to the squared norm under the root, and taken off after it.
+        floor: added to the squared norm under the root, and subtracted after it.
     """
 
     floor: float = 1e-12
@@ -59,14 +59,14 @@ class PseudoHuber:
     """√(‖a − b‖² + c²) − c over the whole vector (2310.14189 eq. 7).
 
     Args:
-        c: the constant, or None for 0.00054·√dim, dim the numbers in one sample.
+        c: the constant; None for 0.00054·√dim, where dim is the number of values in a sample.
     """
 
     c: float | None = None
 
     def __post_init__(self) -> None:
         if self.c is not None and self.c <= 0:
-            raise ValueError(f"c must be above 0, got {self.c}: the norm itself is `Norm`")
+            raise ValueError(f"c must be above 0, got {self.c}: use `Norm` for the norm itself")
 
     def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
         c = 0.00054 * math.sqrt(math.prod(a.shape[1:])) if self.c is None else self.c
@@ -75,10 +75,10 @@ class PseudoHuber:
 
 @dataclass(frozen=True)
 class Perceptual:
-    """A hook: the squared distance of features, plus a share of the squared distance of the samples.
+    """A hook for perceptual distances: the squared distance of features, plus a share of that of the samples.
 
     Args:
-        features: maps a batch [b, ...] to features [b, ...] (LPIPS, a recogniser's layers).
+        features: function from a batch [b, ...] to features [b, ...] (LPIPS, a recogniser's layers).
         pixels: the weight of ‖a − b‖².
     """
 
@@ -91,5 +91,5 @@ class Perceptual:
 
 
 def inverse_gap(t: ArrayT, r: ArrayT) -> ArrayT:
-    """1/(t − r), the weight of the distance between answers from levels σ/α t > r (iCT, 2310.14189 §3.1)."""
+    """1/(t − r), the weight of the distance between estimates at levels σ/α t > r (iCT, 2310.14189 §3.1)."""
     return 1 / (t - r)

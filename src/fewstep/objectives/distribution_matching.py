@@ -1,9 +1,10 @@
-"""Distribution matching distillation, DMD2 (2405.14867): the student's samples get the teacher's distribution.
+"""Distribution matching distillation, DMD2 (2405.14867): the student's samples match the teacher's distribution.
 
-The student draws x as it will be asked to, in a few jumps of its own (backward simulation, §4.4). At a re-noised x_s
-the gradient of KL(student ‖ teacher) in x is the fake score less the real one (2311.18828 eq. 7), in estimates
-D_fake − D_real, divided by mean |x − D_real| of the sample (eq. 8). D_real is the teacher's; D_fake, the fake score,
-is a second network that learns to denoise the student's samples, several steps for each of the student's (§4.1).
+The student draws x as in sampling, in a few jumps of its own (backward simulation, §4.4). At a re-noised x_s the
+gradient of KL(student ‖ teacher) with respect to x is the fake score minus the real score (2311.18828 eq. 7), in
+terms of estimates D_fake − D_real, divided by mean |x − D_real| of the sample (eq. 8). D_real is the teacher's
+estimate; D_fake, the fake score, is a second network that learns to denoise the student's samples, with several steps
+for each of the student's (§4.1).
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ from fewstep.objectives.times import Density, Rng, UniformKarras
 
 @dataclass(frozen=True)
 class DistributionMatching(Objective):
-    """A few-step generator by the difference of two scores. The batch gives conditions and shapes, no data.
+    """A few-step generator trained by the difference of two scores. Of the batch only conditions and shapes are used.
 
     Args:
         teacher: the frozen denoiser, the real score.
-        fake: the fake score: a denoiser that learns, at first a copy of the teacher.
-        ratios: σ/α of the student's jumps, falling from that of pure noise: one for each step of sampling.
-        density: of σ/α where the scores are compared.
-        fake_density: of σ/α where the fake score learns.
-        every: steps of the fake score for each of the student's; the paper's is 5.
-        fake_rate: learning rate of the fake score, in units of the student's.
-        guidance: the teacher's, which becomes the student's input; None for none.
+        fake: the fake score: a trainable denoiser, initially a copy of the teacher.
+        ratios: σ/α of the student's jumps, descending from pure noise, one per sampling step.
+        density: distribution of the σ/α where the scores are compared.
+        fake_density: distribution of the σ/α where the fake score is trained.
+        every: steps of the fake score per step of the student; 5 in the paper.
+        fake_rate: learning rate of the fake score, relative to the student's.
+        guidance: the teacher's guidance, whose scale becomes an input of the student; None for none.
         sigma_data: σd of the fake score's weight.
-        path: the scale on which x is shown; None is VE.
-        dropout: whether to drop activations of the student.
+        path: the noise path, which sets the scale of x; None is VE.
+        dropout: whether to use dropout in the student.
     """
 
     teacher: Estimator
@@ -99,7 +100,7 @@ class DistributionMatching(Objective):
         return {"student": self._matching(sample, cond, rng), "fake": self._denoising(sample.detach(), cond, rng)}
 
     def _matching(self, sample: Tensor, cond: Mapping[str, Tensor], rng: Rng) -> Loss:
-        """The student's: a loss whose gradient in its samples is that of the divergence."""
+        """The student's loss, whose gradient with respect to its samples is that of the divergence."""
         with torch.no_grad():
             x_s, s, _ = noised(sample, self.density.sample(rng, len(sample)), rng, self.path)
             real = taught(self.guidance, self.teacher, cond)(x_s, s, s, cond)
@@ -107,16 +108,16 @@ class DistributionMatching(Objective):
         return mean_loss(moving(sample, step), s, score_gap=step.square().mean().sqrt())
 
     def _denoising(self, sample: Tensor, cond: Mapping[str, Tensor], rng: Rng) -> Loss:
-        """The fake score's: diffusion on the student's samples."""
+        """The fake score's loss: diffusion on the student's samples."""
         x_s, s, _ = noised(sample, self.fake_density.sample(rng, len(sample)), rng, self.path)
         return mean_loss(denoising(self.fake(x_s, s, s, cond), sample, s, self.sigma_data), s)
 
 
 def check_falling(ratios: tuple[float, ...]) -> None:
-    """Raise ValueError unless there are levels, each finite, above 0 and below the one before it."""
+    """Raise ValueError unless there is a level, and each is finite, above 0 and below the one before it."""
     falls = all(above > below for above, below in pairwise(ratios))
     if not ratios or not falls or not all(0 < ratio < math.inf for ratio in ratios):
-        raise ValueError(f"ratios must be finite, above 0 and falling, got {ratios}")
+        raise ValueError(f"ratios must be finite, above 0 and in descending order, got {ratios}")
 
 
 @torch.no_grad()
@@ -128,15 +129,15 @@ def simulated(
     cond: Mapping[str, Tensor],
     rng: Rng,
 ) -> tuple[Tensor, Level]:
-    """Where the student stands before one of its jumps, each as likely, when it samples by itself.
+    """The student's state before a uniformly chosen jump of its own sampling.
 
     Args:
         target: the student without gradients.
-        ratios: σ/α of its jumps, falling.
-        like: [b, ...] gives shape, type and device.
-        path: the scale of x.
+        ratios: σ/α of its jumps, descending.
+        like: tensor [b, ...] that gives shape, type and device.
+        path: the noise path, which sets the scale of x.
         cond: the conditions.
-        rng: of the choice and of all noise.
+        rng: random numbers for the choice and all noise.
 
     Returns:
         x [b, ...] and its level [b].
@@ -162,11 +163,11 @@ def towards(sample: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def moving(sample: Tensor, gradient: Tensor) -> Tensor:
-    """½·mean (x − sg(x − g))² [b]: its gradient in x is g/dim."""
+    """½·mean (x − sg(x − g))² [b], whose gradient with respect to x is g/dim."""
     return 0.5 * (sample - (sample - gradient).detach()).square().flatten(1).mean(dim=1)
 
 
 def denoising(estimate: Tensor, data: Tensor, at: Level, sigma_data: float) -> Tensor:
-    """The weighted squared error of a denoiser [b]."""
+    """The weighted squared error [b] of a denoiser."""
     squared = (estimate - data).square().flatten(1).mean(dim=1)
     return squared * batch_of(edm_weight(at, sigma_data), squared)

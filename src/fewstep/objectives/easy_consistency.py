@@ -1,6 +1,6 @@
 """Easy Consistency Tuning (2406.14548): consistency training that begins as diffusion and needs no boundary.
 
-t from a log-normal, r = t·max(0, 1 − n(t)/q^a) (eq. 20); where r = 0 the answer is the data. The loss is
+t is log-normal and r = t·max(0, 1 − n(t)/q^a) (eq. 20); at r = 0 the target is the data. The loss is
 w·‖f_θ(x_t, t) − sg f_θ(x_r, r)‖ with the same noise and the same dropout mask in both branches; w = 1/(t − r).
 """
 
@@ -25,12 +25,12 @@ class EasyConsistency(Objective):
     """Tune a diffusion model into a consistency model.
 
     Args:
-        density: of t; ln t ~ N(−1.1, 2²) at 32², N(−0.8, 1.6²) at 64².
+        density: distribution of t; ln t ~ N(−1.1, 2²) at 32², N(−0.8, 1.6²) at 64².
         gap: the curriculum of r.
-        distance: the norm itself at 32²; pseudo-Huber at 64².
+        distance: the norm at 32², pseudo-Huber at 64².
         weight: `gap` is 1/(t − r) (32²), `edm` is 1/t² + 1/σd² (64²).
         sigma_data: σd of the `edm` weight.
-        path: the scale on which x is shown; None is VE.
+        path: the noise path, which sets the scale of x; None is VE.
         dropout: whether to drop activations; the paper's rate is 0.2.
     """
 
@@ -56,7 +56,7 @@ class EasyConsistency(Objective):
         r = on_path(from_ratio(ratio_r), self.path)
         clean = CLEAN.like(t.sigma).batch(size)
         cond = with_dropout(batch.cond, rng, size) if self.dropout else batch.cond
-        # at r = 0 every parameterisation gives x back, and x_0 is the data
+        # at r = 0 every parameterisation returns x, and x_0 is the data
         with torch.no_grad():
             answer = target(r.mix(batch.data, noise), r, clean, cond)
         per_sample = self.distance(student(x_t, t, clean, cond), answer)

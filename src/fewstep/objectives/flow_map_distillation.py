@@ -1,9 +1,10 @@
-"""Align Your Flow (2506.14603): a flow map from a teacher's flow, by either end of its jump.
+"""Align Your Flow (2506.14603): a flow map distilled from a teacher's flow, by moving either end of its jump.
 
 With the jump x_r = f(x, t, r) = x − (t − r)·u, the map is right if f does not change as its start moves along the
 trajectory (Eulerian: u = v(x, t) − (t − r)·du/dt), and if its end moves as the flow does (Lagrangian:
-u = v(x_r, r) + (t − r)·∂u/∂r), v the teacher's velocity. The loss is ‖u_θ − sg(u + g)‖², g what is missing to the
-right side, normalised. MeanFlow with a teacher is the Eulerian one without normalisation.
+u = v(x_r, r) + (t − r)·∂u/∂r), where v is the teacher's velocity. The loss is ‖u_θ − sg(u + g)‖², where g is the
+normalised difference between the right-hand side and u. MeanFlow with a teacher is the Eulerian form without
+normalisation.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class FlowMapDistillation(Objective):
     Args:
         teacher: the frozen denoiser.
         end: which end of the jump is moved: `eulerian` the start (AYF-EMD), `lagrangian` the end (AYF-LMD).
-        times: of t and r; with r above 0 for the Lagrangian end.
+        times: distribution of t and r; for the Lagrangian end with r above 0.
         warmup: steps in which the derivative's share rises to 1.
-        floor: c of g/(‖g‖ + c), the norm the root mean square; None leaves g as it is.
-        guidance: the teacher's, which becomes the student's input; None for none.
+        floor: c of g/(‖g‖ + c), with the root mean square as norm; None leaves g as it is.
+        guidance: the teacher's guidance, whose scale becomes an input of the student; None for none.
         derivative: how the derivative is taken.
         dropout: whether to drop activations, with one mask for u and its derivative.
     """

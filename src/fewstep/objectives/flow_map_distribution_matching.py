@@ -1,9 +1,9 @@
 """Distribution matching without a fake network (after 2605.19256): a flow map has a velocity of its own.
 
 As in DMD2, the student's samples move by the difference of two estimates at a re-noised x_s, D_fake − D_real. D_fake
-is the student's own denoiser, its jump to the same level, D(x_s, s, s): one network is generator and fake score. Left
-as it is, this end of a map that follows the teacher would give the teacher's own velocity, and no signal; it learns
-from the student's samples, in the same step.
+is the student's own denoiser, its jump to the same level, D(x_s, s, s): one network is generator and fake score.
+Without training on the student's samples, the denoiser of a map distilled from the teacher would equal the teacher's
+and give no signal; so it is trained on them in the same step.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from fewstep.objectives.times import Density, Rng, UniformKarras
 
 @dataclass(frozen=True)
 class FlowMapDistributionMatching(Objective):
-    """A few-step generator by the difference of the teacher's score and its own. The batch gives conditions and
-    shapes, no data.
+    """A few-step generator trained by the difference of the teacher's score and its own. Of the batch only conditions
+    and shapes are used.
 
     Args:
         teacher: the frozen denoiser, the real score.
-        ratios: σ/α of the student's jumps, falling from that of pure noise: one for each step of sampling.
-        density: of σ/α where the scores are compared, and where the student learns its own.
-        weight: of what it learns of its own score.
-        guidance: the teacher's, which becomes the student's input; None for none.
+        ratios: σ/α of the student's jumps, descending from pure noise, one per sampling step.
+        density: distribution of the σ/α where the scores are compared, and where the student learns its own score.
+        weight: weight of the loss of its own score.
+        guidance: the teacher's guidance, whose scale becomes an input of the student; None for none.
         sigma_data: σd of the weight of levels.
-        path: the scale on which x is shown; None is VE.
+        path: the noise path, which sets the scale of x; None is VE.
         dropout: whether to drop activations, with one mask for all jumps.
     """
 

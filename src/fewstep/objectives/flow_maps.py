@@ -1,4 +1,4 @@
-"""What objectives of flow maps share. All stand on the linear path, x = (1 − t)·data + t·noise, where the average
+"""What flow-map objectives share. All use the linear path, x = (1 − t)·data + t·noise, where the average
 velocity from t to r is u = (x − D(x, t, r))/t and the jump x_r = x − (t − r)·u."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def velocity(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
 def velocity_along(
     derivative: Derivative, target: Estimator, x: Tensor, t: Tensor, r: Tensor, cond: Condition, along: Direction
 ) -> tuple[Tensor, Tensor]:
-    """The average velocity u of the target from t to r, and its rate in a direction: du = (dx − dD − u·dt)/t."""
+    """The target's average velocity u from t to r, and its derivative in a direction: du = (dx − dD − u·dt)/t."""
     estimate, rate = derivative(target, LINEAR, x, t, r, cond, along)
     u = velocity(x, t, estimate)
     return u, velocity(along.x - along.at * u, t, rate)
@@ -33,7 +33,7 @@ def adaptive(per_sample_loss: Tensor, power: float, floor: float) -> Tensor:
 
 
 def normalised(tangent: Tensor, floor: float | None) -> Tensor:
-    """g/(‖g‖ + floor) with the root mean square over a sample as norm (2410.11081 §4.1); g itself for None."""
+    """g/(‖g‖ + floor), the norm being a sample's root mean square (2410.11081 §4.1); g itself if floor is None."""
     if floor is None:
         return tangent
     norm = tangent.flatten(1).square().mean(dim=1).sqrt()

@@ -1,6 +1,6 @@
 """Flow matching on the linear path (2210.02747 eq. 23, 2209.03003 eq. 1).
 
-Loss: ‖v − (noise − data)‖² with v = (x − D)/t, which is ‖D(x, s, s) − data‖²/t²: the diffusion loss under another
+Loss: ‖v − (noise − data)‖² with v = (x − D)/t, which is ‖D(x, s, s) − data‖²/t²: the diffusion loss with another
 weight and density.
 """
 
@@ -23,7 +23,7 @@ class FlowMatching(Objective):
     """Regression of the linear path's velocity.
 
     Args:
-        density: of the time t through σ/α = t/(1 − t); logit-normal(0, 1) is Stable Diffusion 3's (2403.03206).
+        density: distribution of σ/α = t/(1 − t); Stable Diffusion 3 uses logit-normal(0, 1) in t (2403.03206).
         dropout: whether to drop activations.
     """
 

@@ -1,4 +1,4 @@
-"""Guidance that a student learns: the scale is drawn for each sample and named in the student's condition."""
+"""Guidance that a student learns: the scale is drawn for each sample and is part of the student's condition."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fewstep.objectives.times import Rng
 
 @dataclass(frozen=True)
 class LearnedGuidance:
-    """Classifier-free guidance folded into what a student learns (2210.03142 §3, 2310.04378 §4.2).
+    """Classifier-free guidance distilled into a student (2210.03142 §3, 2310.04378 §4.2).
 
     Args:
-        low, high: the scale is drawn evenly between them; equal for one fixed scale.
+        low, high: range of the uniformly drawn scale; equal for a fixed scale.
         null: the condition of the unguided estimate, arrays [1, …].
-        unconditional: the share of samples that learn without condition, at scale 1.
+        unconditional: the share of samples that are trained without condition, at scale 1.
     """
 
     low: float
@@ -33,19 +33,19 @@ class LearnedGuidance:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high < float("inf"):
-            raise ValueError(f"guidance must be scales from 0 on, low then high, got {self.low} and {self.high}")
+            raise ValueError(f"guidance must have scales 0 ≤ low ≤ high, got {self.low} and {self.high}")
         if not self.null:
             raise ValueError("guidance needs `null`, the condition of the unguided estimate")
         check_share("unconditional", self.unconditional)
 
     def draw(self, cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
-        """The student's condition, with its `guidance` [size].
+        """The student's condition, including the `guidance` scales [size].
 
         Raises:
-            ValueError: the batch has nothing that `null` takes away.
+            ValueError: the batch lacks a condition that `null` replaces.
         """
         if missing := ", ".join(name for name in self.null if name not in cond):
-            raise ValueError(f"guidance has nothing to guide by: `null` names {missing}, the batch does not")
+            raise ValueError(f"guidance needs the conditions that `null` names, but the batch lacks {missing}")
         scale = self.low + (self.high - self.low) * rng.uniform((size,))
         if not self.unconditional:
             return {**cond, "guidance": scale}
@@ -55,25 +55,25 @@ class LearnedGuidance:
         return {**mixed, "guidance": torch.where(kept, scale, torch.ones_like(scale))}
 
     def without(self, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The null condition for each sample, whatever null does not name kept; at scale 1 where a scale is named."""
+        """The null condition for each sample; conditions that null does not name are kept, a scale is set to 1."""
         null = {name: like(values, cond[name]).expand_as(cond[name]) for name, values in self.null.items()}
         scale = {"guidance": torch.ones_like(cond["guidance"])} if "guidance" in cond else {}
         return {**cond, **null, **scale}
 
 
 def drawn(guidance: LearnedGuidance | None, cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
-    """The student's condition: `cond`, and the guidance drawn for it if there is any."""
+    """The student's condition: `cond`, with the drawn guidance scale if there is guidance."""
     return cond if guidance is None else guidance.draw(cond, rng, size)
 
 
 def taught(guidance: LearnedGuidance | None, teacher: Estimator, cond: Mapping[str, Tensor]) -> Estimator:
-    """The teacher as it guides a student of this condition, called with the same condition."""
+    """The guided teacher of a student with this condition, called with the same condition."""
     return teacher if guidance is None else _Guiding(teacher, guidance.null, cond["guidance"])
 
 
 @dataclass(frozen=True)
 class _Guiding(EstimatorWrapper):
-    """A guided teacher that itself has no scale as input."""
+    """A guided teacher that does not have the scale as an input."""
 
     null: Condition
     scale: Tensor

@@ -29,17 +29,17 @@ from fewstep.objectives.times import LogitNormal, Pairs, Rng, TwoTimes
 
 @dataclass(frozen=True)
 class MeanFlow(Objective):
-    """A flow map by the differential identity of its average velocity.
+    """A flow map trained by the differential identity of its average velocity.
 
     Args:
-        times: of t and r; logit-normal(−0.4, 1) with r ≠ t for 25 % on ImageNet's latents, (−2, 2) and 75 % on
-            CIFAR-10's pixels.
-        teacher: gives v; None learns from data.
+        times: distribution of t and r; logit-normal(−0.4, 1) with r ≠ t for 25 % on ImageNet's latents, (−2, 2) and
+            75 % on CIFAR-10's pixels.
+        teacher: the denoiser that gives v; None to learn from data.
         improved: differentiate along the network's own velocity (2512.02012 §4.1).
-        power, floor: of the adaptive weight; p = 1 on latents, 0.75 on pixels, c = 0.01.
-        guidance: what v is guided by, which becomes the student's input; None for none.
+        power, floor: p and c of the adaptive weight; p = 1 on latents, 0.75 on pixels, c = 0.01.
+        guidance: the guidance of v, whose scale becomes an input of the student; None for none.
         mixing: κ, the share of the network's own velocity in the guided one (2505.13447 eq. 20); not with a teacher.
-            ω there is w·(1 − κ), so that what is learned is guided by w, the scale that the student is told.
+            The paper's ω is w·(1 − κ), so that the effective scale is w, the student's input.
         derivative: how du/dt is taken.
         dropout: whether to drop activations, with one mask for u and its derivative; v is taken without.
     """
@@ -60,7 +60,7 @@ class MeanFlow(Objective):
         if self.teacher is not None and self.mixing:
             raise ValueError("mixing is for training without a teacher: a teacher's velocity is guided directly")
         if self.guidance is None and self.mixing:
-            raise ValueError("mixing is a part of guidance, and there is none")
+            raise ValueError("mixing needs guidance")
         if not 0 <= self.mixing < 1:
             raise ValueError(f"mixing must be at least 0 and below 1, got {self.mixing}")
         if self.teacher is not None:
@@ -87,7 +87,7 @@ class MeanFlow(Objective):
     def _velocity(
         self, target: Estimator, x: Tensor, t: Tensor, at: Level, v: Tensor, cond: Mapping[str, Tensor]
     ) -> Tensor:
-        """The drawn velocity v or the teacher's, under guidance."""
+        """The sampled velocity v or the teacher's, with guidance."""
         if self.teacher is not None:
             return velocity(x, t, taught(self.guidance, self.teacher, cond)(x, at, at, cond))
         if self.guidance is None:

@@ -1,5 +1,5 @@
-"""What an objective is given and what it gives back. The training loop owns everything that lives longer than a
-step: weights, moving averages, optimisers."""
+"""The interface of objectives: their inputs and outputs. The training loop owns everything that outlives a step:
+weights, moving averages, optimisers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fewstep.objectives.times import Rng
 Role = Literal["student", "target"]
 
 DERIVED: tuple[Role, ...] = ("target",)
-"""What runs in float32 where the target is differentiated."""
+"""The networks that run in float32 if the target is differentiated."""
 
 COMPARED: tuple[Role, ...] = ("student", "target")
-"""And where the loss is what two answers differ by over a small gap: bfloat16 would round it away."""
+"""The same if the loss is a difference of two estimates over a small gap, which bfloat16 would round away."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Loss:
         value: the scalar that is differentiated.
         per_sample: the weighted loss [b] of each sample, detached.
         at: the level [b] of each sample.
-        scalars: what else is worth a curve.
+        scalars: other values to plot.
     """
 
     value: Tensor
@@ -79,9 +79,9 @@ class Loss:
 class Objective(Protocol):
     """A training objective: a function of the student, the data, the clock and random numbers.
 
-    `targets` says which jumps the trained network can make. `modules` are further networks that it trains, by name,
-    and `steps` says when and how each network learns. `in_float32` says which networks run in float32 whatever the
-    training's precision.
+    `targets` says which jumps the trained network can make. `modules` are auxiliary networks that it trains, by name,
+    and `steps` says when and how each network is updated. `in_float32` says which networks run in float32 regardless
+    of the training's precision.
     """
 
     targets: Targets
@@ -96,8 +96,8 @@ class Objective(Protocol):
 
     @property
     def steps(self) -> Mapping[str, Step]:
-        """The networks that have a loss of their own, by name; a module that is not among them learns from the
-        student's loss, in the student's step."""
+        """The steps of the networks that have their own loss, by name; other modules are trained by the student's
+        loss, in the student's step."""
         return {"student": Step()}
 
     def target_decay(self, clock: Clock) -> float | None:
@@ -109,14 +109,14 @@ class Objective(Protocol):
     ) -> Loss | Mapping[str, Loss]:
         """Return the loss of each of `steps` that is due, by name; a loss by itself is the student's.
 
-        A loss moves no other network than that whose step it is.
+        A loss updates only the network whose step it is.
 
         Args:
             student: the network being trained, for losses that it learns from.
-            target: the target network: the moving average if `target_decay` gives one, else the student. All else is
-                asked of it, without gradients: derivatives, and samples where the student has no step.
+            target: the target network: the moving average if `target_decay` gives one, else the student. It is used
+                for everything else, without gradients: derivatives, and samples if the student has no step.
             batch: data and conditions.
-            clock: where training stands.
+            clock: progress of the training.
             rng: the step's random numbers, on the data's device.
         """
         ...
@@ -142,7 +142,7 @@ def inner_network(estimator: Any) -> nn.Module:
 
 
 def noised(data: Tensor, ratio: Tensor, rng: Rng, path: Path | None = None) -> tuple[Tensor, Level, Tensor]:
-    """Noise data to σ/α = ratio [b], on the scale of `path` (VE if None).
+    """Add noise to data up to σ/α = ratio [b], on the scale of `path` (VE if None).
 
     Returns:
         x, its level [b] in float64, and the noise.
@@ -171,7 +171,7 @@ def on_path(level: Level, path: Path | None) -> Level:
 
 
 def check_jumps(name: str, estimator: Estimator | None, needed: Targets) -> None:
-    """Raise ValueError unless a frozen estimator makes the jumps that are asked of it."""
+    """Raise ValueError unless a frozen estimator can make the jumps that are needed."""
     have = getattr(estimator, "targets", None)
     if have is not needed and have is not Targets.ANY:
         kind = "a denoiser" if needed is Targets.SAME else "a consistency function"
@@ -180,6 +180,6 @@ def check_jumps(name: str, estimator: Estimator | None, needed: Targets) -> None
 
 
 def with_dropout(cond: Mapping[str, Tensor], rng: Rng, size: int) -> Mapping[str, Tensor]:
-    """The condition with one dropout key a sample: every call with it drops the same activations."""
+    """The condition with one dropout key per sample: every call with it drops the same activations."""
     keys = (rng.uniform((size,)) * 2**24).to(torch.int64)
     return {**cond, "dropout": keys}

@@ -1,8 +1,8 @@
-"""What a codec's autoencoder learns: pictures that come back from noised latents as they were.
+"""The objective of a codec's autoencoder: reconstructing pictures from noised latents.
 
 The distance is smooth L1 on pixels and L1 on their gradients, and both again on pictures averaged over 2 × 2 and
-4 × 4 pixels, where an error of shade weighs more than one of place. Noise of a deviation drawn evenly from 0 to
-`noise` is added to the normalised latents.
+4 × 4 pixels, where an error in shade weighs more than one in position. Noise with a standard deviation drawn
+uniformly from 0 to `noise` is added to the normalised latents.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from fewstep.objectives.times import Rng
 
 @dataclass(frozen=True)
 class Reconstruction(Objective):
-    """Reconstruct what was encoded. The student is an autoencoder; the level of a sample is that of its latents.
+    """Reconstruct pictures. The student is an autoencoder; the level of a sample is the noise level of its latents.
 
     Args:
         latents: channels of the latents.
-        factor: pixels a side that become one position.
-        noise: the largest deviation of the noise added to latents, theirs being 1.
-        beta: where smooth L1 turns from a parabola into a line; pixels are in [0, 1].
-        edges: the weight of gradients beside pixels.
-        scales: how often the picture is halved.
-        margin: how far beyond 0 and 1 the decoder aims; clamped, what is transparent is so exactly.
+        factor: side in pixels of the square that becomes one latent position.
+        noise: largest standard deviation of the noise added to latents, which have a deviation of 1.
+        beta: point where smooth L1 changes from a parabola to a line, for pixels in [0, 1].
+        edges: weight of the gradients' error, relative to that of the pixels.
+        scales: number of times that the pictures are halved.
+        margin: how far beyond 0 and 1 the decoder aims, so that transparent pixels are exactly 0 after clamping.
     """
 
     latents: int = 32
@@ -62,7 +62,7 @@ class Reconstruction(Objective):
         return mean_loss(self.distance(decoded, wanted), at, squared_error=squared)
 
     def distance(self, decoded: Tensor, wanted: Tensor) -> Tensor:
-        """How far pictures [b, c, h, w] are apart: [b]."""
+        """The distance [b] between pictures [b, c, h, w]."""
         total = torch.zeros(len(decoded), device=decoded.device)
         for scale in range(self.scales + 1):
             if scale:
@@ -73,7 +73,7 @@ class Reconstruction(Objective):
 
 
 def gradient_error(difference: Tensor) -> Tensor:
-    """The mean size of a difference's steps from pixel to pixel, along rows and columns: [b, c, h, w] to [b]."""
+    """The mean absolute gradient of a difference, along rows and columns: [b, c, h, w] to [b]."""
     across = (difference[..., 1:] - difference[..., :-1]).abs().mean(dim=(1, 2, 3))
     down = (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean(dim=(1, 2, 3))
     return (across + down) / 2

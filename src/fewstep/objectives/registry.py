@@ -1,7 +1,7 @@
-"""Objectives by name, as recipes and benchmarks choose them: the few settings of each that are worth an option, and
-how it is built for one student.
+"""Objectives by name, as chosen in recipes and benchmarks: the settings of each that are exposed as options, and how
+it is built for a student.
 
-An objective joins by one class of settings and one line in `OBJECTIVES`.
+A new objective needs one class of settings and one line in `OBJECTIVES`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fewstep.objectives.truncated_consistency import TruncatedConsistency
 
 @dataclass(frozen=True)
 class DiffusionSettings(ObjectiveSettings):
-    """Denoising in EDM's weighting: a teacher, nothing to set."""
+    """Denoising with EDM's weighting, for teachers; it has no settings."""
 
     kind = "diffusion"
     targets = Targets.SAME
@@ -43,7 +43,7 @@ class DiffusionSettings(ObjectiveSettings):
 
 @dataclass(frozen=True)
 class FlowMatchingSettings(ObjectiveSettings):
-    """Regression of the linear path's velocity: a teacher, nothing to set."""
+    """Regression of the linear path's velocity, for teachers; it has no settings."""
 
     kind = "flow_matching"
     targets = Targets.SAME
@@ -58,12 +58,12 @@ class ConsistencyDistillationSettings(ObjectiveSettings):
     """Consistency distillation.
 
     Args:
-        levels: The grid's levels above clean.
-        sigma_min: The lowest of them, in σ/α; below it the grid ends at clean in one step of the teacher.
-        solver: The teacher's step: heun costs two evaluations, euler one.
+        levels: Number of grid levels above clean.
+        sigma_min: Lowest level of the grid, in σ/α; from there one step of the teacher leads to clean.
+        solver: Solver of the teacher's steps: heun takes two evaluations, euler one.
         target_decay: Decay of the moving average that is the student's target; None for the student itself.
-        weighted: Whether distances are weighted by 1/(t − r).
-        jitter: Whether levels between those of the grid are learned too.
+        weighted: Whether to weight distances by 1/(t − r).
+        jitter: Whether to train at levels between those of the grid too.
     """
 
     levels: int = 18
@@ -107,7 +107,7 @@ class ConsistencyTrainingSettings(ObjectiveSettings):
     """Consistency training from data alone.
 
     Args:
-        improved: Whether to train as iCT does (2310.14189), else as the first paper (2303.01469).
+        improved: Whether to use the improved form iCT (2310.14189), instead of the first paper's (2303.01469).
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -127,9 +127,9 @@ class EasyConsistencySettings(ObjectiveSettings):
     """Easy Consistency Tuning.
 
     Args:
-        density: Of the upper level t of each pair.
-        gap: How the lower level r comes closer to t over the training.
-        weight: gap is 1/(t − r), edm is 1/t² + 1/σd².
+        density: Distribution of the upper level t of each pair.
+        gap: Schedule by which the lower level r approaches t during training.
+        weight: Weight of the loss: gap is 1/(t − r), edm is 1/t² + 1/σd².
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -157,9 +157,9 @@ class TruncatedConsistencySettings(ObjectiveSettings):
     """Truncated consistency: the second stage of a consistency function.
 
     Args:
-        boundary: The noise level σ/α above which the student learns; the parent answers below.
-        share: Of the samples at the boundary itself.
-        weight: Of these samples' part of the loss.
+        boundary: Noise level σ/α above which the student is trained; below it the parent is used.
+        share: Share of the samples at the boundary itself.
+        weight: Weight of these samples in the loss.
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -191,11 +191,11 @@ class ContinuousConsistencySettings(ObjectiveSettings):
     """Continuous-time consistency.
 
     Args:
-        distilled: Whether the teacher gives the flow (sCD), else the data do (sCT).
-        density: Of the noise levels σ/α.
-        warmup: The share of training in which the derivative's part of the tangent rises to the whole.
-        learned_weight: Whether to learn the published weight; it is largest where the tangent is small already, and
-            in short trainings it drowns the other levels.
+        distilled: Whether to take the flow from the teacher (sCD) or from the data (sCT).
+        density: Distribution of the noise levels σ/α.
+        warmup: Share of the training over which the derivative's weight in the tangent rises to 1.
+        learned_weight: Whether to learn the published weight; it is largest where the tangent is already small, and
+            drowns the other levels in short trainings.
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -235,11 +235,11 @@ class MeanFlowSettings(ObjectiveSettings):
     """MeanFlow.
 
     Args:
-        distilled: Whether the teacher gives the velocity, else the data do.
+        distilled: Whether to take the velocity from the teacher or from the data.
         improved: Whether to differentiate along the network's own velocity (2512.02012).
-        apart: The share of pairs whose two times differ; the others are flow matching.
-        unconditional: The share of samples that learn without their prompt or class where guidance is learned from
-            the data, which need an unguided velocity.
+        apart: Share of pairs whose two times differ; the others are flow matching.
+        unconditional: Share of samples trained without their prompt or class, for the unguided velocity that is
+            needed if guidance is learned from the data.
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -280,7 +280,7 @@ class ShortcutSettings(ObjectiveSettings):
     """Shortcut models.
 
     Args:
-        apart: The share of pairs whose two times differ; the others are flow matching.
+        apart: Share of pairs whose two times differ; the others are flow matching.
         target_decay: Decay of the moving average that makes the target's jumps; None for the student itself. The
             published one averages over 1 000 steps, which is longer than a short training.
         dropout: Whether to drop activations; the rate is the network's.
@@ -323,9 +323,9 @@ class FlowMapDistillationSettings(ObjectiveSettings):
     """A flow map distilled in continuous time.
 
     Args:
-        end: Which end of a jump is moved: eulerian the start, lagrangian the end.
-        apart: The share of pairs whose two times differ.
-        warmup: The share of training in which the derivative's part rises to the whole.
+        end: End of a jump that is moved: eulerian moves the start, lagrangian the end.
+        apart: Share of pairs whose two times differ.
+        warmup: Share of the training over which the derivative's weight rises to 1.
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -363,9 +363,9 @@ class DistributionMatchingSettings(ObjectiveSettings):
     """Distribution matching with a fake-score network (DMD2).
 
     Args:
-        ratios: The noise levels σ/α that the student samples at, falling: one for each step.
-        every: Steps of the fake score for each of the student's.
-        fake_rate: Learning rate of the fake score, in units of the student's; the published 1 is for long trainings.
+        ratios: Noise levels σ/α that the student samples at, in descending order, one per step.
+        every: Steps of the fake score per step of the student.
+        fake_rate: Learning rate of the fake score, relative to the student's; the published 1 is for long trainings.
         dropout: Whether to drop activations of the student; the rate is the network's.
     """
 
@@ -405,11 +405,11 @@ class DistributionMatchingSettings(ObjectiveSettings):
 
 @dataclass(frozen=True)
 class FlowMapDistributionMatchingSettings(ObjectiveSettings):
-    """Distribution matching by a flow map's own score.
+    """Distribution matching with a flow map's own score.
 
     Args:
         ratios: The noise levels σ/α that the student samples at, falling: one for each step.
-        weight: Of what the student learns of its own score.
+        weight: Weight of the loss by which the student learns its own score.
         dropout: Whether to drop activations; the rate is the network's.
     """
 
@@ -459,12 +459,12 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "distribution_matching": DistributionMatchingSettings(),
     "flow_map_distribution_matching": FlowMapDistributionMatchingSettings(),
 }
-"""The objectives by name, each with the settings that it starts with."""
+"""The objectives by name, each with its default settings."""
 
 STUDENTS: tuple[str, ...] = tuple(
     name for name, settings in OBJECTIVES.items() if settings.targets is not Targets.SAME
 )
-"""Those that train a student of few steps."""
+"""The objectives that train a few-step student."""
 
 TEACHERS: tuple[str, ...] = tuple(name for name in OBJECTIVES if name not in STUDENTS)
-"""Those that train a denoiser."""
+"""The objectives that train a denoiser."""

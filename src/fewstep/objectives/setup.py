@@ -1,4 +1,4 @@
-"""What every objective can be built from, and what its settings say before it is."""
+"""The inputs that objectives are built from, and the base class of their settings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fewstep.objectives.times import Density, TwoTimes
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What an objective is built from, beside its own settings.
+    """What an objective is built from, besides its own settings.
 
     Args:
-        density: the noise levels σ/α that the data's denoiser is trained at.
+        density: distribution of the noise levels σ/α that the denoiser is trained at.
         steps: optimiser steps of this training.
         parent: the frozen network that the student starts from; None for a student from scratch.
-        copy_student: makes a denoiser that learns, with the student's inputs and the weights it starts from, for an
+        copy_student: function that makes a trainable denoiser with the student's inputs and initial weights, for an
             objective that trains a second network; None without a parent.
-        guidance: what the student learns to be guided by; None for none.
-        path: the scale on which x is shown; None for the objective's own.
+        guidance: the guidance distilled into the student; None for none.
+        path: the noise path, which sets the scale of x; None for the objective's own.
         sigma_data: the data's standard deviation σd.
     """
 
@@ -39,7 +39,7 @@ class TrainingSetup:
 
     @property
     def teacher(self) -> Estimator:
-        """The parent of an objective that needs one.
+        """The parent, for an objective that needs one.
 
         Raises:
             ValueError: there is no parent.
@@ -50,7 +50,7 @@ class TrainingSetup:
 
     @property
     def student_copy(self) -> Estimator:
-        """A second network for an objective that trains one beside the student.
+        """A second network, for an objective that trains one besides the student.
 
         Raises:
             ValueError: there is no parent.
@@ -60,28 +60,28 @@ class TrainingSetup:
         return self.copy_student()
 
     def warmup(self, share: float) -> int:
-        """A share of the training, in steps."""
+        """The number of steps in a share of the training."""
         return int(share * self.steps)
 
     def pairs(self, apart: float) -> TwoTimes:
-        """Pairs of times from the data's density, this share of them apart."""
+        """Pairs of times from the density, a share of them with different times."""
         return TwoTimes(self.density, apart)
 
 
 class ObjectiveSettings(ABC):
-    """The settings of one objective, a frozen dataclass, and what is to be known before it is built."""
+    """The settings of one objective, a frozen dataclass, and the properties that are known before it is built."""
 
     kind: ClassVar[str]
-    """The objective's name, as `model.json` keeps it."""
+    """The objective's name, as stored in `model.json`."""
 
     targets: ClassVar[Targets]
     """The jumps that the trained network can make."""
 
     path: ClassVar[Literal["linear", "trig"] | None] = None
-    """The only path that the objective is defined on; None where any will do."""
+    """The only path that the objective is defined on; None if any will do."""
 
     differentiates: ClassVar[bool] = False
-    """Whether it takes derivatives in forward mode, which CUDA graphs cannot record."""
+    """Whether it uses forward-mode derivatives, which CUDA graphs cannot record."""
 
     @property
     def needs(self) -> Targets | None:
@@ -90,18 +90,18 @@ class ObjectiveSettings(ABC):
 
     @property
     def learns_guidance(self) -> bool:
-        """Whether guidance can be folded into the student."""
+        """Whether guidance can be distilled into the student."""
         return False
 
     @property
     def lowest(self) -> float | None:
-        """The lowest σ/α above clean that the student is trained at; None where it is trained down to clean."""
+        """The lowest σ/α above clean that the student is trained at; None if it is trained down to clean."""
         return None
 
     @abstractmethod
     def build(self, setup: TrainingSetup) -> Objective:
-        """The objective.
+        """Build the objective.
 
         Raises:
-            ValueError: the setup lacks what it needs.
+            ValueError: the setup lacks something that it needs.
         """

@@ -1,8 +1,9 @@
 """Shortcut models (2410.12557) and SoFlow (2512.15657): a flow map from its own composition, without derivatives.
 
-A jump from t to r must equal one to m and one from there. Shortcut models stop half way, m = (t + r)/2, and make both
-jumps themselves; SoFlow stops close by, and makes the first one with the data's velocity. The target is the one jump
-that reaches where the two did, and the data where r = t, without which every map that agrees with itself would do.
+A jump from t to r must equal a jump to m followed by one from m to r. Shortcut models stop half way, m = (t + r)/2,
+and make both jumps themselves; SoFlow stops close to t and makes the first jump with the data's velocity. The target
+is the single jump that ends where the two did, and the data where r = t, without which any self-consistent map would
+do.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Shortcut(Objective):
     """A flow map that agrees with two shorter jumps of its own.
 
     Args:
-        times: of t and r; every batch needs pairs with r = t.
+        times: distribution of t and r; every batch needs pairs with r = t.
         gap: (t − m)/(t − r) at a step, in (0, 1).
-        first: who makes the jump from t to m: the `model`, or the `data` of the sample.
-        decay: of the moving average that makes the target's jumps; None takes the student itself.
-        power, floor: of the adaptive weight ℓ/(ℓ + c)^p: p = 0 in shortcut models, 1 in SoFlow with c = 0.01.
+        first: what makes the jump from t to m: the `model`, or the `data` of the sample.
+        decay: decay of the moving average that makes the target's jumps; None for the student itself.
+        power, floor: p and c of the adaptive weight ℓ/(ℓ + c)^p: p = 0 in shortcut models, 1 in SoFlow with c = 0.01.
         dropout: whether to drop activations, with one mask for all jumps.
     """
 
@@ -60,7 +61,7 @@ class Shortcut(Objective):
     def __post_init__(self) -> None:
         check_choice("first", self.first, "model", "data")
         if self.first == "model" and getattr(self.times, "apart", 0.0) == 1.0:
-            raise ValueError("apart must be below 1: without pairs at r = t any map that agrees with itself would do")
+            raise ValueError("apart must be below 1: without pairs at r = t any self-consistent map would do")
         check_decay(self.decay)
         check_at_least(0, power=self.power)
         check_above_0(floor=self.floor)
@@ -94,8 +95,8 @@ class Shortcut(Objective):
             reached = jump(half, middle, to, target(half, middle, to, cond))
             apart = per_sample(like(r < t, x), x) != 0
             goal = torch.where(apart, connecting_estimate(x, at, to, reached), batch.data)
-        # the squared distance of velocities, u = (x − D)/t; with data's first jump that of what both jumps' ends are
-        # apart for their distance in time, weighted so that its gradient in u does not grow as the gap closes
+        # the squared distance of velocities, u = (x − D)/t; if data make the first jump, that of the jumps' ends
+        # divided by their distance in time, weighted so that its gradient in u does not grow as the gap closes
         near = torch.where(r < t, gap, 1.0).to(x.dtype) if self.first == "data" else torch.ones_like(t).to(x.dtype)
         squared = Squared()(student(x, at, to, cond), goal) / (t * near).square() / math.prod(x.shape[1:])
         return mean_loss((near * adaptive(squared, self.power, self.floor)).to(x.dtype), at)

@@ -1,4 +1,4 @@
-"""Where training looks: densities over noise levels, drawn as the ratio σ/α.
+"""Distributions of training noise levels, drawn as the ratio σ/α.
 
 EDM's log-normal (2206.00364), the logit-normal of flow models (2403.03206), iCT's discretised log-normal
 (2310.14189 §3.5) and the uniform choice of a grid's intervals (2303.01469).
@@ -18,8 +18,8 @@ from fewstep.core.checks import check_above_0, check_at_least, check_share
 
 
 class Rng(Protocol):
-    """A source of random numbers in one namespace, which is then that of all that is drawn with it; float64 where not
-    said otherwise."""
+    """A source of random numbers in one array namespace, which determines that of everything drawn with it; float64
+    unless stated otherwise."""
 
     def normal(self, shape: Sequence[int]) -> Any: ...
 
@@ -36,7 +36,12 @@ class Density(Protocol):
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln(σ/α) ~ N(mean, std²). EDM: (−1.2, 1.2); ECT: (−1.1, 2.0); sCM: (−1.0, 1.4)."""
+    """ln(σ/α) ~ N(mean, std²). EDM: (−1.2, 1.2); ECT: (−1.1, 2.0); sCM: (−1.0, 1.4).
+
+    Args:
+        mean: Mean of ln(σ/α).
+        std: Standard deviation of ln(σ/α).
+    """
 
     mean: float = -1.2
     std: float = 1.2
@@ -51,7 +56,12 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """The linear path's time t with ln(t/(1 − t)) ~ N(mean, std²): since σ/α = t/(1 − t), a log-normal."""
+    """The linear path's time t with ln(t/(1 − t)) ~ N(mean, std²): since σ/α = t/(1 − t), a log-normal.
+
+    Args:
+        mean: Mean of ln(t/(1 − t)).
+        std: Standard deviation of ln(t/(1 − t)).
+    """
 
     mean: float = -0.4
     std: float = 1.0
@@ -65,7 +75,7 @@ class LogitNormal:
 
 @dataclass(frozen=True)
 class UniformKarras:
-    """Every level of a Karras grid as likely: (σ/α)^{1/ρ} uniform (2206.00364 eq. 5, as DMD2 draws levels)."""
+    """Uniform over the levels of a Karras grid: (σ/α)^{1/ρ} is uniform (2206.00364 eq. 5, as DMD2 draws levels)."""
 
     low: float = 0.002
     high: float = 80.0
@@ -103,10 +113,10 @@ class UniformAngle:
 
 @dataclass(frozen=True)
 class LogStudentT:
-    """ln(σ/α) by Student's t-distribution between two bounds (TCM, 2410.14895 §4): mass at both ends of the range.
+    """ln(σ/α) from a truncated Student's t-distribution (TCM, 2410.14895 §4), with mass at both ends of the range.
 
     Args:
-        loc, scale, freedom: of the distribution; 0, 0.2 and 0.01 on CIFAR-10.
+        loc, scale, freedom: location, scale and degrees of freedom; 0, 0.2 and 0.01 on CIFAR-10.
         low, high: bounds of σ/α.
     """
 
@@ -134,17 +144,17 @@ class Pairs(Protocol):
     """A distribution of pairs of times t ≥ r on the linear path, for flow maps."""
 
     def sample(self, rng: Rng, size: int) -> tuple[Any, Any]:
-        """Draw t and r [size], float64, 0 < r ≤ t ≤ 1 or r = 0; where r = t the pair stands for the denoiser."""
+        """Draw t and r [size], float64, 0 < r ≤ t ≤ 1 or r = 0; pairs with r = t train the denoiser."""
         ...
 
 
 @dataclass(frozen=True)
 class TwoTimes:
-    """Both times from one density, the later first; r = t but for a share of the pairs (MeanFlow 2505.13447 §4.3).
+    """Both times from one density, the larger first; r = t in all but a share of pairs (MeanFlow, 2505.13447 §4.3).
 
     Args:
-        density: of σ/α = t/(1 − t).
-        apart: the share with r < t: 0.25 on ImageNet's latents, 0.75 on CIFAR-10.
+        density: distribution of σ/α = t/(1 − t).
+        apart: the share of pairs with r < t: 0.25 on ImageNet's latents, 0.75 on CIFAR-10.
     """
 
     density: Density = LogitNormal()
@@ -165,8 +175,8 @@ class Halves:
     """Steps of length 1, 1/2, 1/4 … 2/M that divide [0, 1] evenly (shortcut models, 2410.12557 §3.2).
 
     Args:
-        finest: M, the finest division: half of the shortest step; r = t stands at its times.
-        apart: the share with r < t.
+        finest: M, the finest division, whose steps are half of the shortest step; pairs with r = t use its times.
+        apart: the share of pairs with r < t.
     """
 
     finest: int = 128
@@ -209,12 +219,12 @@ def choose(weights: Array, u: ArrayT) -> ArrayT:
 
 
 def uniform_weights(ratios: Array) -> Array:
-    """Equal weight for each interval of a grid of rising ratios (2303.01469 alg. 2 and 3)."""
+    """Equal weight for each interval of a grid of ascending ratios (2303.01469 alg. 2 and 3)."""
     return np.full(len(ratios) - 1, 1.0)
 
 
 def lognormal_weights(ratios: Array, mean: float = -1.1, std: float = 2.0) -> Array:
-    """iCT's weight of each interval [σ_i, σ_{i+1}] of a grid of rising ratios (2310.14189 eq. in §3.5):
+    """iCT's weight of each interval [σ_i, σ_{i+1}] of a grid of ascending ratios (2310.14189 eq. in §3.5):
 
     p_i ∝ erf((ln σ_{i+1} − mean)/(√2·std)) − erf((ln σ_i − mean)/(√2·std)).
     """

@@ -1,8 +1,8 @@
-"""Truncated consistency models (2410.14895): the second stage, which need not denoise.
+"""Truncated consistency models (2410.14895): the second stage, which does not have to denoise low levels.
 
-A consistency function of the first stage, frozen, answers below the level t'; the student learns only above it, from
-its own answers there and, at the boundary, from the first stage's. The loss is that of Easy Consistency Tuning in
-two parts: consistency above t', and the boundary, without which any constant would do.
+A frozen consistency function from the first stage gives the estimates below the level t'; the student is trained only
+above it, on its own estimates there and, at the boundary, on those of the first stage. The loss is that of Easy
+Consistency Tuning in two parts: consistency above t', and the boundary, without which any constant would do.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from fewstep.objectives.times import Density, LogStudentT, Rng
 
 @dataclass(frozen=True)
 class TruncatedConsistency(Objective):
-    """A consistency function for noise levels above t' alone, which then can be better there.
+    """A consistency function for noise levels above t' only, which can therefore be better there.
 
     Args:
         first: the frozen consistency function of the first stage; the student should start as its copy.
         boundary: t', in σ/α; 1 in the paper.
-        density: of σ/α above t'; None for Student's t there.
-        share: of samples at t' itself; 0.25.
-        weight: of their part of the loss; 0.1.
-        gap: how far below t the target stands; the paper goes on with the last stage of the first training.
-        distance: between the two answers.
-        path: the scale on which x is shown; None is VE.
-        dropout: whether to drop activations, with one mask for both answers of the student.
+        density: distribution of σ/α above t'; None for Student's t.
+        share: share of samples at t' itself; 0.25 in the paper.
+        weight: weight of their part of the loss; 0.1 in the paper.
+        gap: curriculum of the gap between t and the target's level; the paper continues with the last stage of the
+            first training.
+        distance: distance between the two estimates.
+        path: the noise path, which sets the scale of x; None is VE.
+        dropout: whether to drop activations, with one mask for both estimates of the student.
     """
 
     first: Estimator
