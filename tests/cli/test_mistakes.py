@@ -120,7 +120,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "edit with two steps more": ("edit vary plain.png --steps 0 --model {model}", "steps must be a whole number"),
     "super-resolve of a large image": (
         "edit super-resolve plain.png --model {model}",
-        "image must be at most 8x8, half of what the model 'tiny' draws, to be drawn larger, got 64x64",
+        "image must be at most 8x8, half of what the model 'tiny' draws, to be enlarged, got 64x64",
     ),
     "noise 0": ("edit denoise plain.png --noise 0 --model {model}", "noise must be above 0 and at most 1, got 0"),
     "interpolate to nothing": ("edit interpolate x --model {model}", "to_prompt or to_seed must say where to"),

@@ -73,7 +73,7 @@ def test_what_a_mask_keeps_comes_back_to_the_bit_at_the_models_size(model: Model
 
 @pytest.mark.parametrize("paint", [("L", 0), ("RGBA", (9, 9, 9, 255)), ("RGB", (0, 0, 0))])
 def test_a_mask_that_opens_nothing_is_refused(paint: tuple[str, Any]) -> None:
-    with pytest.raises(RequestError, match="mask leaves nothing open"):
+    with pytest.raises(RequestError, match="mask must leave something to change"):
         Edit(photo(), Image.new(paint[0], photo().size, paint[1]))
 
 

@@ -102,5 +102,5 @@ def test_the_way_between_two_seeds_is_straight_through_the_jump(model: Truthful)
 
 
 def test_grey_pictures_get_no_colours(model: Truthful) -> None:
-    with pytest.raises(ValueError, match="has no colours to give"):
+    with pytest.raises(ValueError, match="colorize needs one that draws colours"):
         model.generate_all(Request(edit=Edit.colorize(picture(np.zeros(64)))))

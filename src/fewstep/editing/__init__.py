@@ -1,4 +1,4 @@
-"""Zero-shot editing: constraints on the data estimate between jumps, and starts other than pure noise."""
+"""Zero-shot editing: constraints on the data estimate between jumps, and starting points other than pure noise."""
 
 from fewstep.editing.constraints import Constrained, Constraint, Known, Measurement
 from fewstep.editing.fitting import Fitted

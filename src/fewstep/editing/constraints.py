@@ -1,10 +1,10 @@
 """Editing as a constraint on the data estimate between jumps (2303.01469 alg. 4).
 
-Every sampler that moves along data estimates can be told what the data must be: `Constrained` puts a constraint
-behind an estimator, and consistency, Euler and Heun then edit without knowing it.
+Every sampler that uses data estimates can be made to respect constraints: `Constrained` applies a constraint to an
+estimator's output, so that the consistency, Euler and Heun samplers edit without knowing it.
 
-Replacing what is known does not sample the conditional distribution in few steps: the free part sees the known one
-only through the noise it is mixed with. On a Gaussian the loop has a closed form, which the tests hold it to.
+Replacing what is known does not sample the conditional distribution in few steps: the free part sees the known part
+only through the noise that it is mixed with. For a Gaussian the loop has a closed form, which the tests compare with.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from fewstep.core.parameterisations import EstimatorWrapper
 
 
 class Constraint(Protocol):
-    """What the data must be."""
+    """A constraint on the data."""
 
     def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
-        """A data estimate [b, ...] at a level [b] to one that obeys the edit."""
+        """Map a data estimate [b, ...] at a level [b] to one that satisfies the constraint."""
         ...
 
 
 class Measurement(Protocol):
-    """What is known of the data: an orthogonal projection P of them. A constraint, and more."""
+    """What is known of the data, as an orthogonal projection P of them; also a constraint."""
 
     def gap(self, estimate: ArrayT) -> ArrayT:
-        """P·(data − estimate) [b, ...]: 0 where the estimate has what is known."""
+        """P·(data − estimate) [b, ...]: 0 if the estimate agrees with what is known."""
         ...
 
     def __call__(self, estimate: ArrayT, at: Level) -> ArrayT:
-        """The estimate with what is known in its place: estimate + gap."""
+        """The estimate with the known part replaced: estimate + gap."""
         ...
 
 
 @dataclass(frozen=True)
 class Constrained(EstimatorWrapper):
-    """An estimator whose estimates obey a constraint: an estimator again.
+    """An estimator whose estimates satisfy a constraint.
 
     Args:
-        estimator: what is constrained.
+        estimator: the estimator to constrain.
         constraint: applied to each of its estimates.
     """
 
@@ -56,11 +56,11 @@ class Constrained(EstimatorWrapper):
 class Known:
     """Some of the data are known: D ← known·(1 − Ω) + D·Ω (2303.01469 alg. 4 with A = identity: inpainting).
 
-    P = 1 − Ω; the sum is written so that what is known comes back to the bit.
+    P = 1 − Ω; the sum is written so that known values are returned bit for bit.
 
     Args:
-        data: [b, ...] or [1, ...] what is known, as data (after the codec).
-        free: Ω, like data, 1 where the estimate decides and 0 where the data do.
+        data: the known values [b, ...] or [1, ...], as data (after the codec).
+        free: Ω, shaped like data: 1 where the estimate is used and 0 where the data are.
     """
 
     data: Array
@@ -76,7 +76,7 @@ class Known:
         return known * (1 - free) + estimate * free
 
     def _like(self, estimate: ArrayT) -> tuple[ArrayT, ArrayT]:
-        """The data and Ω in the estimate's namespace and precision."""
+        """The data and Ω in the array namespace and precision of the estimate."""
         xp = namespace(estimate)
         data, free = (xp.astype(like(values, estimate), estimate.dtype) for values in (self.data, self.free))
         return data, free

@@ -1,6 +1,7 @@
-"""Editing one image: what may change, how much, and how the answer is laid back onto it.
+"""Editing one image: what may change, how much, and how the result is merged with it.
 
-`fewstep.editing` does the mathematics; this is pictures: any size and mode in, known pixels out to the bit.
+The other modules of `fewstep.editing` do the mathematics; this one handles pictures of any size and mode, and returns
+kept pixels bit for bit.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from fewstep.models.spec import ModelSpec
 from fewstep.pictures.pixels import from_image, noise_of, to_pixels
 
 OPAQUE = 128
-"""From this alpha of a mask, or below this grey of one that is opaque, a pixel is kept."""
+"""A pixel is kept at this alpha of a mask or above, or below this grey value of an opaque mask."""
 
 MAX_SIDE = 8192
-"""Pixels of a side of an image with its margins."""
+"""Largest side of an image with its margins, in pixels."""
 
 IMAGE = Picture(name="image", help="The image to edit.", operation="edit")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An image to go out from, instead of from noise alone. Also `Edit.beyond`, `.colorize`, `.super_resolve` and
-    `.denoise`.
+    """An image to start from, instead of noise alone. Other edits are made by `Edit.beyond`, `.colorize`,
+    `.super_resolve` and `.denoise`.
 
     Args:
-        image: Pillow's, of any size and mode. A model of another shape sees all of it, with a margin.
-        mask: which pixels may change, of the image's size: the transparent ones (as OpenAI's API has it), or, of a
-            mask that is transparent nowhere, the white ones. The others come back unchanged. None: all may change.
-        strength: how much is left open, above 0 to 1: the image is noised so far along the way to pure noise. None:
-            1 with a mask (what was there is not looked at), 0.5 without.
-        fit: how often the noise is corrected before each jump, so that what is drawn fits what the mask keeps: 0 to
-            8, two evaluations of the network each. None: with the sampler `consistency`, all noise fresh and a start
-            from noise alone 4 for outpainting and 1 where nothing else says what to draw (no prompt and no label);
-            else 0.
+        image: a Pillow image of any size and mode. A model with another aspect ratio sees all of it, with a margin.
+        mask: which pixels may change, at the image's size: the transparent ones (as in OpenAI's API) or, in a mask
+            without transparency, the white ones. The others are returned unchanged. None: all may change.
+        strength: how much may change, above 0 to 1: how far towards pure noise the image is noised. None: 1 with a
+            mask (what was there is ignored), 0.5 without.
+        fit: number of noise corrections before each jump, so that the drawn part fits what the mask keeps: 0 to 8,
+            at two network evaluations each. None: with the sampler `consistency`, fresh noise in every step and a
+            start from pure noise, 4 for outpainting and 1 if nothing else says what to draw (no prompt and no
+            label); else 0.
 
     Raises:
-        RequestError: an argument is out of bounds, or the mask does not go with the image.
+        RequestError: an argument is out of bounds, or the mask does not match the image.
     """
 
     image: Image.Image
@@ -59,10 +60,10 @@ class Edit:
     fit: int | None = None
 
     takes: ClassVar[tuple[Field, ...]] = (MASK, STRENGTH, FIT)
-    """What a client may say of such an edit."""
+    """The options that a client may give for this edit."""
 
     steps: ClassVar[int | None] = None
-    """Jumps if left out, other than the model's."""
+    """Default number of steps, if not the model's."""
 
     def __post_init__(self) -> None:
         for taken in (IMAGE, *self.takes):
@@ -73,9 +74,9 @@ class Edit:
             (w, h), (width, height) = self.mask.size, self.image.size
             raise RequestError("mask", f"mask must have the image's size {width}x{height}, got {w}x{h}")
         if self.mask is not None and self._open.getbbox() is None:
-            raise RequestError("mask", "mask leaves nothing open: what may change must be transparent, or white")
+            raise RequestError("mask", "mask must leave something to change: transparent or white pixels")
         if self.fit and not self.keeps:
-            raise RequestError("fit", "fit needs a mask: without one nothing is kept that could be fitted")
+            raise RequestError("fit", "fit needs a mask: without one, nothing is kept that the result could fit")
 
     @classmethod
     def beyond(
@@ -88,11 +89,11 @@ class Edit:
         bottom: float = 0.0,
         fit: int | None = None,
     ) -> Edit:
-        """Outpainting: what lies beyond an image's borders may be drawn, the image is kept.
+        """Outpainting: draw beyond the borders of an image, which is kept.
 
         Args:
-            image: Pillow's, of any size and mode.
-            left, top, right, bottom: how far beyond, in shares of the image's width or height, 0 to 2.
+            image: a Pillow image of any size and mode.
+            left, top, right, bottom: how far to draw beyond each border, as a share of the width or height, 0 to 2.
             fit: as above.
 
         Raises:
@@ -106,7 +107,7 @@ class Edit:
         size = at[0] + width + round(right * width), at[1] + height + round(bottom * height)
         if size == image.size:
             raise RequestError(
-                "left", "left, top, right and bottom leave nothing to draw: one must be a pixel or more"
+                "left", "left, top, right and bottom leave nothing to draw: one must be at least a pixel"
             )
         if max(size) > MAX_SIDE:
             raise RequestError(
@@ -119,55 +120,55 @@ class Edit:
 
     @classmethod
     def colorize(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
-        """Colours for an image in grey: every pixel keeps its grey and its transparency.
+        """Colourise a grey image: every pixel keeps its grey and its transparency.
 
         Args:
-            image: Pillow's, of any size and mode; of a coloured one the grey is taken.
-            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 0.
+            image: a Pillow image of any size and mode; a coloured one is converted to grey.
+            strength, fit: as above. By default strength is 1, and fit is 4 without a prompt or label, else 0.
 
         Raises:
-            RequestError: as above; when it is planned, if the model draws no colours.
+            RequestError: as above; on planning, if the model draws no colours.
         """
         return ColorizeEdit(image, strength=strength, fit=fit)
 
     @classmethod
     def super_resolve(cls, image: Image.Image, *, strength: float | None = None, fit: int | None = None) -> Edit:
-        """A small image at the model's size: the mean of each block of pixels is the pixel that the image has there.
+        """Enlarge a small image to the model's size: the mean of each block of pixels is the image's pixel there.
 
         Args:
-            image: Pillow's, of any mode, of at most half the model's sides.
-            strength, fit: as above. If left open 1, and 4 where nothing says what the image shows, else 1.
+            image: a Pillow image of any mode, at most half as wide and high as the model's images.
+            strength, fit: as above. By default strength is 1, and fit is 4 without a prompt or label, else 1.
 
         Raises:
-            RequestError: as above; when it is planned, if the image is too large for the model.
+            RequestError: as above; on planning, if the image is too large for the model.
         """
         return SuperResolveEdit(image, strength=strength, fit=fit)
 
     @classmethod
     def denoise(cls, image: Image.Image, *, noise: float | None = None) -> Edit:
-        """An image without its noise: it goes into the model at the level that it is at, with no noise added.
+        """Remove the noise from an image: sampling starts from it at its own noise level, with no noise added.
 
         Args:
-            image: Pillow's, of any size and mode.
-            noise: the standard deviation of the noise at the model's size, of pixels in [0, 1]: above 0 to 1. None
+            image: a Pillow image of any size and mode.
+            noise: standard deviation of the noise at the model's size, for pixels in [0, 1]: above 0 to 1. None
                 estimates it (`fewstep.pictures.pixels.noise_of`).
 
         Raises:
-            RequestError: noise is out of range; when it is planned, if an estimate finds none.
+            RequestError: noise is out of range; on planning, if the estimate finds none.
         """
         return DenoiseEdit(image, noise=noise)
 
     @classmethod
     def named(cls, name: str | None, image: Image.Image, mask: Image.Image | None = None, **choices: Any) -> Edit:
-        """The edit that a client asks for by name, or None for `Edit` itself.
+        """The edit that a client requests by name.
 
         Args:
-            name: "colorize", "super-resolve", "denoise", or None.
-            image, mask: of the edit.
-            choices: strength, fit, noise; None is as if left out.
+            name: "colorize", "super-resolve", "denoise", or None for `Edit` itself.
+            image, mask: image and mask of the edit.
+            choices: strength, fit, noise; None counts as left out.
 
         Raises:
-            RequestError: there is no such edit, or it has no such choice.
+            RequestError: there is no such edit, or it does not take an option.
         """
         kind = Edit if name is None else _BY_NAME[EDIT_NAME.check(name) or ""]
         given = {key: value for key, value in {"mask": mask, **choices}.items() if value is not None}
@@ -178,28 +179,28 @@ class Edit:
 
     @property
     def source(self) -> Image.Image:
-        """The image that the record names."""
+        """The image that the record refers to."""
         return self.image
 
     @property
     def keeps(self) -> bool:
-        """Whether something of the image is kept that could be fitted."""
+        """Whether part of the image is kept, which the result could fit."""
         return self.mask is not None
 
     def _usual_fit(self, is_prompted: bool) -> int:
-        """Corrections if left out, where they can be."""
+        """The default of `fit`, where corrections are possible."""
         return 0 if self.mask is None else int(not is_prompted)
 
     def chosen_fit(self, sampler: str, gamma: float | None, is_prompted: bool) -> int:
-        """`fit`, or what it is if left out.
+        """`fit`, or its default.
 
         Args:
-            sampler, gamma: of the request. Only where all noise is fresh do jumps go on from the estimate alone: kept
-                noise would be that from before the correction.
+            sampler, gamma: sampler and gamma of the request. Corrections need fresh noise in every step, since jumps
+                then depend only on the estimate; kept noise would be that from before the correction.
             is_prompted: whether a prompt or label says what to draw.
 
         Raises:
-            RequestError: corrections where they cannot be.
+            RequestError: corrections are not possible with this sampler.
         """
         can_fit = sampler == "consistency" and gamma == 1
         if self.fit and not can_fit:
@@ -213,19 +214,19 @@ class Edit:
 
     @property
     def name(self) -> str:
-        """What the record calls it."""
+        """The name of the edit in records."""
         return "inpaint" if self.mask is not None else "restart"
 
     @property
     def chosen_strength(self) -> float:
-        """`strength`, or what it is if left out."""
+        """`strength`, or its default."""
         return (1.0 if self.keeps else 0.5) if self.strength is None else float(self.strength)
 
     def prepared(self, spec: ModelSpec) -> Prepared:
-        """The edit in a model's data.
+        """The edit in a model's data space.
 
         Raises:
-            RequestError: this image cannot be edited so by this model.
+            RequestError: the model does not support this edit of this image.
         """
         data, strength = self.data(spec), self.chosen_strength
         start = StartImage(data, level_of(strength, spec.sigma_max)) if strength < 1 else None
@@ -235,13 +236,13 @@ class Edit:
     def data(self, spec: ModelSpec) -> Any:
         """The image as a model's data, float32 [1, ...].
 
-        Without a mask a drawing on paper loses its paper, as a control image does; with one it stays as it is.
+        Without a mask, the paper of a drawing becomes transparent, as in control images; with one it is kept.
         """
         pixels = (from_image if self.mask is None else to_pixels)(self.image, spec.pixels, spec.pixel_format)
         return spec.codec.encode(pixels[None])
 
     def known(self, data: Any, spec: ModelSpec) -> Measurement | None:
-        """What is kept of the data [1, ...], or None: with a mask, where no pixel beneath may change."""
+        """The part of the data [1, ...] that is kept: with a mask, where no pixel below may change; or None."""
         if self.mask is None:
             return None
         _, height, width = spec.pixels
@@ -262,17 +263,17 @@ class Edit:
 
     @property
     def own_size(self) -> tuple[int, int] | None:
-        """The answer's (width, height) where it is left open: the image's own where some of it is kept, else None."""
+        """The default (width, height) of the result: the image's own if part of it is kept, else None."""
         return None if self.mask is None else self.image.size
 
     def layout(self, data: Any, spec: ModelSpec) -> Layout:
-        """How the model's picture becomes the answer."""
+        """The layout, which turns the model's picture into the result."""
         return Plain(self.image.size) if self.mask is None else Plain(self.image.size, self.image, self._open)
 
 
 @dataclass(frozen=True)
 class OutpaintEdit(Edit):
-    """`Edit.beyond`: the image has its margins, the mask opens them.
+    """The edit of `Edit.beyond`: the image includes its margins, and the mask lets them change.
 
     Args:
         inner: the image without its margins.
@@ -302,10 +303,10 @@ class ColorizeEdit(Edit):
         return 0 if is_prompted else 4
 
     def data(self, spec: ModelSpec) -> Any:
-        """Of the image in grey: its colours are not looked at."""
+        """The data of the image in grey: its colours are ignored."""
         pixels = from_image(self.image, spec.pixels, spec.pixel_format)
         if spec.pixel_format == "grey":
-            raise RequestError("edit", "the model makes grey pictures: it has no colours to give")
+            raise RequestError("edit", "the model draws only grey images: colorize needs one that draws colours")
         pixels[:3] = np.tensordot(np.array(LUMA, dtype=np.float32), pixels[:3], axes=1)
         return spec.codec.encode(pixels[None])
 
@@ -332,17 +333,17 @@ class SuperResolveEdit(Edit):
         return 1 if is_prompted else 4
 
     def factor(self, spec: ModelSpec) -> int:
-        """How much smaller than the model's the image is: the largest whole number that leaves room for all of it."""
+        """The upscaling factor: the largest whole number for which all of the image fits the model's size."""
         (width, height), (_, high, wide) = self.image.size, spec.pixels
         factors = range(2, math.gcd(high, wide) + 1)
         found = [k for k in factors if high % k == wide % k == 0 and width * k <= wide and height * k <= high]
         if not found:
             most = f"{wide // 2}x{high // 2}, half of what the model '{spec.name}' draws"
-            raise RequestError("image", f"image must be at most {most}, to be drawn larger, got {width}x{height}")
+            raise RequestError("image", f"image must be at most {most}, to be enlarged, got {width}x{height}")
         return found[-1]
 
     def data(self, spec: ModelSpec) -> Any:
-        """Each pixel as a block."""
+        """The data of the image with each pixel enlarged to a block."""
         factor = self.factor(spec)
         channels, high, wide = spec.pixels
         pixels = from_image(self.image, (channels, high // factor, wide // factor), spec.pixel_format)
@@ -366,12 +367,12 @@ class DenoiseEdit(Edit):
     steps: ClassVar[int | None] = 1
 
     def prepared(self, spec: ModelSpec) -> Prepared:
-        """White noise of pixels is white in each channel of the data; channels of several gains take their root mean
-        square."""
+        """The edit in the data space, where white pixel noise is white in each channel; for channels with different
+        gains the root mean square is used."""
         pixels = from_image(self.image, spec.pixels, spec.pixel_format)
         noise = noise_of(pixels) if self.noise is None else float(self.noise)
         if noise <= 0:
-            raise RequestError("noise", "noise could not be estimated, the image seems to have none: say how much")
+            raise RequestError("noise", "noise could not be estimated, the image seems to have none: give its level")
         codec = pixel_codec(spec.codec, self.name)
         gain = math.sqrt(sum(gain**2 for gain in codec.gains(len(pixels))) / len(pixels))
         start = StartImage(codec.encode(pixels[None]), noise * gain, fresh=False)
@@ -387,11 +388,11 @@ _BY_NAME: Mapping[str, type[Edit]] = {
 
 _EVERY_KIND: tuple[type[Edit], ...] = (Edit, *_BY_NAME.values())
 EDIT_CHOICES = sorted({taken.name for kind in _EVERY_KIND for taken in kind.takes} - {MASK.name})
-"""The fields that one edit or another takes beside its images."""
+"""The fields that edits take besides their images."""
 
 EDIT_NAME = Choice(
     name="edit",
-    help="Another edit than redrawing: colours for an image in grey, a small image enlarged, or noise taken out.",
+    help="An edit other than redrawing: colourise a grey image, enlarge a small one, or remove noise.",
     choices=_BY_NAME.keys(),
     operation="edit",
 )

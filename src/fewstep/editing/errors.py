@@ -1,4 +1,4 @@
-"""What a request may be refused with."""
+"""The error that a request is refused with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 
 class RequestError(ValueError):
-    """A request that cannot be served: the message names the field, its value, and what would be right.
+    """A request cannot be served: the message names the field, its value, and what would be right.
 
     Args:
-        field: which field was wrong.
-        message: what to say.
+        field: name of the wrong field.
+        message: the error message.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -18,6 +18,6 @@ class RequestError(ValueError):
         self.field = field
 
     def called(self, names: Mapping[str, str]) -> RequestError:
-        """The same error with the name that a surface has for the field."""
+        """The same error with the field's name on a surface."""
         name = names.get(self.field, self.field)
         return self if name == self.field else RequestError(name, str(self).replace(self.field, name, 1))

@@ -1,8 +1,8 @@
-"""The fields of a request as data: name, type, bounds and help, of which every surface makes what it needs.
+"""The fields of a request as data (name, type, bounds and help), from which every surface is derived.
 
-Checks, command-line options, JSON schemas and the tables of the docs come from these records, so that no bound and no
-explanation is written twice. Here are the kinds of fields and those of an edit; `fewstep.generation.request` has the
-others, and the table of all.
+Checks, command-line options, JSON schemas and the tables in the docs come from these records, so that no bound or
+explanation is written twice. This module has the kinds of fields and those of edits; `fewstep.generation.request` has
+the others, and the table of all.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from PIL import Image
 from fewstep.editing.errors import RequestError
 
 Surface = Literal["cli", "http", "live", "mcp"]
-"""What carries a request: the command line, the Images API, the live wire, the tools of language models."""
+"""What carries a request: the command line, the Images API, the live wire, or tools for language models."""
 
 Operation = Literal["draw", "interpolate", "edit", "outpaint"]
-"""What a field is for; the fields of "draw" hold for the others too."""
+"""The operation that a field belongs to; the fields of "draw" apply to all operations."""
 
 EVERYWHERE: frozenset[Surface] = frozenset({"cli", "http", "live", "mcp"})
 BY_PROGRAMS: frozenset[Surface] = EVERYWHERE - {"mcp"}
-"""A language model fills in few fields well: tools have only those that it needs."""
+"""The surfaces for programs: language models handle few fields well, so their tools have only the most useful."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,11 +39,11 @@ class Field(ABC):
     Args:
         name: in `Request` or `Edit`.
         help: one sentence, without the bounds.
-        default: what it is if left out; None is the model's or the operation's own choice.
-        public: its name on every surface but Python, where that is another.
-        operation: what it is for.
-        surfaces: which surfaces have it.
-        only: which models take it, where not all do.
+        default: default value; None for the model's or the operation's own.
+        public: its name on every surface but Python, if different.
+        operation: the operation that it belongs to.
+        surfaces: the surfaces that have it.
+        only: the models that take it, if not all do.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Field(ABC):
     only: str = ""
 
     type: ClassVar[Any] = str
-    """What a surface reads before it checks."""
+    """The type that a surface parses before the check."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "public", self.public or self.name)
@@ -65,25 +65,25 @@ class Field(ABC):
         """The value as `Request` keeps it.
 
         Args:
-            value: what somebody gave.
-            name: what they call the field; `self.name` if left out.
+            value: the value given.
+            name: the field's name on the surface; `self.name` if left out.
 
         Raises:
-            RequestError: it is of another type or out of bounds.
+            RequestError: the value has the wrong type or is out of bounds.
         """
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
-        """The values that are taken, as JSON Schema; without null."""
+        """The allowed values as JSON Schema; without null."""
 
     @property
     def bounds(self) -> str:
-        """The values that are taken, in words; empty where nothing is to be said."""
+        """The allowed values in words; empty if there is no restriction."""
         return ""
 
     @property
     def description(self) -> str:
-        """The help with the bounds and which models take it."""
+        """The help, with the bounds and the models that take the field."""
         only = f" Only for {self.only}." if self.only else ""
         bounds = f" {self.bounds[:1].upper()}{self.bounds[1:]}." if self.bounds else ""
         return f"{self.help}{bounds}{only}"
@@ -91,7 +91,7 @@ class Field(ABC):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Integer(Field):
-    """A whole number, minimum … maximum. Numbers of NumPy and other libraries become Python's; True is no number."""
+    """A whole number, minimum … maximum, of Python, NumPy or another library; booleans are refused."""
 
     minimum: int
     maximum: int | None = None
@@ -113,13 +113,13 @@ class Integer(Field):
         return _span(self)
 
     def limited(self, maximum: int) -> Self:
-        """The field with no more than this as its maximum."""
+        """The field with its maximum lowered to this, if it is higher."""
         return replace(self, maximum=maximum if self.maximum is None else min(maximum, self.maximum))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Number(Field):
-    """A number, minimum … maximum, without the minimum itself where `is_open`."""
+    """A number, minimum … maximum, excluding the minimum if `is_open`."""
 
     minimum: float
     maximum: float = math.inf
@@ -164,7 +164,7 @@ class Flag(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Text(Field):
-    """A text of at most so many characters."""
+    """A text with a largest number of characters."""
 
     maximum: int
 
@@ -185,19 +185,19 @@ class Text(Field):
         return {"type": "string", "maxLength": self.maximum}
 
     def limited(self, maximum: int) -> Self:
-        """The field with no more than this as its maximum."""
+        """The field with its maximum lowered to this, if it is higher."""
         return replace(self, maximum=min(maximum, self.maximum))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Choice(Field):
-    """One of some names, or a text of one form.
+    """One of several names, or a text that matches a pattern.
 
     Args:
         choices: the names.
-        aliases: names that stand for another value; None is as if left out.
-        pattern: a regular expression of the other texts that are taken.
-        example: one of these.
+        aliases: names that stand for another value; None counts as left out.
+        pattern: regular expression of the other allowed texts.
+        example: a text that matches it.
     """
 
     choices: Collection[str]
@@ -231,7 +231,7 @@ class Choice(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Size(Field):
-    """A width and a height in pixels, each minimum … maximum: a pair, or a text like 64x64; "auto" leaves it out."""
+    """A width and a height in pixels, each minimum … maximum: a pair, or text like 64x64; "auto" means the default."""
 
     minimum: int
     maximum: int
@@ -272,7 +272,7 @@ class Size(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Picture(Field):
-    """An image: Pillow's in Python, a file on the command line, a data URL or an upload elsewhere."""
+    """An image: a Pillow image in Python, a file on the command line, a data URL or an upload elsewhere."""
 
     def check(self, value: Any, name: str = "") -> Image.Image:
         name = name or self.name
@@ -285,7 +285,7 @@ class Picture(Field):
 
 
 def whole(value: Any) -> int | None:
-    """A whole number of any library as Python's; None for anything else, and for True and False."""
+    """A whole number of any library as a Python int; None for anything else, including booleans."""
     if isinstance(value, (bool, np.bool_)):
         return None
     try:
@@ -298,7 +298,7 @@ def digits_between(low: int, high: int) -> str:
     """A regular expression for the whole numbers low … high, without leading zeros; 1 ≤ low ≤ high."""
     forms = []
     while low <= high:
-        block = 1  # the numbers from low on that share all but their last digits
+        block = 1  # length of the run of numbers from low that share all but their last digits
         while low % (10 * block) == 0 and low + 10 * block - 1 <= high:
             block *= 10
         rest, digit = divmod(low // block, 10)
@@ -320,7 +320,7 @@ def _span(number: Integer | Number) -> str:
 
 
 def _limits(**limits: float | None) -> dict[str, float]:
-    """JSON Schema's keywords of the limits that there are; whole ones as whole numbers."""
+    """The JSON Schema keywords of the limits that are set; whole numbers as integers."""
     return {
         name: int(limit) if float(limit).is_integer() else limit
         for name, limit in limits.items()
@@ -329,7 +329,7 @@ def _limits(**limits: float | None) -> dict[str, float]:
 
 
 def _shown(value: Any) -> str:
-    """A value in a complaint, as it is written on most surfaces: texts in quotes, true and false, 2 for 2.0."""
+    """A value for an error message, as written on most surfaces: texts in quotes, true and false, 2 for 2.0."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -340,13 +340,13 @@ def _shown(value: Any) -> str:
 
 MASK = Picture(
     name="mask",
-    help="Which pixels may change: the transparent ones or, in a mask that is transparent nowhere, the white ones.",
+    help="Which pixels may change: the transparent ones or, in a mask without transparency, the white ones.",
     operation="edit",
     surfaces=BY_PROGRAMS,
 )
 STRENGTH = Number(
     name="strength",
-    help="How far the result may go from the image; at 1 the image is not looked at where it may change.",
+    help="How far the result may depart from the image; at 1, parts that may change are drawn from scratch.",
     minimum=0,
     maximum=1,
     is_open=True,
@@ -354,8 +354,8 @@ STRENGTH = Number(
 )
 FIT = Integer(
     name="fit",
-    help="How often the noise is corrected before each step so that what is drawn fits what is kept; "
-    "each correction costs two network evaluations.",
+    help="Corrections of the noise before each step, so that the drawn part fits what is kept; "
+    "each costs two network evaluations.",
     minimum=0,
     maximum=8,
     operation="edit",
@@ -363,7 +363,7 @@ FIT = Integer(
 )
 NOISE = Number(
     name="noise",
-    help="For denoise: the standard deviation of the noise at the model's size, of pixels from 0 to 1; "
+    help="For denoise: standard deviation of the noise at the model's size, for pixels from 0 to 1; "
     "estimated if left out.",
     minimum=0,
     maximum=1,

@@ -1,18 +1,18 @@
-"""Starts that fit what is known: the noise is moved until the estimate agrees with the data.
+"""Starting noise that fits what is known: the noise is corrected until the estimate agrees with the data.
 
-A consistency function f turns noise into data in one jump, so what is known of the data says something of the noise.
-Of the starts whose estimate agrees, the one nearest to a random start is a draw from the conditional distribution
-where f is linear (Matheron's rule: Hoffman & Ribak 1991), and close to one elsewhere (randomise then optimise:
-Bardsley et al. 2014). Replacement alone (`Known`) tells the free part of the known one only between two jumps.
+A consistency function f maps noise to data in one jump, so knowledge of the data constrains the noise. Among the
+starts whose estimate agrees, the one nearest to a random start is a draw from the conditional distribution if f is
+linear (Matheron's rule: Hoffman & Ribak 1991), and close to one otherwise (randomise-then-optimise: Bardsley et al.
+2014). With replacement alone (`Known`), the free part is informed of the known part only between jumps.
 
-The corrections are conjugate gradients of least distance (Craig's method): with r = P·(known − f(x)), P the
-orthogonal projection on what is known,
+The corrections are conjugate gradient steps for the nearest solution (Craig's method): with r = P·(known − f(x)),
+where P is the orthogonal projection on what is known,
 
     p ← Jᵀr + (‖r‖²/‖r_before‖²)·p,     x ← x + (‖r‖²/‖p‖²)·p
 
 The Jacobian of f is symmetric for Gaussian data and nearly so for images, so Jᵀr ≈ J·r, a difference of two
-estimates: no network needs a backward pass. Where f is bent a step can lead away; it is taken back, and the next is
-shorter and starts afresh.
+estimates, without a backward pass through the network. Where f is nonlinear, a step can increase the residual; it is
+then undone, and the next step is shorter and restarts the conjugate gradients.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from fewstep.core.parameterisations import EstimatorWrapper, Targets, require_ta
 from fewstep.editing.constraints import Measurement
 
 PROBE = 0.2
-"""How far the second estimate of a difference is taken from the first: the root mean square in units of σ."""
+"""The distance between the two points of a finite difference: the root mean square in units of σ."""
 
 FARTHEST = 4.0
-"""How much ‖r‖² may grow in one step: on the way of least distance it need not fall each time."""
+"""How much ‖r‖² may grow in one step: with Craig's method it need not fall every time."""
 
 SHORTER = 0.3
-"""How much shorter a sample's next step is after one that led away."""
+"""The factor by which a sample's next step is shorter after one that was undone."""
 
 
 @dataclass(frozen=True)
 class Fitted(EstimatorWrapper):
-    """A consistency function that looks for noise whose estimate agrees with what is known: an estimator again.
+    """A consistency function that searches for noise whose estimate agrees with what is known.
 
     Args:
         estimator: a consistency function or a flow map.
-        known: what its estimates should agree with. It is not put in its place: that is `Constrained`'s.
-        times: corrections of each estimate, at two evaluations each. Of all estimates on the way each sample gets the
-            one that is nearest to what is known.
+        known: what its estimates should agree with; the known part is not replaced, which is up to `Constrained`.
+        times: corrections of each estimate, at two evaluations each. Each sample gets the best of its estimates, the
+            one nearest to what is known.
 
     Raises:
         UnsupportedTarget: the estimator is a denoiser.
@@ -59,7 +59,7 @@ class Fitted(EstimatorWrapper):
         require_targets(self.estimator, Targets.CLEAN, "fitting")
 
     def __call__(self, x: ArrayT, at: Level, to: Level, cond: Condition) -> ArrayT:
-        """1 + 2·times evaluations."""
+        """The corrected estimate, at 1 + 2·times evaluations."""
         xp = namespace(x)
         best = estimate = self.estimator(x, at, to, cond)
         gap = self.known.gap(estimate)
@@ -87,7 +87,7 @@ class Fitted(EstimatorWrapper):
 
 
 def _where(which: Array, these: ArrayT, those: ArrayT) -> ArrayT:
-    """Samples of `these` where `which` [b], else of `those`."""
+    """The samples of `these` where `which` [b] is true, else those of `those`."""
     return namespace(these).where(which[(..., *[None] * (these.ndim - 1))], these, those)
 
 

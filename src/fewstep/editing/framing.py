@@ -1,5 +1,5 @@
-"""A sketch of any size and place, shown to the model as large and central as things stood in training; the picture is
-laid back to where the sketch is. So a network that learned one place need not learn all."""
+"""Framing of sketches: a sketch of any size and position is shown to the model as large and central as in training,
+and the picture is placed back where the sketch is, so that the network need not learn every position."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from fewstep.pictures.paper import on_nothing
 
 NEAREST = 0.4
-"""The smallest window, as a share of the side: what is smaller is a beginning, not a thing to be magnified."""
+"""The smallest window, as a share of the side: smaller sketches are unfinished and not magnified further."""
 
-_FINE = 16  # times the model's side is as fine as a sketch is looked at
+_FINE = 16  # sketches are examined at no more than this many times the model's side
 
-_COVERED = 25  # of 255: fainter is the soft edge of a stroke
+_COVERED = 25  # alpha, out of 255, below which a pixel is the soft edge of a stroke
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Window:
     """A part of a picture, in fractions of its width and height; it may reach beyond the picture.
 
     Args:
-        left, top: where it begins.
-        side: how wide and high it is, above 0.
+        left, top: position of its corner.
+        side: width and height, above 0.
     """
 
     left: float
@@ -34,16 +34,16 @@ class Window:
 
     @property
     def rounded(self) -> list[float]:
-        """For a record."""
+        """The window as rounded numbers, for a record."""
         return [round(value, 4) for value in (self.left, self.top, self.side)]
 
     @property
     def inverse(self) -> Window:
-        """The window of what this one shows that shows the whole picture again."""
+        """The window that, applied to this window's picture, shows the whole picture again."""
         return Window(-self.left / self.side, -self.top / self.side, 1 / self.side)
 
     def shown(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """What lies in the window, at `size` (width, height); beyond the picture is nothing, all channels 0."""
+        """The content of the window at `size` (width, height); outside the picture all channels are 0."""
         width, height = picture.size
         left, top = self.left * width, self.top * height
         right, bottom = left + self.side * width, top + self.side * height
@@ -57,7 +57,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Framed:
-    """The layout of a picture that was drawn within a window: it is laid back to where the window is."""
+    """The layout of a picture that was drawn within a window: it is placed back where the window is."""
 
     window: Window
 
@@ -66,12 +66,12 @@ class Framed:
 
 
 def framed(image: Image.Image, fills: float, size: tuple[int, int]) -> tuple[Image.Image, Window | None]:
-    """A sketch as it is shown to a model of transparent pictures, and the window that this is, None for all of it.
+    """A sketch as shown to a model of transparent pictures, and the window that is shown, None for the whole sketch.
 
     Args:
-        image: of any size and mode.
-        fills: the share of the side that the longer side of a thing took in training.
-        size: the model's (width, height).
+        image: the sketch, of any size and mode.
+        fills: the longer side of things in training, as a share of the picture's side.
+        size: (width, height) of the model's pictures.
     """
     drawn = on_nothing(image, max(size))
     drawn.thumbnail((_FINE * max(size), _FINE * max(size)), Image.Resampling.LANCZOS)
@@ -81,12 +81,12 @@ def framed(image: Image.Image, fills: float, size: tuple[int, int]) -> tuple[Ima
 
 
 def window_of(sketch: Image.Image, fills: float, pixels: int) -> Window | None:
-    """The window in which a sketch stands as things stood in training; None if it does already, or is empty.
+    """The window that shows a sketch as large and central as things in training; None if it already is, or is empty.
 
     Args:
-        sketch: square, RGBA; what is transparent is not drawn.
-        fills: the share of the side that the longer side of a thing took in training.
-        pixels: the model's a side: what is less than one of them off stands well.
+        sketch: square RGBA image; transparent pixels are not drawn.
+        fills: the longer side of things in training, as a share of the picture's side.
+        pixels: side of the model's pictures; deviations below one of these pixels are ignored.
     """
     covered = np.asarray(sketch.getchannel("A")) > _COVERED
     columns, rows = (np.flatnonzero(covered.any(axis=axis)) for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""How a model's picture is laid back onto an edited image, at any size: what is kept comes from the image itself."""
+"""How a model's picture is merged with the edited image, at any size: kept parts come from the image itself."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from fewstep.editing.projections import LUMA, block_means, enlarged
 from fewstep.pictures.pixels import PixelFormat, on_background, to_image, to_pixels
 
 BISECTIONS = 16
-"""Of the range −1 … 1: far below a byte's step."""
+"""Tolerance for values in −1 … 1: far below the step of a byte."""
 
 
 class Layout(Protocol):
-    """From the model's picture, at its own size, to what is delivered at `size` (width, height)."""
+    """A function from the model's picture, at the model's size, to the result at `size` (width, height)."""
 
     def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image: ...
 
 
 @dataclass(frozen=True)
 class Plain:
-    """The model's picture, and over it what a mask keeps of the image.
+    """The model's picture, overlaid with the pixels of the image that a mask keeps.
 
     Args:
-        shape: the image's (width, height).
-        image: of which the closed pixels are kept; None keeps nothing.
-        free: 255 where a pixel may change, 0 elsewhere, of the image's size; None without an image.
+        shape: (width, height) of the image.
+        image: the image whose kept pixels are used; None keeps nothing.
+        free: 255 where a pixel may change, 0 elsewhere, at the image's size; None without an image.
     """
 
     shape: tuple[int, int]
@@ -36,9 +36,9 @@ class Plain:
     free: Image.Image | None = None
 
     def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The model's picture at `size`, what the mask keeps taken from the image, exactly at the image's own size.
+        """The model's picture at `size`, with kept pixels taken from the image; exact at the image's own size.
 
-        At the model's own size the margin stays; at any other it is cut off.
+        At the model's own size the margin is kept; at any other it is cropped.
         """
         native = drawn.size
         if size != native:
@@ -60,11 +60,11 @@ class Plain:
 class Coloured:
     """The image's own greys and transparency with the colours of the model's picture.
 
-    Colour is what a pixel has beside its grey; it is weakened where the grey leaves no room for all of it, so that
-    the grey stays.
+    Colour is the difference of a pixel from its grey; it is reduced where it would leave the gamut, so that the grey
+    is kept.
 
     Args:
-        image: whose greys are kept, at its own size to rounding.
+        image: the image whose greys are kept, up to rounding at its own size.
     """
 
     image: Image.Image
@@ -94,12 +94,12 @@ class Coloured:
 
 @dataclass(frozen=True)
 class Averaged:
-    """The model's picture with the means of its blocks as they should be: clipping to what pixels can be moves them.
+    """The model's picture with corrected block means, which clipping to the range of pixels has changed.
 
     Args:
-        shape: of the small image, (width, height).
-        means: its pixels as the model's [c, h, w], in [0, 1].
-        pixel_format: the model's.
+        shape: (width, height) of the small image.
+        means: its pixels in the model's format, [c, h, w] in [0, 1].
+        pixel_format: pixel format of the model.
     """
 
     shape: tuple[int, int]
@@ -119,7 +119,7 @@ class Averaged:
 
 
 def with_means(pixels: Any, means: Any, most: Any, factor: int) -> Any:
-    """The nearest pixels in [0, most] whose blocks have these means: all of a block plus one number, clipped.
+    """The nearest pixels in [0, most] whose blocks have these means: each block plus a constant, clipped.
 
     Args:
         pixels, most: [c, h, w] in [0, 1].
@@ -136,20 +136,20 @@ def with_means(pixels: Any, means: Any, most: Any, factor: int) -> Any:
 
 
 def _chroma(picture: Image.Image) -> Any:
-    """What each premultiplied colour has beside its grey: float32 [3, h, w]."""
+    """The difference of each premultiplied colour from its grey: float32 [3, h, w]."""
     pixels = np.asarray(picture.convert("RGBA"), dtype=np.float32).transpose(2, 0, 1) / 255
     colour = pixels[:3] * pixels[3:]
     return colour - np.tensordot(np.array(LUMA, dtype=np.float32), colour, axes=1)
 
 
 def in_gamut(grey: Any, chroma: Any) -> Any:
-    """grey [..., 1] in [0, 1] + t·chroma [..., 3], of each pixel with the largest t up to 1 that stays in [0, 1]."""
+    """grey [..., 1] in [0, 1] + t·chroma [..., 3], with the largest t ≤ 1 for each pixel that stays in [0, 1]."""
     room = np.where(chroma > 0, 1 - grey, grey) / np.maximum(np.abs(chroma), 1e-6)
     return grey + np.minimum(1, room.min(axis=-1, keepdims=True)) * chroma
 
 
 def fitted(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Where all of an image of `size` stands in a frame, as a box: left, top, right, bottom."""
+    """The box (left, top, right, bottom) of an image of `size` fitted into a frame."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     width, height = (max(1, round(side * scale)) for side in size)
     left, top = (frame[0] - width) // 2, (frame[1] - height) // 2

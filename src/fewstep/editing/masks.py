@@ -1,4 +1,4 @@
-"""What of a model's data a mask of pixels leaves open, whatever codec is between them."""
+"""Masks of pixels as masks of a model's data, for any codec."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from fewstep.models.codecs import Codec, PixelCodec
 
 
 def open_data(free: Any, codec: Codec, shape: tuple[int, ...]) -> Any:
-    """Which of the data may change: float32 [1, ...] like the data, 1 where they may and 0 where they are kept.
+    """The mask of the data: float32 [1, ...], shaped like the data, 1 where they may change, 0 where they are kept.
 
-    The data of a `PixelCodec` are single pixels. Any other codec is taken to map each cell of the image to one
-    position of a grid of latents, so a position is open if any pixel of its cell is. What the decoder then changes
-    in kept pixels beside it is undone when the picture is laid back onto the image.
+    The data of a `PixelCodec` are single pixels. Any other codec is assumed to map each cell of the image to one
+    position of a latent grid, so a position may change if any pixel of its cell may. Changes that the decoder makes
+    to kept pixels nearby are undone when the picture is merged with the image.
 
     Args:
         free: [h, w], 1 where a pixel may change, 0 elsewhere.
-        codec: between pixels and data.
-        shape: of the pixels of one image, [c, h, w].
+        codec: the codec between pixels and data.
+        shape: pixel shape of one image, [c, h, w].
 
     Raises:
-        RequestError: the data are no grid that divides the image into equal cells.
+        RequestError: the data are not a grid that divides the image into equal cells.
     """
     pixels = np.broadcast_to(np.asarray(free, dtype=np.float32), (1, *shape))
     if isinstance(codec, PixelCodec):
@@ -50,7 +50,7 @@ def pixel_codec(codec: Codec, edit: str) -> PixelCodec:
     if not isinstance(codec, PixelCodec):
         raise RequestError(
             "edit",
-            f"the edit '{edit}' constrains single pixels, and this model draws latents of a codec "
-            f"({type(codec).__name__}) that does not keep them apart: use a mask, or a model that draws pixels",
+            f"the edit '{edit}' constrains single pixels, but this model draws latents of a codec "
+            f"({type(codec).__name__}) that mixes them: use a mask, or a model that draws pixels",
         )
     return codec

@@ -1,4 +1,4 @@
-"""An edit in a model's data: where the jumps begin, what they keep, how the answer is laid back."""
+"""An edit in a model's data space: where sampling starts, what it keeps, and how the result is made."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fewstep.editing.layouts import Layout
 
 @dataclass(frozen=True)
 class StartImage:
-    """An image at which the jumps begin, instead of at pure noise.
+    """An image at which sampling starts, instead of pure noise.
 
     Args:
         data: float32 [1, ...].
-        ratio: the level's σ/α.
-        fresh: whether noise of that level is laid over the data; else it is in them already.
+        ratio: σ/α of the starting level.
+        fresh: whether noise of that level is added to the data; else they already contain it.
     """
 
     data: Any
@@ -27,13 +27,13 @@ class StartImage:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An edit in a model's data.
+    """An edit in a model's data space.
 
     Args:
-        known: what is kept, or None.
-        start: None for pure noise.
-        settings: for the record.
-        layout: how the model's picture becomes the answer.
+        known: the part of the data that is kept, or None.
+        start: the image to start from; None for pure noise.
+        settings: the edit's settings for the record.
+        layout: how the model's picture becomes the result.
     """
 
     known: Measurement | None

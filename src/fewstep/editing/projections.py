@@ -1,14 +1,15 @@
-"""Parts of a picture that are known as orthogonal projections: the grey of its pixels, the means of its blocks.
+"""Known parts of a picture as orthogonal projections: the grey of its pixels, or the means of its blocks.
 
-2303.01469 alg. 4 with A an orthogonal transform whose first rows are measured: of every pixel its grey for
-colourisation, of every block its mean for super-resolution. With P the projection on those rows, what the algorithm
-puts in the estimate's place is D + P·(data − D), so only P is needed and A is never built.
+2303.01469 alg. 4, where A is an orthogonal transform whose first rows are measured: the grey of every pixel for
+colourisation, the mean of every block for super-resolution. If P is the projection on those rows, the algorithm
+replaces the estimate by D + P·(data − D), so only P is needed and A is never built.
 
-**In which space orthogonal.** A codec scales each channel, so what is orthogonal in pixels is not in data. What is
-*known* is the same set in both: all data with these greys, or these means. P is orthogonal in the *data*: there noise
-is white, so the nearest start by `Fitted` is the likeliest one, and its residual r = P·(known − f(x)) is its own
-projection, so that the gradient of ‖r‖²/2 is −Jᵀ·r as Craig's method wants. (Orthogonal in pixels it would be
-oblique in the data, and the gradient Jᵀ·Pᵀ·r.) In the data each channel has the same deviation too.
+**In which space P is orthogonal.** A codec scales each channel, so what is orthogonal in pixels is not orthogonal in
+data. The *known* set is the same in both: all data with these greys, or these means. P is orthogonal in the *data*:
+noise is white there, so the nearest start found by `Fitted` is the most likely one, and its residual
+r = P·(known − f(x)) is its own projection, so that the gradient of ‖r‖²/2 is −Jᵀ·r, as Craig's method requires. (A
+projection orthogonal in pixels would be oblique in the data, with the gradient Jᵀ·Pᵀ·r.) Also, all channels have the
+same deviation in the data.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Projection(Protocol):
     """P: linear, symmetric, P·P = P."""
 
     def __call__(self, values: ArrayT) -> ArrayT:
-        """Data [b, ...] to data."""
+        """Project data [b, ...]."""
         ...
 
 
 LUMA = (0.299, 0.587, 0.114)
-"""A pixel's grey, of its red, green and blue (ITU-R BT.601): what Pillow's mode L is."""
+"""The weights of red, green and blue in a pixel's grey (ITU-R BT.601), as in Pillow's mode L."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Projected:
     """A projection of the data is known: D ← D + P·(data − D).
 
     Args:
-        data: [b, ...] or [1, ...] any data that have what is known.
+        data: any data [b, ...] or [1, ...] that agree with what is known.
         project: P.
     """
 
@@ -59,13 +60,13 @@ class Projected:
 
 @dataclass(frozen=True)
 class Grey:
-    """P on the grey of every pixel, and on channels behind the colours (alpha) as a whole.
+    """The projection on the grey of every pixel, and on the whole of the channels after the colours (alpha).
 
     The grey is Σ w·pixel = Σ (w/gain)·data + a constant, so the data's direction is w/gain at length 1.
 
     Args:
-        codec: between pixels [b, c, h, w] and the data.
-        weights: w, of the first channels.
+        codec: the codec between pixels [b, c, h, w] and data.
+        weights: w, the weights of the first channels.
     """
 
     codec: PixelCodec
@@ -83,13 +84,13 @@ class Grey:
 
 @dataclass(frozen=True)
 class BlockMeans:
-    """P on the mean of each `factor` × `factor` block of pixels, each channel by itself.
+    """The projection on the mean of each `factor` × `factor` block of pixels, for each channel separately.
 
-    A channel's pixels all have one gain, so this is the same in pixels and in data.
+    All pixels of a channel have the same gain, so this is the same in pixels and in data.
 
     Args:
-        codec: between pixels [b, c, h, w] and the data; h and w must be multiples of factor.
-        factor: a block's side.
+        codec: the codec between pixels [b, c, h, w] and data; h and w must be multiples of factor.
+        factor: side of a block.
     """
 
     codec: PixelCodec
