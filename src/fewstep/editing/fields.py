@@ -231,7 +231,7 @@ class Choice(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Size(Field):
-    """A width and a height in pixels, each minimum … maximum: a pair, or text like 64x64; "auto" means the default."""
+    """Width and height in pixels, each minimum … maximum: a pair, or a text like 64x64; "auto" means the default."""
 
     minimum: int
     maximum: int

@@ -1,1 +1,1 @@
-"""Serving: requests of many clients that share one network, by HTTP, a live wire, MCP and the studio."""
+"""Serving: many clients share one network, over HTTP, the live wire, MCP and the studio."""

@@ -1,4 +1,4 @@
-"""The server, put together: one desk behind OpenAI's Images API, the live wire, MCP and the studio."""
+"""The assembled server: one desk behind OpenAI's Images API, the live wire, MCP and the studio."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from fewstep.serving.studio.pages import pages_router
 log = logging.getLogger(__name__)
 
 _TEACHER_JOBS = 2
-"""Images that a teacher draws at a time: it is there to be compared with, not to serve."""
+"""Requests that a teacher runs at a time: it is there for comparison, not for production."""
 
 
 def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = None) -> Desk:
-    """The desk of a loaded model, in this process."""
+    """The desk for a loaded model, in this process."""
     metrics = Metrics()
     judge = model.saved.judge
     recognise = None if judge is None else partial(_recognised, Recogniser(judge))
@@ -82,8 +82,8 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
     """The application without its guards.
 
     Args:
-        desk: draws.
-        settings: of the server.
+        desk: the desk that draws.
+        settings: settings of the server.
         announce: called when it is ready to draw.
     """
 
@@ -127,18 +127,18 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
 def _add_health(app: FastAPI, desk: Desk) -> None:
     @app.get("/healthz")
     async def health() -> dict[str, str]:
-        """Whether the process answers."""
+        """Tell whether the process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: {"description": "Not yet, or not any more."}})
+    @app.get("/readyz", responses={503: {"description": "Not ready yet, or no longer."}})
     async def ready() -> Response:
-        """Whether it can draw: 503 until the model is warm, and once it can draw no more."""
+        """Tell whether the server can draw: 503 until the model is warm, and after it can no longer draw."""
         state = desk.host.state
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Counters and latency histograms, for Prometheus."""
+        """Give counters and latency histograms for Prometheus."""
         return Response(desk.accounting.metrics.text(), media_type=CONTENT_TYPE)
 
 
@@ -170,7 +170,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:
-    """A server that cannot draw one image ends as if by SIGTERM, instead of never being ready."""
+    """Stop as on SIGTERM if the first image failed, instead of never becoming ready."""
     error = None if warming.cancelled() else warming.exception()
     if error is not None and not isinstance(error, ShuttingDown):
         log.error("the first image failed: %s", error)
@@ -178,7 +178,7 @@ def _stop_if_failed(warming: asyncio.Task[None]) -> None:
 
 
 def guarded(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> ASGIApp:
-    """The application as the world may see it.
+    """The application behind its guards: hosts, origins and API keys.
 
     Raises:
         ValueError: the keys file holds no keys.
@@ -196,4 +196,4 @@ def guarded(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = 
 
 
 _EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")
-"""Headers of answers that pages from elsewhere may read."""
+"""Response headers that pages from other origins may read."""

@@ -1,4 +1,4 @@
-"""The process that serves: uvicorn, with an orderly end for the requests that run when it is stopped."""
+"""The server process: uvicorn, with a graceful shutdown for running requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fewstep.serving.engine.desk import Desk
 from fewstep.serving.settings import ServeSettings
 
 _GRACE = 5
-"""Seconds from the shutdown time-out, when what still runs is answered with an error, to the cut of connections."""
+"""Seconds between the shutdown time-out, when running requests get an error, and the closing of connections."""
 
 
 class Server(uvicorn.Server):
     """A server of one desk: `run(sockets=[…])` serves until Ctrl-C or SIGTERM.
 
     Args:
-        desk: draws.
-        settings: of the server.
+        desk: the desk that draws.
+        settings: settings of the server.
         announce: called when it is ready to draw.
     """
 
@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
             access_log=False,
             ws="websockets-sansio",
             ws_max_size=settings.max_body_bytes,
-            ws_per_message_deflate=False,  # a sketch's 4 kB travel faster than they are compressed
+            ws_per_message_deflate=False,  # a sketch of 4 kB is sent faster than it is compressed
             server_header=False,
             timeout_graceful_shutdown=round(settings.shutdown_timeout) + _GRACE,
         )
@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
         self._hurries = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ctrl-C stops; a second one ends the time-out, still answering everybody; a third one cuts connections."""
+        """Ctrl-C stops; a second one ends the time-out and still answers everyone; a third one closes connections."""
         if sig == signal.SIGINT and self.should_exit and not self._hurries:
             self._hurries = True
             threading.Thread(target=self._hurry, daemon=True).start()
@@ -57,6 +57,6 @@ class Server(uvicorn.Server):
         self.force_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse new requests and let the others end, for the settings' time-out."""
+        """Refuse new requests and let running ones finish, up to the time-out in the settings."""
         threading.Thread(target=self._desk.host.stop, args=(self._timeout,), daemon=True).start()
         await super().shutdown(sockets)

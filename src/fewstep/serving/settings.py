@@ -1,4 +1,4 @@
-"""How to serve: from flags, FEWSTEP_SERVE_… in the environment, and a TOML file, in descending priority."""
+"""Settings of the server: from flags, FEWSTEP_SERVE_… in the environment, and a TOML file, in descending priority."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ class ServeSettings(BaseSettings):
     def _guarded(self) -> ServeSettings:
         if not self.is_local and self.keys_file is None and not self.without_keys:
             raise ValueError(
-                f"listening at {self.host} lets others in: give --keys-file, or --without-keys if that is meant"
+                f"listening at {self.host} lets others in: give --keys-file, or --without-keys if that is intended"
             )
         return self
 
     @property
     def limits(self) -> Limits:
-        """The most that one request may ask for."""
+        """The limits of a single request."""
         return Limits(self.max_images, self.max_steps, self.max_pixels, self.max_prompt)
 
     @property
@@ -137,7 +137,7 @@ class ServeSettings(BaseSettings):
             return False
 
     def shown(self) -> str:
-        """All of it on one line. Nothing of it is secret: keys are in a file of their own, hashed."""
+        """All settings on one line. None of them is secret: keys are in a separate file, hashed."""
         return " ".join(f"{name}={value}" for name, value in self.model_dump(mode="json").items())
 
     @classmethod
@@ -149,7 +149,7 @@ class ServeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file that either of them names."""
+        """The sources in order: flags, the environment, and the file named by either of them."""
         _check_environment(settings_cls)
         try:
             variables = env_settings()
@@ -162,7 +162,7 @@ class ServeSettings(BaseSettings):
 
 
 def _origin(value: str) -> str:
-    """A page's origin as browsers write it: without the scheme's own port."""
+    """A page's origin as browsers send it: without the scheme's default port."""
     scheme, _, place = value.rstrip("/").lower().partition("://")
     if scheme not in _PORTS or not _PLACE.fullmatch(place):
         raise ValueError(f"must be like https://example.org, got '{value}'")
@@ -170,7 +170,7 @@ def _origin(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    """A name as it is compared: an address of IPv6 without brackets."""
+    """A host name in the form used for comparison: IPv6 addresses have no brackets."""
     name = value.lower()
     try:
         return str(ipaddress.ip_address(name.strip("[]")))
@@ -186,11 +186,11 @@ _PLACE = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII)
 
 
 def wrong_setting(error: ValidationError, arguments: Sequence[str] = ()) -> str:
-    """The first of pydantic's complaints on one line: the setting, by the name it was given by, and its value.
+    """The first of pydantic's errors on one line: the setting, by the name under which it was given, and its value.
 
     Args:
-        error: of `ServeSettings`.
-        arguments: of the command line.
+        error: validation error of `ServeSettings`.
+        arguments: arguments of the command line.
     """
     first = error.errors()[0]
     if not first["loc"]:
@@ -204,7 +204,7 @@ def wrong_setting(error: ValidationError, arguments: Sequence[str] = ()) -> str:
 
 
 def settings_from_environment(**given: Any) -> ServeSettings:
-    """The settings of a command that has few flags of its own.
+    """The settings of a command with only a few of the flags.
 
     Raises:
         ValueError: a setting is wrong; the message is one line and names it.
@@ -216,10 +216,10 @@ def settings_from_environment(**given: Any) -> ServeSettings:
 
 
 def _check_environment(settings: type[BaseSettings]) -> None:
-    """A misspelt variable would be passed over in silence.
+    """Check for misspelt variables, which would otherwise be ignored silently.
 
     Raises:
-        ValueError: the environment has a FEWSTEP_SERVE_… that is no setting.
+        ValueError: the environment has a FEWSTEP_SERVE_… variable that is not a setting.
     """
     prefix = settings.model_config["env_prefix"]
     for name in os.environ:
@@ -231,7 +231,7 @@ def _file(settings: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
     """The settings in a file.
 
     Raises:
-        ValueError: it does not exist or is not valid TOML.
+        ValueError: the file does not exist or is not valid TOML.
     """
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'")

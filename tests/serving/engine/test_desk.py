@@ -208,7 +208,7 @@ def test_a_full_runtime_is_told_before_an_image_is_looked_at(model: Model) -> No
     with pytest.raises(Busy, match=r"it is full: try again in 1\.0 s"):
         asyncio.run(drawn(desk_of(runtime, DictStore()), edits, broken))
     runtime.full = False
-    with pytest.raises(RequestError, match="image is no image that can be read"):
+    with pytest.raises(RequestError, match="image is not an image that can be read"):
         asyncio.run(drawn(desk_of(runtime, DictStore()), edits, broken))
 
 

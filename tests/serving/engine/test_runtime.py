@@ -139,7 +139,7 @@ def test_a_job_that_is_stopped_while_it_waits_frees_its_place_and_never_runs(
     running = ask(runtime)
     network.entered.acquire(timeout=20)
     waiting = ask(runtime)
-    with pytest.raises(Busy, match="1 requests are waiting") as busy:
+    with pytest.raises(Busy, match="1 requests are already waiting") as busy:
         ask(runtime)
     assert busy.value.retry_after > 0
     runtime.stop(waiting, Cancelled("gone"))

@@ -162,10 +162,10 @@ def test_a_post_gives_the_same(server: Running) -> None:
         (packed({"seq": 1, "control_strength": 2}), "needs a control image"),
         (packed({"seq": 1, "parts": [part("control", b"abcd")]}, [b"abc"]), "must have 1024 bytes"),
         (packed({"seq": 1, "parts": [part("control", sketch())]}, [b"abc"]), "must have 1024 bytes, got 3"),
-        (packed({"seq": 1, "parts": [part("control", sketch(), 15)]}, [sketch()]), "4 bytes a pixel"),
+        (packed({"seq": 1, "parts": [part("control", sketch(), 15)]}, [sketch()]), "4 bytes per pixel"),
         (packed({"seq": 1, "parts": [part("mask", sketch())]}, [sketch()]), "mask needs an image"),
         (packed({"seq": 1, "parts": [part("image", sketch())] * 2}, [sketch()] * 2), "once"),
-        (packed({"seq": 1, "parts": [{"name": "image", "bytes": 3}]}, [b"abc"]), "no image that can be read"),
+        (packed({"seq": 1, "parts": [{"name": "image", "bytes": 3}]}, [b"abc"]), "not an image that can be read"),
         (packed({"seq": 1, "parts": [{"name": "cat", "bytes": 3}]}, [b"abc"]), "parts"),
     ],
 )

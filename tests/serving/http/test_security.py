@@ -242,7 +242,7 @@ def test_mcp_takes_bodies_as_large_as_the_others(servers: Callable[..., Running]
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": drawing}
     answer = mcp(servers(), asked)
     assert answer.status == 200
-    assert b"no image that can be read" in answer.data
+    assert b"not an image that can be read" in answer.data
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,13 @@ def test_what_is_out_of_range_is_told_with_the_range_that_holds(
         ({"images": []}, "images", "at least 1"),
         ({"images": [{"image_url": "a", "file_id": "b"}]}, "images", "either image_url or file_id"),
         ({"images": [{}]}, "images", "either image_url or file_id"),
-        ({"images": [{"image_url": data_url(b"words")}]}, "images", "images is no image"),
+        ({"images": [{"image_url": data_url(b"words")}]}, "images", "images is not an image"),
         ({"images": [{"image_url": data_url(png(), "data:text/plain;base64")}]}, "images", "of an image, got 'text/plain'"),
         ({"images": [{"image_url": data_url(png(), "data:image/png")}]}, "images", "in base64"),
         ({"images": [{"image_url": "data:image/png;base64"}]}, "images", "in base64"),
-        ({"images": [{"image_url": "data:image/png;base64,?"}]}, "images", "no valid base64"),
-        ({"mask": {"image_url": data_url(b"words")}}, "mask", "mask is no image"),
-        ({"control": data_url(b"words")}, "control", "control is no image"),
+        ({"images": [{"image_url": "data:image/png;base64,?"}]}, "images", "not valid base64"),
+        ({"mask": {"image_url": data_url(b"words")}}, "mask", "mask is not an image"),
+        ({"control": data_url(b"words")}, "control", "control is not an image"),
         ({"control": 3}, "control", "got 3"),
     ],
 )  # fmt: skip
@@ -328,7 +328,7 @@ def test_pictures_are_counted_until_they_go() -> None:
     assert gone() is None
     assert pictures.held == 240
     assert pictures.open(png(), "image").size == second.size
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="not an image"):
         pictures.open(png()[:150], "image")
     del second
     assert pictures.held == 0

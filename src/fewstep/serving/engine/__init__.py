@@ -1,1 +1,1 @@
-"""Serving without any protocol: the desk, jobs and their runtime, shared batches, stored images, metrics, traces."""
+"""The protocol-independent part of serving: desk, jobs, runtime, batching, image store, metrics and traces."""

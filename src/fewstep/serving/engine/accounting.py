@@ -1,4 +1,4 @@
-"""A request for images in the log, the metrics and the traces, the same on every surface."""
+"""Accounting of image requests in the log, the metrics and the traces, the same on every surface."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks for images, and how.
+    """The origin of a request for images.
 
     Args:
         surface: http, live or mcp.
-        client: whose turn in the queue it takes.
-        owner: whose images they are: the client's API key, hashed; empty where the server has no keys.
-        session: of which only the latest request counts, or None.
-        request_id: what log lines and spans name the request by.
-        arrived: when, by `time.perf_counter()`.
+        client: the client, for fair queueing.
+        owner: owner of the images: the client's API key, hashed; empty if the server has no keys.
+        session: session in which only the latest request counts, or None.
+        request_id: id of the request in log lines and spans.
+        arrived: time of arrival, by `time.perf_counter()`.
     """
 
     surface: str
@@ -52,7 +52,7 @@ class Caller:
 
     @property
     def session_key(self) -> str | None:
-        """The session's name among those of all clients."""
+        """The session's key, unique among all clients."""
         return None if self.session is None else f"{self.client}/{self.session}"
 
 
@@ -60,26 +60,26 @@ class Accounting:
     """Opens an `Account` for each request.
 
     Args:
-        metrics, traces: where each is recorded.
-        log_prompts: whether the log may hold prompts; metrics and traces never do.
+        metrics, traces: where requests are recorded.
+        log_prompts: whether prompts may be logged; metrics and traces never contain them.
     """
 
     def __init__(self, metrics: Metrics, traces: Traces, log_prompts: bool) -> None:
         self.metrics, self.traces, self._log_prompts = metrics, traces, log_prompts
 
     def open(self, caller: Caller) -> Account:
-        """Begin with a request."""
+        """Open an account for a request."""
         return Account(self.metrics, self.traces, self._log_prompts, caller)
 
 
 class Account:
-    """One request's entry, closed once."""
+    """The account of one request, closed once."""
 
     def __init__(self, metrics: Metrics, traces: Traces, log_prompts: bool, caller: Caller) -> None:
         self._metrics, self._traces, self._log_prompts, self._caller = metrics, traces, log_prompts, caller
         self._prompt: str | None = None
         self._span: Span | None = traces.begin(
-            "generate_content",  # OpenTelemetry's GenAI conventions have no name for images alone
+            "generate_content",  # OpenTelemetry's GenAI conventions have no name specific to images
             {
                 "gen_ai.operation.name": "generate_content",
                 "gen_ai.output.type": "image",
@@ -89,7 +89,7 @@ class Account:
         )
 
     def planned(self, plan: Plan, model: str) -> None:
-        """The request was understood."""
+        """Record that the request was planned."""
         self._prompt = plan.conditions.prompts[0]
         if self._span is not None:
             self._span.update_name(f"generate_content {model}")
@@ -98,16 +98,16 @@ class Account:
             self._span.set_attribute("gen_ai.request.choice.count", len(plan.sampling.seeds))
 
     def encoded(self, timings: Mapping[str, float], seconds: float) -> None:
-        """The images are files now; `timings` are the milliseconds of all stages, `seconds` the time of this one."""
+        """Record that the images were encoded, in `seconds`; `timings` are the milliseconds of all stages."""
         self._metrics.stage("encode_image", seconds)
         self._traces.stages(self._span, timings)
 
     def close(self, error: BaseException | None) -> None:
-        """The request ended, with images or with this error."""
+        """Record the end of the request, with images or with this error."""
         self._end(outcome_of(error), error)
 
     def refuse(self) -> None:
-        """The message could not be read as a request."""
+        """Record a message that could not be read as a request."""
         self._end("invalid", None)
 
     def _end(self, outcome: str, error: BaseException | None) -> None:

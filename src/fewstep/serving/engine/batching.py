@@ -1,9 +1,9 @@
-"""Many callers, one network: whoever calls while it runs shares the next call.
+"""Batching: many callers share one network, and those that call while it runs share the next batch.
 
-The samplers stay plain generators in threads of their own; each asks for its network's output and waits. One thread
-owns the network. When it is free it takes what is waiting, at once and without a delay to collect more, in fair
-shares: a call for many samples is taken in parts, so it does not hold up a call for one. Requests with other levels
-and numbers of steps share a call, since the network is given each sample's own times.
+The samplers stay plain generators in their own threads; each requests the network's output and waits. One thread owns
+the network. When it is free, it takes the waiting calls at once, without a delay to collect more, and in fair shares:
+a call for many samples is taken in parts, so that it does not hold up a call for one. Requests with different levels
+and numbers of steps can share a batch, since the network gets the times of each sample.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Closed(RuntimeError):
 
 @dataclass
 class NetworkOutput:
-    """What one call gave.
+    """The result of one call.
 
     Args:
         values: the network's output.
@@ -58,7 +58,7 @@ class _Call:
 
     @property
     def kind(self) -> tuple[tuple[str, tuple[int, ...], Any], ...]:
-        """What must be equal for two calls to share a batch."""
+        """The properties that two calls must have in common to share a batch."""
         return tuple((name, values.shape[1:], values.dtype) for name, values in self.arrays.items())
 
     def rows(self, begin: int, end: int) -> dict[str, Any]:
@@ -71,7 +71,7 @@ _Part = tuple[_Call, int, int]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Parts of calls, and their arrays joined, or why they are not."""
+    """Parts of calls and their joined arrays, or the error that prevented joining."""
 
     parts: Sequence[_Part]
     arrays: Mapping[str, Any]
@@ -84,7 +84,7 @@ def _joined(parts: Sequence[_Part]) -> _Batch:
         return _Batch(parts, rows[0])
     try:
         return _Batch(parts, {name: np.concatenate([each[name] for each in rows]) for name in rows[0]})
-    except Exception as error:  # out of memory, say: each alone may do
+    except Exception as error:  # such as out of memory: each alone may fit
         return _Batch(parts, {}, error)
 
 
@@ -92,11 +92,11 @@ class Batcher:
     """Runs a network in one thread for any number of callers.
 
     Args:
-        network: called by that thread alone. Where it has `sizes`, the batch sizes that it was built for, others are
-            avoided.
-        max_batch: samples in one call.
-        cpus: the cores its thread may use, None for all (Linux).
-        on_batch: called with each batch's size and seconds.
+        network: the network, called only by that thread. If it has `sizes`, the batch sizes that it was built for,
+            others are avoided.
+        max_batch: most samples in one call.
+        cpus: cores that its thread may use; None for all (Linux).
+        on_batch: called with the size and the seconds of each batch.
     """
 
     def __init__(
@@ -111,17 +111,17 @@ class Batcher:
         self._network, self._max_batch, self._cpus, self._on_batch = network, max_batch, cpus, on_batch
         self._sizes = [size for size in getattr(network, "sizes", ()) if size <= max_batch]
         self._calls: deque[_Call] = deque()
-        self._open: set[_Call] = set()  # calls without an answer, those in the running batch too
+        self._open: set[_Call] = set()  # unanswered calls, including those in the running batch
         self._change = threading.Condition()
         self._refusal: str | None = None  # why calls are refused
         self._thread = threading.Thread(target=self._work, name="fewstep-network", daemon=True)
         self._thread.start()
 
     def run(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> NetworkOutput:
-        """Run the network for these samples, in company or alone; the caller's thread waits.
+        """Run the network for these samples, possibly in a shared batch; the calling thread waits.
 
         Raises:
-            Closed: the batcher closes, or its thread has ended.
+            Closed: the batcher is closing, or its thread has ended.
         """
         call = _Call({"x": x, "time_at": time_at, "time_to": time_to, **cond}, int(x.shape[0]), time.perf_counter())
         with self._change:
@@ -140,16 +140,16 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Calls that no batch has finished taking."""
+        """The number of calls that have not been fully taken into batches."""
         return len(self._calls)
 
     @property
     def closed(self) -> bool:
-        """Whether calls are refused: it was closed, or its thread has ended."""
+        """Whether calls are refused, since it was closed or its thread has ended."""
         return self._refusal is not None
 
     def close(self, timeout: float | None = None) -> None:
-        """Refuse the calls that wait and let the running batch end, within `timeout` seconds, if given."""
+        """Refuse waiting calls and let the running batch finish, within `timeout` seconds if given."""
         with self._change:
             self._refusal = self._refusal or "the server is closing"
             waiting = list(self._calls)
@@ -175,13 +175,13 @@ class Batcher:
         batch = self._next(wait=True)
         while batch is not None:
             answer = self._answer(batch)
-            # joined before the finished callers wake up, who would hold the interpreter while the network waits
+            # joined before the finished callers wake up, since they would hold the GIL while the network waits
             following = self._next(wait=False)
             self._deliver(batch, *answer)
             batch = following or self._next(wait=True)
 
     def _next(self, wait: bool) -> _Batch | None:
-        """The next batch; None when the batcher is closed, or nothing waits and it shall not be waited for."""
+        """The next batch; None if the batcher is closed, or if nothing is waiting and `wait` is false."""
         with self._change:
             if wait:
                 self._change.wait_for(lambda: self._calls or self.closed)
@@ -191,7 +191,7 @@ class Batcher:
         return _joined(parts)
 
     def _take(self) -> list[_Part]:
-        """The next batch: equal shares of what is waiting, then what still fits."""
+        """The parts of the next batch: equal shares of the waiting calls, then what still fits."""
         kind = self._calls[0].kind
         calls = [call for call in self._calls if call.kind == kind]
         taken = dict.fromkeys(calls, 0)
@@ -208,13 +208,13 @@ class Batcher:
                 parts.append((call, call.taken, call.taken + rows))
                 call.taken += rows
         unfinished = [call for call in self._calls if call.taken < call.size]
-        # calls that got a part go behind those that got none
+        # calls that got a part move behind those that got none
         unfinished.sort(key=lambda call: taken.get(call, 0) > 0)
         self._calls = deque(unfinished)
         return parts
 
     def _answer(self, batch: _Batch) -> tuple[Any, BaseException | None]:
-        """The network's output, or why there is none."""
+        """The network's output, or the error."""
         start = time.perf_counter()
         for call, begin, _ in batch.parts:
             if begin == 0:
@@ -234,7 +234,7 @@ class Batcher:
         return output, None
 
     def _deliver(self, batch: _Batch, output: Any, error: BaseException | None) -> None:
-        if error is not None and len(batch.parts) > 1:  # one bad call must not spoil its neighbours'
+        if error is not None and len(batch.parts) > 1:  # one bad call must not fail the others
             for part in batch.parts:
                 alone = _joined([part])
                 self._deliver(alone, *self._answer(alone))
@@ -269,10 +269,10 @@ def _fail(call: _Call, error: BaseException) -> None:
 
 
 class BatchedNetwork:
-    """A `Network` that runs in a batcher, for one job, and knows how long the job waited.
+    """A `Network` for one job that runs in a batcher and records how long the job waited.
 
     Args:
-        batcher: runs its network calls.
+        batcher: the batcher that runs its calls.
     """
 
     def __init__(self, batcher: Batcher) -> None:

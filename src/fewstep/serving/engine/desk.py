@@ -1,8 +1,8 @@
-"""The desk: every request for images passes here, whatever surface it came by.
+"""The desk, which handles all image requests, from whatever surface.
 
-What happens to a request is written here once: room is checked before its images are decoded, the server's limits
-before it is planned; then it is queued, waited for, encoded and stored, and it enters the log, the metrics and the
-traces. A surface translates its protocol's message into the arguments of `Desk.draw`, and the answer into a message.
+The handling of a request is written here once: the queue is checked before its images are decoded, the server's
+limits before it is planned; then it is queued, awaited, encoded and stored, and recorded in the log, the metrics and
+the traces. A surface translates its protocol's message to the arguments of `Desk.draw`, and the answer to a message.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ from fewstep.serving.engine.store import Store, StoredImage
 T = TypeVar("T")
 
 RequestBuilder = Callable[[DecodedImages, Model], Request]
-"""Makes a request for a model of what came with it; raises RequestError. Runs in a thread where there are images."""
+"""Makes a request from the decoded images and the model; may raise RequestError. Runs in a thread if there are
+images."""
 
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """What a client wants to be sent, besides the request itself.
+    """How a client wants to be answered.
 
     Args:
-        encoding: the format of the files.
-        partial_images: how many intermediate pictures of the first image, as `PartialImage` events.
-        steps: whether each step but the last is a `StepDone` event.
+        encoding: format of the files.
+        partial_images: number of intermediate pictures of the first image, sent as `PartialImage` events.
+        steps: whether each step but the last sends a `StepDone` event.
     """
 
     encoding: Encoding
@@ -55,7 +56,7 @@ class AnswerOptions:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step of several was made: number `step`, counted from 1, of `steps`."""
+    """One of several steps is done: number `step`, counted from 1, of `steps`."""
 
     step: int
     steps: int
@@ -63,7 +64,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class PartialImage:
-    """What the first image looks like so far: a picture, and the file that shows it."""
+    """An intermediate picture of the first image, and its file."""
 
     picture: Image.Image
     file: bytes
@@ -77,9 +78,9 @@ class AnswerImage:
     """One image of an answer.
 
     Args:
-        picture: with its record.
-        file: the picture in the format asked for, its record in it.
-        recognition: what a recogniser takes it for.
+        picture: the image with its record.
+        file: the image in the requested format, with its record inside.
+        recognition: what a recogniser sees in it.
     """
 
     picture: GeneratedImage
@@ -88,23 +89,23 @@ class AnswerImage:
 
     @property
     def record(self) -> Record:
-        """What made it."""
+        """The record of how it was made."""
         return self.picture.record
 
     @property
     def id(self) -> str:
-        """By which every surface finds it again: that of its record."""
+        """The id of its record, by which every surface finds it again."""
         return self.picture.record.id
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request gave.
+    """The answer to a request.
 
     Args:
-        images: at least one.
-        timings: milliseconds by stage, `encode_image` the last.
-        model: what drew.
+        images: the images, at least one.
+        timings: milliseconds by stage; `encode_image` is the last.
+        model: the model that drew them.
     """
 
     images: Sequence[AnswerImage]
@@ -113,12 +114,12 @@ class Answer:
 
 
 class PendingAnswer(AbstractAsyncContextManager["PendingAnswer[T]"], Generic[T]):
-    """A request that was accepted. Leaving its context stops it, unless it is over.
+    """An accepted request. Leaving its context stops it, unless it is done.
 
     Args:
-        runtime: where it is queued.
+        runtime: the runtime that it is queued in.
         job: its job.
-        events: of its steps; None is the end.
+        events: events of its steps; None marks the end.
     """
 
     def __init__(self, runtime: Runtime, job: Job[T], events: asyncio.Queue[Event | None]) -> None:
@@ -128,12 +129,12 @@ class PendingAnswer(AbstractAsyncContextManager["PendingAnswer[T]"], Generic[T])
         self._runtime.stop(self._job, Cancelled("the client went away"))
 
     async def events(self) -> AsyncIterator[Event]:
-        """The events that the request's `AnswerOptions` asks for, until its end."""
+        """The events requested by the `AnswerOptions`, until the request ends."""
         while (event := await self._events.get()) is not None:
             yield event
 
     async def answer(self) -> T:
-        """What `render` made of the images.
+        """The answer that `render` made from the images.
 
         Raises:
             Stopped: nobody waits for them any more, or the server is closing.
@@ -146,10 +147,10 @@ class Desk:
 
     Args:
         host: the models.
-        store: keeps what was drawn.
-        loader: reads the images that requests bring.
-        limits: the most that one request may ask for.
-        accounting: enters each request in the log, the metrics and the traces.
+        store: the store of drawn images.
+        loader: the loader of images in requests.
+        limits: the limits of a single request.
+        accounting: records each request in the log, the metrics and the traces.
     """
 
     def __init__(
@@ -169,18 +170,18 @@ class Desk:
         """Accept a request and queue it.
 
         Args:
-            request: makes the request of the decoded images.
-            sources: the images it brings.
+            request: function that makes the request from the decoded images.
+            sources: the images in the request.
             caller: the client.
-            output: what the client wants to be sent.
-            render: makes the protocol's message of the answer, in the job's thread.
-            model: the name of the model; None for the served one.
+            output: how the client wants to be answered.
+            render: function that turns the answer into the protocol's message, in the job's thread.
+            model: name of the model; None for the served one.
 
         Raises:
-            RequestError: a field is wrong, or more than the server or the model allows.
+            RequestError: a field is wrong, or exceeds what the server or the model allows.
             NotFound: there is no such model or image.
-            Busy: there is no room for it.
-            Stopped: a newer request of its session was here before, or the server is closing.
+            Busy: the queue, or the memory for images, is full.
+            Stopped: a newer request of its session has arrived, or the server is closing.
         """
         account = self.accounting.open(caller)
         try:
@@ -194,7 +195,7 @@ class Desk:
             raise
 
     def close(self, timeout: float) -> None:
-        """Let what was accepted end for `timeout` seconds, stop what is left, and send the last spans."""
+        """Let accepted requests finish for `timeout` seconds, stop the rest, and export the last spans."""
         self.host.stop(timeout)
         self.accounting.traces.close()
 
@@ -207,7 +208,7 @@ class Desk:
     ) -> Plan:
         """The request's plan, made in a thread where images have to be decoded.
 
-        A plan holds no more of the images than what drawing needs, and the request is gone once it is planned.
+        A plan keeps only what drawing needs of the images, and the request is released once it is planned.
         """
         sources = await self.loader.fetched(sources, caller.owner)
 
@@ -243,7 +244,7 @@ class Desk:
 
         on_step = _reporter(runtime.model, plan, output, publish)
         if on_step is None:
-            events.put_nowait(None)  # here, since waking the loop from the job's thread costs the answer time
+            events.put_nowait(None)  # here, since waking the event loop from the job's thread would delay the answer
 
         def ended(future: Future[T]) -> None:
             account.close(future.exception())
@@ -262,7 +263,7 @@ class Desk:
 
 
 def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Account) -> Answer:
-    """The answer of a job that somebody still waits for."""
+    """The answer of a job for which someone is still waiting."""
     started = time.perf_counter()
     files = [encoding.encoded(image) for image in result.images]
     seconds = time.perf_counter() - started
@@ -276,7 +277,7 @@ def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Accou
 def _reporter(
     model: Model, plan: Plan, output: AnswerOptions, publish: Callable[[Event], Any]
 ) -> Callable[[Progress], None] | None:
-    """What to call after each step; None where no events are wanted."""
+    """The callback after each step; None if no events are requested."""
     shown = partial_steps(plan.sampling.steps, output.partial_images)
     if not shown and not output.steps:
         return None
@@ -292,7 +293,7 @@ def _reporter(
 
 
 def partial_steps(steps: int, partial_images: int) -> set[int]:
-    """After which steps, counted from 0, a partial image is sent: evenly spread over those before the last."""
+    """The steps, counted from 0, after which a partial image is sent: evenly spread over those before the last."""
     between = steps - 1
     count = min(partial_images, between)
     return {math.ceil((i + 1) * (between + 1) / (count + 1)) - 1 for i in range(count)}

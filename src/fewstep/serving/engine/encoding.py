@@ -1,4 +1,4 @@
-"""How images leave the server: as files of a format and a quality, their records in them."""
+"""How images are delivered: as files with a format, a quality and their records."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fewstep.serving.engine.limits import delivered_size
 Format = Literal["png", "jpeg", "webp"]
 MIME: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _MAX_SIDES: dict[Format, int] = {"webp": 16_383, "jpeg": 65_500}
-"""The longest side that a format can hold, in pixels; png has no such bound."""
-_PNG: dict[str, Any] = {"compress_level": 1}  # a quarter of level 6's time for a fifth more bytes, at 512 × 512
+"""The longest side that a format supports, in pixels; png has no such limit."""
+_PNG: dict[str, Any] = {"compress_level": 1}  # a quarter of the time of level 6 for a fifth more bytes, at 512 × 512
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Encoding:
             raise RequestError("output_format", wrong)
 
     def encoded(self, image: GeneratedImage) -> bytes:
-        """An image as a file with its record."""
+        """The file of an image, with its record."""
         return pictures.encode(image, self.format, image.record, **self._options())
 
     def encoded_preview(self, image: Image.Image) -> bytes:
-        """An intermediate picture as a file without a record."""
+        """The file of an intermediate picture, without a record."""
         return pictures.encode(image, self.format, **self._options())
 
     def _options(self) -> dict[str, Any]:
-        """For Pillow's encoder. A webp without a quality is lossless."""
+        """Options of Pillow's encoder. A webp without a quality is lossless."""
         if self.format == "png":
             return _PNG
         if self.format == "webp" and self.quality == 100:

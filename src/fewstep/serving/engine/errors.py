@@ -1,4 +1,4 @@
-"""Why a request gets no images. Each surface translates these, and `RequestError`, into its protocol's errors."""
+"""The reasons why a request gets no images. Each surface translates them, and `RequestError`, to its protocol."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ class InputError(RequestError):
     """Something a request brings cannot be read or is not allowed here.
 
     Args:
-        field: which field was wrong.
-        message: what was wrong, and what would be right.
-        code: a short name of the mistake, for programs.
+        field: name of the wrong field.
+        message: what is wrong, and what would be right.
+        code: a short name of the error, for programs.
     """
 
     def __init__(self, field: str, message: str, code: str) -> None:
         super().__init__(
             field, message.encode("utf-8", "backslashreplace").decode()
-        )  # what it quotes may not be text
+        )  # quoted input may not be valid text
         self.code = code
 
 
 class NotFound(InputError):
-    """A request names a model or an image that is not here, or not any more."""
+    """A request names a model or an image that does not exist, or no longer exists."""
 
 
 class Busy(Exception):
@@ -39,7 +39,7 @@ class Busy(Exception):
 
 
 class Stopped(Exception):
-    """A request that was accepted and will get no images; clients should not repeat it by themselves."""
+    """An accepted request gets no images; clients should not retry it automatically."""
 
 
 class Superseded(Stopped):
@@ -47,7 +47,7 @@ class Superseded(Stopped):
 
 
 class Cancelled(Stopped):
-    """The client does not wait any more."""
+    """The client is no longer waiting."""
 
 
 class ShuttingDown(Stopped):

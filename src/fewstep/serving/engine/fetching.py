@@ -1,7 +1,7 @@
 """Images that a request names by a URL: fetched from public addresses only, and only if the settings allow it.
 
-A URL can name this machine, the network behind it, or a name that points there. So the addresses of a name are looked
-at, the connection is made to the very address that was looked at, and every redirect goes the same way again.
+A URL can name this machine, the network behind it, or a host name that points there. So the addresses of a name are
+checked, the connection is made to the very address that was checked, and every redirect is handled the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewstep.serving.engine.errors import InputError
 REDIRECTS = 3
 SECONDS = 10.0
 _HIDDEN = [ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
-"""IPv6 addresses that hold an IPv4 address inside: of NAT64, 6to4 and Teredo."""
+"""IPv6 prefixes that embed an IPv4 address: NAT64, 6to4 and Teredo."""
 
 
 def is_public(address: str) -> bool:
@@ -36,16 +36,16 @@ def is_public(address: str) -> bool:
 
 
 def fetch(url: str, field: str, max_bytes: int, may: Callable[[str], bool] = is_public) -> bytes:
-    """The bytes behind a URL.
+    """Fetch the bytes behind a URL.
 
     Args:
-        url: http or https.
-        field: the field it came in, for complaints.
-        max_bytes: of the answer.
-        may: whether an address may be connected to.
+        url: http or https URL.
+        field: name of the field it came in, for error messages.
+        max_bytes: largest response, in bytes.
+        may: function that tells whether an address may be connected to.
 
     Raises:
-        InputError: it is not a URL, leads to an address that may not be connected to, or does not give a file.
+        InputError: it is not a valid URL, leads to a forbidden address, or does not give a file.
     """
     until = time.monotonic() + SECONDS
     for _ in range(1 + REDIRECTS):
@@ -69,7 +69,7 @@ def fetch(url: str, field: str, max_bytes: int, may: Callable[[str], bool] = is_
                 if answer.status != 200:
                     raise InputError(field, f"{field}: the URL answered {answer.status}", "invalid_url")
                 data = _read(answer, field, max_bytes)
-            if time.monotonic() < until:  # an answer of unknown length is whole when it ends, if it was not cut
+            if time.monotonic() < until:  # a response of unknown length is complete when it ends, unless it was cut
                 return data
             raise TimeoutError
         except InputError:
@@ -84,12 +84,12 @@ def fetch(url: str, field: str, max_bytes: int, may: Callable[[str], bool] = is_
 
 @contextlib.contextmanager
 def _cut_at(until: float, connection: http.client.HTTPConnection) -> Iterator[None]:
-    """Close a connection in the end, and cut it at `until`, whoever waits for it: a site that sends a byte now and
-    then would never be too slow for a time-out."""
-    twin = connection.sock.dup()  # TLS takes the socket itself away
+    """Close a connection on exit, and cut it at `until` in any case: a site that sends a byte now and then would
+    never run into a socket time-out."""
+    twin = connection.sock.dup()  # TLS detaches the original socket
 
     def cut() -> None:
-        with contextlib.suppress(OSError):  # it is over already
+        with contextlib.suppress(OSError):  # it is already closed
             twin.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
@@ -106,7 +106,7 @@ def _cut_at(until: float, connection: http.client.HTTPConnection) -> Iterator[No
 def _connected(
     host: str, port: int, field: str, may: Callable[[str], bool], until: float
 ) -> http.client.HTTPConnection:
-    """A connection to the first address of the host's that answers; all of them must be allowed."""
+    """A connection to the first of the host's addresses that answers; all of them must be allowed."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if not addresses or not all(map(may, addresses)):

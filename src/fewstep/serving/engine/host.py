@@ -1,4 +1,4 @@
-"""The models of one server: the one it serves, and the teacher it was distilled from, to compare with."""
+"""The models of one server: the served one, and the teacher that it was distilled from, for comparison."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ModelHost:
     """Finds the runtime of the model that a request names.
 
     Args:
-        runtime: runs the served model.
-        run_teacher: starts a runtime for the teacher, once it is loaded.
+        runtime: runtime of the served model.
+        run_teacher: function that starts a runtime for the loaded teacher.
         aliases: other names of the served model.
-        max_batch: samples in one network call.
-        threads: of one network call of the teacher; None for one a core.
+        max_batch: most samples in one network call.
+        threads: threads per network call of the teacher; None for one per core.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ModelHost:
 
     @property
     def state(self) -> Literal["starting", "ready", "closed"]:
-        """Whether it can draw: not yet, now, or not any more."""
+        """Whether it can draw: not yet, now, or no longer."""
         if self.runtime.closed:
             return "closed"
         return "ready" if self._warm else "starting"
 
     def serves(self, name: str | None) -> bool:
-        """Whether this is a name of the served model; None is."""
+        """Whether this is a name of the served model, as is None."""
         return name in (None, self.model.name, *self._aliases)
 
     async def find(self, name: str | None) -> Runtime:
@@ -73,12 +73,12 @@ class ModelHost:
         raise NotFound("model", f"there is no model '{name}': this server has '{self.model.name}'", "model_not_found")
 
     def warm_up(self) -> None:
-        """Draw at every batch size the network is built for, so that no client waits for what is loaded late.
+        """Draw at every batch size that the network is built for, so that no client waits for late loading.
 
-        Requests that come meanwhile wait in the queue.
+        Requests that arrive in the meantime wait in the queue.
 
         Raises:
-            ShuttingDown: it was stopped meanwhile.
+            ShuttingDown: the host was stopped in the meantime.
         """
         prompt = "warm-up" if self.model.spec.conditioning.text_length else ""
         sizes = [size for size in getattr(self.model.network, "sizes", (1,)) if size <= self._max_batch]
@@ -87,7 +87,7 @@ class ModelHost:
 
     @cached_property
     def teacher(self) -> SavedModel | None:
-        """The model that the served one was distilled from, if it is here: built in, or in the same folder."""
+        """The model that the served one was distilled from, if it is built in or in the same folder."""
         saved = self.model.saved
         for entry in saved.spec.lineage:
             name = entry.get("teacher", "")
@@ -96,14 +96,14 @@ class ModelHost:
             for place in (name, saved.directory.parent / name):
                 try:
                     found = find(place)
-                except ModelError:  # it is not there, or belongs to somebody else
+                except ModelError:  # it does not exist, or is a different model
                     continue
                 if found.hash == entry.get("hash"):
                     return found
         return None
 
     def _loaded_teacher(self) -> Runtime:
-        """The teacher's runtime: loaded when it is first asked for, which takes seconds."""
+        """The teacher's runtime, loaded on first use, which takes seconds."""
         assert self.teacher is not None
         with self._loading:
             if self.runtime.closed:
@@ -115,7 +115,7 @@ class ModelHost:
             return self._teacher_runtime
 
     def stop(self, timeout: float) -> None:
-        """Refuse new requests, let the others end for `timeout` seconds, and stop what is left."""
+        """Refuse new requests, let the others finish for `timeout` seconds, and stop the rest."""
         self.runtime.close(timeout)
         with self._loading:
             if self._teacher_runtime is not None:

@@ -1,4 +1,4 @@
-"""Where the images of a request come from: files, raw pixels, URLs, or images drawn before."""
+"""The sources of images in requests: files, raw pixels, URLs, or images drawn before."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fewstep.serving.engine.store import Store, StoredImage
 from fewstep.serving.engine.uploads import ImageDecoder
 
 URI = "fewstep://images/"
-"""What may stand before an image's id: MCP names its resources so."""
+"""Optional prefix of an image's id, as in the URIs of MCP resources."""
 
 _SMALL = 65_536
-"""Bytes of raw pixels that are converted faster than a thread is woken. Of files, a few bytes can hold millions of
-pixels."""
+"""Largest raw image, in bytes, that is converted faster than a thread is woken. For files the size says little: a few
+bytes can hold millions of pixels."""
 
 _FETCHERS = ThreadPoolExecutor(8, "fewstep-fetch")
-"""Threads of their own, so that slow sites hold up nothing but each other."""
+"""Separate threads, so that slow sites hold up only each other."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImagePixels:
-    """Straight RGBA, row by row, 4 bytes a pixel; `size` is (width, height)."""
+    """Straight RGBA, row by row, 4 bytes per pixel; `size` is (width, height)."""
 
     field: str
     data: bytes | memoryview
@@ -43,7 +43,7 @@ class ImagePixels:
 
 @dataclass(frozen=True)
 class ImageUrl:
-    """A data URL, or where the settings allow it a public address."""
+    """A data URL, or a public URL if the settings allow it."""
 
     field: str
     url: str
@@ -65,8 +65,8 @@ class SourceImages:
     """The images of a request, not decoded yet.
 
     Args:
-        image: what to start from.
-        mask: what of it may change.
+        image: the image to start from.
+        mask: the part of it that may change.
         control: a sketch to follow.
     """
 
@@ -76,19 +76,19 @@ class SourceImages:
 
     @property
     def all(self) -> list[ImageSource]:
-        """Those that there are."""
+        """The images that are given."""
         return [source for source in (self.image, self.mask, self.control) if source is not None]
 
     @property
     def are_small(self) -> bool:
-        """Whether decoding them takes less time than a thread would."""
+        """Whether decoding them takes less time than waking a thread."""
         raw = [source for source in self.all if isinstance(source, ImagePixels)]
         return len(raw) == len(self.all) and sum(len(source.data) for source in raw) <= _SMALL
 
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """The images of a request, as `SourceImages` has them."""
+    """The decoded images of a request; fields as in `SourceImages`."""
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
@@ -99,10 +99,10 @@ class ImageLoader:
     """Turns a request's sources into images.
 
     Args:
-        store: where images drawn before are.
-        decoder: decodes and bounds them.
+        store: the store of images drawn before.
+        decoder: the decoder, which limits their size.
         fetch_urls: whether public URLs are fetched.
-        max_bytes: of a fetched file.
+        max_bytes: largest fetched file, in bytes.
     """
 
     def __init__(self, store: Store, decoder: ImageDecoder, fetch_urls: bool, max_bytes: int) -> None:
@@ -113,12 +113,12 @@ class ImageLoader:
         """An image drawn before, by its id or its URI.
 
         Args:
-            id: of the image.
-            owner: whose it must be; None for a client with a signed address.
-            field: the field the id came in, for complaints.
+            id: id or URI of the image.
+            owner: required owner; None for a client with a signed URL.
+            field: name of the field the id came in, for error messages.
 
         Raises:
-            NotFound: there is none, not any more, or it is another client's.
+            NotFound: it does not exist, no longer exists, or belongs to another client.
         """
         found = self._store.get(id.removeprefix(URI))
         if found is None or owner not in (None, found.owner):
@@ -126,7 +126,7 @@ class ImageLoader:
         return found
 
     async def fetched(self, sources: SourceImages, owner: str) -> SourceImages:
-        """The same images with the bytes of those that were named by an id or a URL.
+        """The same images, with the bytes of those that were given by id or URL.
 
         Raises:
             NotFound: there is no image with that id.
@@ -146,7 +146,7 @@ class ImageLoader:
         return source
 
     async def _behind(self, url: str, field: str) -> bytes | str:
-        """A data URL itself, or the file behind another URL."""
+        """A data URL as it is, or the file behind another URL."""
         if url[:5].lower() == "data:":
             return url
         if not self._fetch_urls:
@@ -164,8 +164,8 @@ class ImageLoader:
         """The images of fetched sources.
 
         Raises:
-            InputError: one cannot be read, or is too large.
-            Busy: too many pixels are in memory already.
+            InputError: an image cannot be read, or is too large.
+            Busy: too many pixels are already in memory.
         """
         return DecodedImages(*map(self._decoded, (sources.image, sources.mask, sources.control)))
 

@@ -1,4 +1,4 @@
-"""A job: one plan on its way through a runtime, and what it gives."""
+"""A job: one plan on its way through a runtime, and its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a recogniser takes an image for; both None without a recogniser.
+    """What a recogniser sees in an image; both None without a recogniser.
 
     Args:
         name: the class it names.
@@ -31,13 +31,13 @@ class Recognition:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job gave.
+    """The result of a job.
 
     Args:
-        images: with their records.
+        images: images with their records.
         timings: milliseconds by stage; `queue` is the time spent waiting for a thread and for the network.
-        recognitions: one for each image.
-        check: raises `Stopped` if nobody waits for the result any more; to be called before any of it is kept.
+        recognitions: one per image.
+        check: raises `Stopped` if nobody waits for the result any more; call it before storing any of it.
     """
 
     images: Sequence[GeneratedImage]
@@ -53,11 +53,11 @@ class Job(Generic[T]):
     Args:
         plan: what to draw.
         finish: makes the answer from the images, in the job's thread.
-        client: whose turn in the queue it takes.
-        session: of which only the latest request counts, or None.
+        client: the client, for fair queueing.
+        session: session in which only the latest request counts, or None.
         on_step: called after each step but the last, in the job's thread.
-        arrived: when the request came in, by `time.perf_counter()`: decides which of a session's is the latest.
-        future: the answer, or why there is none.
+        arrived: time of the request's arrival, by `time.perf_counter()`, which decides which of a session is latest.
+        future: the answer, or the error.
         reason: why it was stopped, or None.
     """
 
@@ -77,6 +77,6 @@ class Job(Generic[T]):
         self.future.set_running_or_notify_cancel()
 
     def check(self) -> None:
-        """Raise the reason why it was stopped, if it was."""
+        """Raise the reason why the job was stopped, if it was."""
         if self.reason is not None:
             raise self.reason

@@ -27,7 +27,7 @@ class Limits:
     max_prompt: int
 
     def fields(self, surface: Surface, *operations: Operation) -> tuple[Field, ...]:
-        """What a surface carries for these operations, with the bounds of this server."""
+        """The fields of a surface for these operations, with the bounds of this server."""
         return tuple(self._limited(field) for field in fields_of(surface, *operations))
 
     def _limited(self, field: Field) -> Field:
@@ -38,7 +38,7 @@ class Limits:
         return field
 
     def check(self, request: Request, model: Model) -> None:
-        """Raise RequestError for a request that is more work than this server does for one."""
+        """Raise RequestError for a request that exceeds this server's limits."""
         for field in map(self._limited, OWN):
             value = getattr(request, field.name)
             if value is not None:

@@ -1,7 +1,7 @@
-"""Jobs of one model in threads of this process: queued fairly, stopped between steps, one per session.
+"""Runs the jobs of one model in threads of this process: queued fairly, stopped between steps, one per session.
 
-The result of a job that nobody waits for any more is dropped. A job that is stopped while it waits never runs; one
-that runs ends at its next step, and one that just ended gives its images to nobody.
+The result of a job that nobody waits for any more is dropped. A job that is stopped while queued never runs, a
+running one ends at its next step, and the images of one that has just ended are discarded.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fewstep.serving.engine.errors import Busy, Cancelled, ShuttingDown, Stopped
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 
 _MAX_SESSIONS = 10_000
-"""Sessions for which the arrival of the latest job is remembered."""
+"""Number of sessions for which the arrival of the latest job is remembered."""
 
 
 class Observer(Protocol):
-    """What a runtime reports to: `fewstep.serving.engine.metrics.Metrics`."""
+    """The interface that a runtime reports to: `fewstep.serving.engine.metrics.Metrics`."""
 
     def batch(self, samples: int, seconds: float) -> None: ...
 
@@ -38,16 +38,16 @@ class Observer(Protocol):
 
 
 class LocalRuntime:
-    """A `Runtime` of threads in this process.
+    """A `Runtime` with threads in this process.
 
     Args:
-        model: what draws.
-        threads: jobs that run at a time; their network calls share batches.
-        max_waiting: jobs that may wait.
-        max_batch: samples in one network call.
-        cpus: the cores of the network's thread, None for all.
-        observer: called when something happens.
-        recognise: names what finished pixels [b, c, h, w] show, or None.
+        model: the model that draws.
+        threads: number of jobs that run at a time; their network calls share batches.
+        max_waiting: most waiting jobs.
+        max_batch: most samples in one network call.
+        cpus: cores of the network's thread; None for all.
+        observer: notified of events.
+        recognise: function that names what finished pixels [b, c, h, w] show, or None.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class LocalRuntime:
         self._batcher = Batcher(model.network, max_batch, cpus, self._batch_ran)
         self._change = threading.RLock()
         self._ended = threading.Condition(self._change)  # notifies `close`
-        self._idle: list[threading.Event] = []  # of job threads; the last to rest is the first to work: it is warm
+        self._idle: list[threading.Event] = []  # of job threads, last in first out: warm caches
         self._queues: OrderedDict[str, deque[Job[Any]]] = OrderedDict()
         self._running: set[Job[Any]] = set()
         self._sessions: dict[str, Job[Any]] = {}
         self._arrivals: OrderedDict[str, float] = OrderedDict()  # of each session's latest job
         self._closed = False
         self._warming = False
-        self._recent: deque[float] = deque(maxlen=64)  # when jobs ended
+        self._recent: deque[float] = deque(maxlen=64)  # times at which jobs ended
         self._threads = [
             threading.Thread(target=self._work, name=f"fewstep-job-{number}", daemon=True)
             for number in range(threads)
@@ -83,24 +83,24 @@ class LocalRuntime:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be drawn any more: it was closed, or the network's thread has ended."""
+        """Whether it can no longer draw, since it was closed or the network's thread has ended."""
         return self._closed or self._batcher.closed
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
+        """Number of jobs in the queue."""
         return sum(map(len, self._queues.values()))
 
     @property
     def running(self) -> int:
-        """Jobs that run."""
+        """Number of running jobs."""
         return len(self._running)
 
     def warm_up(self, requests: Iterable[Request]) -> None:
-        """Draw these before all jobs, uncounted.
+        """Draw these before all jobs, without counting them.
 
         Raises:
-            ShuttingDown: it was closed meanwhile.
+            ShuttingDown: the runtime was closed in the meantime.
         """
         self._warming = True
         try:
@@ -121,12 +121,12 @@ class LocalRuntime:
             raise ShuttingDown("the server is closing")
 
     def submit(self, job: Job[Any]) -> None:
-        """Queue a job; its future ends when it does.
+        """Queue a job; its future completes when the job ends.
 
-        A job replaces the one that its session has in the queue and stops the one its session has running.
+        A job replaces its session's queued job and stops its session's running job.
 
         Raises:
-            Superseded: a job of this session that arrived later was here before.
+            Superseded: a newer job of this session is already known.
             Busy: the queue is full (`check_room`); a session that already has a place in it keeps it.
             ShuttingDown: the runtime is closing.
         """
@@ -146,10 +146,10 @@ class LocalRuntime:
             self.stop(earlier, _superseded())
 
     def check_room(self, client: str = "", session: str | None = None) -> None:
-        """Raise Busy or ShuttingDown where `submit` would: to be called before images are decoded for a job.
+        """Raise Busy or ShuttingDown if `submit` would; call it before decoding images for a job.
 
-        One client's crowd does not shut others out: in a full queue a client that has nothing in it gets a place, as
-        long as the queue is not twice as full.
+        One client cannot shut out the others: a client without waiting jobs gets a place in a full queue, up to twice
+        the queue's length.
         """
         with self._change:
             if self._closed:
@@ -157,10 +157,10 @@ class LocalRuntime:
             free = len(self._threads) - len(self._running)
             most = self._max_waiting * (1 if client in self._queues else 2)
             if session not in self._sessions and self.waiting - free >= most:
-                raise Busy(f"{self.waiting} requests are waiting already", self._wait())
+                raise Busy(f"{self.waiting} requests are already waiting", self._wait())
 
     def stop(self, job: Job[Any], reason: Stopped) -> None:
-        """Take a job from the queue, or end it at its next step; does nothing if it is over."""
+        """Remove a job from the queue, or end it at its next step; does nothing if it is done."""
         with self._change:
             if job.reason is None:
                 job.reason = reason
@@ -173,7 +173,7 @@ class LocalRuntime:
             self._end(job, error=reason)
 
     def close(self, timeout: float = 30.0) -> None:
-        """Refuse new jobs, let the others end for `timeout` seconds, and stop what is left."""
+        """Refuse new jobs, let the others finish for `timeout` seconds, and stop the rest."""
         deadline = time.perf_counter() + timeout
         with self._change:
             self._closed = True
@@ -193,7 +193,7 @@ class LocalRuntime:
             self._observer.batch(samples, seconds)
 
     def _remember(self, session: str, arrived: float) -> None:
-        """Beyond the job's end: an older request may still be on its way here."""
+        """Remember a session's latest arrival even after its job ends, since an older request may still arrive."""
         self._arrivals[session] = arrived
         self._arrivals.move_to_end(session)
         if len(self._arrivals) > _MAX_SESSIONS:
@@ -207,16 +207,16 @@ class LocalRuntime:
         turn = threading.Event()
         while (job := self._take(turn)) is not None:
             answer, error = self._run(job)
-            with self._change:  # its place is free before anybody learns of its end
+            with self._change:  # free its place before anyone is told that it ended
                 self._running.discard(job)
                 self._tidy(job)
                 self._recent.append(time.perf_counter())
                 self._ended.notify_all()
             self._end(job, answer, error)
-            del job, answer, error  # a thread that rests holds no pictures
+            del job, answer, error  # an idle thread must not hold pictures
 
     def _take(self, turn: threading.Event) -> Job[Any] | None:
-        """The next job, waited for; None when the runtime is closed and nothing waits."""
+        """Wait for the next job; None if the runtime is closed and the queue is empty."""
         while True:
             with self._change:
                 if self.waiting and not self._warming:
@@ -244,7 +244,7 @@ class LocalRuntime:
             del self._sessions[job.session]
 
     def _run(self, job: Job[Any]) -> tuple[Any, Exception | None]:
-        """The job's answer, or why there is none."""
+        """The job's answer, or the error."""
         started = time.perf_counter()
         network = BatchedNetwork(self._batcher)
         try:
@@ -286,7 +286,7 @@ class LocalRuntime:
             job.future.set_exception(error)
 
     def _wait(self) -> float:
-        """How long the queue should take, from how fast jobs have ended of late."""
+        """The estimated time for the queue to drain, from the rate at which recent jobs ended."""
         if len(self._recent) < 2:
             return 1.0
         span = time.perf_counter() - self._recent[0]

@@ -1,4 +1,4 @@
-"""Images in memory, until they expire or newer ones need their room."""
+"""A store of images in memory, until they expire or make room for newer ones."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from fewstep.serving.engine.store import StoredImage
 
 PER_SESSION = 32
-"""Images kept of one session. Only the latest request of a session counts, so a live canvas that draws 30 images a
-second must not push out those that others were promised."""
+"""Most images kept per session. Only the latest request of a session counts, so a live canvas that draws 30 images
+per second must not evict images of other clients."""
 
 
 class MemoryStore:
     """A `Store` of the newest images.
 
     Args:
-        max_images: the most kept at a time; the oldest go first.
-        max_bytes: their largest total size; the oldest go first, the newest is always kept.
-        seconds: how long each is kept.
-        per_session: the most kept of one session; its oldest go first.
-        clock: gives the time in seconds.
+        max_images: most images kept at a time; the oldest are evicted first.
+        max_bytes: largest total size; the oldest are evicted first, the newest is always kept.
+        seconds: how long each image is kept.
+        per_session: most images kept per session; its oldest are evicted first.
+        clock: function that gives the time in seconds.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class MemoryStore:
         self._max_images, self._max_bytes, self._seconds = max_images, max_bytes, seconds
         self._per_session, self._clock = per_session, clock
         self._bytes = 0
-        self._images: OrderedDict[str, tuple[StoredImage, float]] = OrderedDict()  # with when each expires
+        self._images: OrderedDict[str, tuple[StoredImage, float]] = OrderedDict()  # with expiry times
         self._sessions: defaultdict[str, deque[str]] = defaultdict(deque)
         self._lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class MemoryStore:
                 self._drop(next(iter(self._images)))
 
     def get(self, id: str) -> StoredImage | None:
-        """The image with this id; None if there is none, or not any more."""
+        """The image with this id; None if it does not exist, or no longer exists."""
         with self._lock:
             self._expire()
             found = self._images.get(id)
@@ -81,6 +81,6 @@ class MemoryStore:
         self._bytes -= len(image.data)
         if image.session is not None:
             ids = self._sessions[image.session]
-            ids.remove(id)  # the first one, but for an image that is put twice
+            ids.remove(id)  # usually the first one, unless an image was put twice
             if not ids:
                 del self._sessions[image.session]

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus: a registry of its own, nothing global."""
+"""The server's metrics for Prometheus, in their own registry instead of the global one."""
 
 from __future__ import annotations
 
@@ -39,42 +39,42 @@ class Metrics:
         self._running = gauge("running_requests", "Requests that are being drawn")
 
     def watch(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
-        """Take the gauges' values from these when they are read."""
+        """Read the gauges' values from these functions."""
         self._waiting.set_function(waiting)
         self._running.set_function(running)
 
     def stage(self, name: str, seconds: float) -> None:
-        """One request spent this long in a stage."""
+        """Record the time that one request spent in a stage."""
         self._stages.labels(name).observe(seconds)
 
     def batch(self, samples: int, seconds: float) -> None:
-        """The network ran once."""
+        """Record one network call."""
         self._batches.observe(samples)
         self._evaluations.inc(samples)
         self._stages.labels("network_call").observe(seconds)
 
     def drawn(self, images: int) -> None:
-        """A request got its images."""
+        """Record that a request got its images."""
         self._images.inc(images)
 
     def superseded(self) -> None:
-        """A newer request of the session took one's place."""
+        """Record that a newer request of its session replaced one."""
         self._superseded.inc()
 
     def cancelled(self) -> None:
-        """A client went away."""
+        """Record that a client went away."""
         self._cancelled.inc()
 
     def request(self, surface: str, outcome: str, seconds: float) -> None:
-        """A request for images ended, on whatever surface."""
+        """Record the end of an image request, on any surface."""
         self._requests.labels(surface, outcome).observe(seconds)
 
     def http_request(self, route: str, status: int, seconds: float) -> None:
-        """An HTTP request was answered; `route` is its pattern, never what a client wrote."""
+        """Record an answered HTTP request; `route` is its pattern, never text from a client."""
         self._http.labels(route, str(status)).observe(seconds)
         if status >= 400:
             self._http_errors.labels(str(status)).inc()
 
     def text(self) -> bytes:
-        """All of it, in Prometheus's format."""
+        """All metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What the desk needs of whatever runs its jobs: `LocalRuntime` does so in threads of this process."""
+"""The interface of runtimes, which run the desk's jobs; `LocalRuntime` runs them in threads of this process."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ class Runtime(Protocol):
 
     @property
     def model(self) -> Model:
-        """The model that draws: what requests are planned for."""
+        """The model that draws, for which requests are planned."""
         ...
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
+        """Number of jobs in the queue."""
         ...
 
     @property
     def running(self) -> int:
-        """Jobs that run."""
+        """Number of running jobs."""
         ...
 
     @property
     def closed(self) -> bool:
-        """Whether it can draw no more."""
+        """Whether it can no longer draw."""
         ...
 
     def check_room(self, client: str = "", session: str | None = None) -> None:
-        """Raise Busy or ShuttingDown where `submit` would: to be called before images are decoded for a job."""
+        """Raise Busy or ShuttingDown if `submit` would; call it before decoding images for a job."""
         ...
 
     def submit(self, job: Job[Any]) -> None:
-        """Queue a job; its future ends when it does.
+        """Queue a job; its future completes when the job ends.
 
-        A job replaces the one that its session has in the queue and stops the one its session has running.
+        A job replaces its session's queued job and stops its session's running job.
 
         Raises:
-            Superseded: a job of this session that arrived later was here before.
+            Superseded: a newer job of this session is already known.
             Busy: the queue is full.
             ShuttingDown: the runtime is closing.
         """
         ...
 
     def stop(self, job: Job[Any], reason: Stopped) -> None:
-        """Take a job from the queue, or end it at its next step; does nothing if it is over."""
+        """Remove a job from the queue, or end it at its next step; does nothing if it is done."""
         ...
 
     def warm_up(self, requests: Iterable[Request]) -> None:
-        """Draw these before all jobs, uncounted.
+        """Draw these before all jobs, without counting them.
 
         Raises:
-            ShuttingDown: it was closed meanwhile.
+            ShuttingDown: the runtime was closed in the meantime.
         """
         ...
 
     def close(self, timeout: float = 30.0) -> None:
-        """Refuse new jobs, let the others end for `timeout` seconds, and stop what is left."""
+        """Refuse new jobs, let the others finish for `timeout` seconds, and stop the rest."""
         ...

@@ -1,4 +1,4 @@
-"""What the desk needs of whatever keeps its images: `MemoryStore` does so in this process."""
+"""The interface of image stores; `MemoryStore` keeps images in this process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image.
+    """A stored image.
 
     Args:
-        data: a file with the image's record in it.
+        data: image file with the image's record in it.
         mime: its media type, such as image/png.
-        owner: who may use it: the client's API key, hashed; empty where the server has no keys.
+        owner: who may use it: the client's API key, hashed; empty if the server has no keys.
         session: the session that it was drawn in, or None.
     """
 
@@ -31,5 +31,5 @@ class Store(Protocol):
         ...
 
     def get(self, id: str) -> StoredImage | None:
-        """The image with this id; None if there is none, or not any more."""
+        """The image with this id; None if it does not exist, or no longer exists."""
         ...

@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each request for images and one for each of its stages, sent by OTLP.
+"""OpenTelemetry: a span for each image request and each of its stages, exported by OTLP.
 
 OpenTelemetry's SDK reads OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and the other standard variables. Without an
 endpoint nothing is loaded and nothing is recorded.
@@ -26,11 +26,11 @@ def wanted() -> bool:
 
 
 class Traces:
-    """The spans of one server; nothing where they are not wanted.
+    """The spans of one server; does nothing if tracing is off.
 
     Args:
-        tracer: makes them, or None.
-        provider: what sends them in the end.
+        tracer: the tracer that makes spans, or None.
+        provider: the provider that exports them.
     """
 
     def __init__(self, tracer: Tracer | None = None, provider: Any = None) -> None:
@@ -38,7 +38,7 @@ class Traces:
 
     @classmethod
     def from_environment(cls) -> Traces:
-        """Spans to where the environment says, for the whole process: the MCP SDK makes some too."""
+        """Traces configured by the environment, for the whole process, since the MCP SDK makes spans too."""
         if not wanted():
             return cls()
         from opentelemetry import trace
@@ -57,7 +57,7 @@ class Traces:
 
     @contextmanager
     def received(self, name: str, carrier: Mapping[str, str]) -> Iterator[Span | None]:
-        """A span around what a client sent; its parent is the `traceparent` in the carrier, if there is one."""
+        """A span around a client's message; its parent is the `traceparent` in the carrier, if there is one."""
         if self._tracer is None:
             yield None
             return
@@ -69,13 +69,13 @@ class Traces:
             yield span
 
     def begin(self, name: str, attributes: Mapping[str, Any]) -> Span | None:
-        """A span below the current one, which the caller ends."""
+        """A child span of the current one, which the caller ends."""
         return None if self._tracer is None else self._tracer.start_span(name, attributes=dict(attributes))
 
     def stages(self, parent: Span | None, timings: Mapping[str, float]) -> None:
-        """A span for each stage that just ended, milliseconds by name.
+        """Record a span for each stage that just ended, from milliseconds by name.
 
-        A stage's time is the sum over all steps, so the spans lie end to end in the order of the mapping.
+        A stage's time is the sum over all steps, so the spans are placed end to end in the order of the mapping.
         """
         if self._tracer is None or parent is None:
             return
@@ -89,6 +89,6 @@ class Traces:
             start = end
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         if self._provider is not None:
             self._provider.shutdown()

@@ -1,5 +1,5 @@
-"""The table's fields as types of pydantic: read from JSON or from the texts of a form, checked by the field itself,
-and published as the field's own JSON Schema."""
+"""The request fields as pydantic types: parsed from JSON or form texts, checked by the field itself, and published as
+the field's own JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fewstep.editing.fields import Field, Picture
 from fewstep.generation import RequestError
 
 INVALID = "invalid_value"
-"""The code of a value that a field refuses; the message is the field's, whole."""
+"""The error type of a value that a field refuses; the message is the field's own."""
 
 
 def pydantic_type(field: Field) -> Any:
-    """The type of a field that is not null. An image is a text here: a data URL, or another address of one."""
+    """The type of a field, without null. An image is a text here: a data URL or another URL."""
     if isinstance(field, Picture):
         return Annotated[str, WithJsonSchema(field.schema())]
     checked, number = AfterValidator(partial(_checked, field)), partial(_no_boolean, field)
@@ -27,7 +27,7 @@ def pydantic_type(field: Field) -> Any:
 
 
 def _no_boolean(field: Field, value: Any) -> Any:
-    """The value, for numbers: pydantic takes true for 1, the field does not."""
+    """Refuse booleans for numbers, which pydantic would convert to 1 and 0."""
     return _checked(field, value) if isinstance(value, bool) else value
 
 

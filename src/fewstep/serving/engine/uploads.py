@@ -1,4 +1,4 @@
-"""Images that clients send: decoded by Pillow alone, from an allow-list of formats, within a bound on pixels."""
+"""Images that clients send: decoded only by Pillow, from an allow-list of formats, with a limit on pixels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
 
 class ImageDecoder:
-    """Decodes images, and bounds how many pixels of them are in memory at a time.
+    """Decodes images, and limits the number of pixels in memory at a time.
 
     Args:
-        max_pixels: of one image.
-        max_held_pixels: of all images that are alive; one alone is admitted in any case.
+        max_pixels: most pixels of one image.
+        max_held_pixels: most pixels of all images in memory; a single image is always admitted.
     """
 
     def __init__(self, max_pixels: int, max_held_pixels: int) -> None:
@@ -32,15 +32,15 @@ class ImageDecoder:
 
     @property
     def held(self) -> int:
-        """Pixels in memory."""
+        """Number of pixels in memory."""
         return self._held
 
     def open(self, source: bytes | str, field: str) -> Image.Image:
-        """A file, or the one in a data URL, as an upright RGB or RGBA image, with its record if it has one.
+        """Decode a file or data URL to an upright RGB or RGBA image, with its record if it has one.
 
         Raises:
-            InputError: it is not an image that can be read, or it is too large.
-            Busy: too many pixels are in memory already.
+            InputError: it is not a readable image, or it is too large.
+            Busy: too many pixels are already in memory.
         """
         data = _in_data_url(source, field) if isinstance(source, str) else source
         try:
@@ -51,19 +51,19 @@ class ImageDecoder:
         try:
             return self._admitted(size, field, lambda: with_record(decode(data), data))
         except BadImage as error:
-            raise InputError(field, f"{field} is no image that can be read: {error}", "invalid_image") from None
+            raise InputError(field, f"{field} is not an image that can be read: {error}", "invalid_image") from None
 
     def from_pixels(self, pixels: bytes | memoryview, size: tuple[int, int], field: str) -> Image.Image:
-        """An image from straight RGBA, row by row, 4 bytes a pixel.
+        """An image from straight RGBA, row by row, 4 bytes per pixel.
 
         Raises:
             InputError: it is too large.
-            Busy: too many pixels are in memory already.
+            Busy: too many pixels are already in memory.
         """
         return self._admitted(size, field, lambda: Image.frombytes("RGBA", size, pixels))
 
     def _admitted(self, size: tuple[int, int], field: str, make: Callable[[], Image.Image]) -> Image.Image:
-        """An image whose pixels count for as long as it lives."""
+        """An image whose pixels are counted until it is freed."""
         width, height = size
         pixels = width * height
         if pixels > self._max_pixels:
@@ -81,7 +81,7 @@ class ImageDecoder:
     def _admit(self, pixels: int) -> None:
         with self._lock:
             if self._held and self._held + pixels > self._max_held_pixels:
-                raise Busy("the images of other requests take all the room there is", 1.0)
+                raise Busy("the images of other requests take up all the memory for images", 1.0)
             self._held += pixels
 
     def _release(self, pixels: int) -> None:
@@ -101,4 +101,4 @@ def _in_data_url(url: str, field: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(field, f"{field} holds no valid base64", "invalid_url") from None
+        raise InputError(field, f"{field} is not valid base64", "invalid_url") from None

@@ -1,4 +1,4 @@
-"""What pydantic says of a client's message or of a setting, in the words of all other errors."""
+"""Pydantic's validation errors, of client messages and of settings, in the form of all other errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _SAID: Mapping[str, str] = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
     "path_type": "must be a path",
 }
-"""What is wrong with a value, by pydantic's type of error and with its context; others keep pydantic's words."""
+"""Messages by pydantic's error type, with placeholders for its context; other errors keep pydantic's message."""
 
 
 def complaint(error: Mapping[str, Any]) -> str:
-    """What is wrong with a value and what it is, to be said after its name.
+    """The error message for a value, to follow its name: what is wrong, and the value.
 
     Args:
         error: an entry of a pydantic `ValidationError`'s `errors()`.
@@ -49,7 +49,7 @@ def complaint(error: Mapping[str, Any]) -> str:
 
 
 def invalid(errors: Sequence[Any]) -> InputError:
-    """The first of pydantic's complaints."""
+    """The first of pydantic's errors."""
     first = errors[0]
     path = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == INVALID:
@@ -60,5 +60,5 @@ def invalid(errors: Sequence[Any]) -> InputError:
 
 
 def _shown(value: Any) -> str:
-    """A value as its sender wrote it."""
+    """A value as the client wrote it."""
     return repr(value[:80]) if isinstance(value, str) else json.dumps(value, default=str)[:80]

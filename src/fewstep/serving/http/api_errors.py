@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API has them: {"error": {"message", "type", "param", "code"}}, always all four."""
+"""Errors in the format of OpenAI's API: {"error": {"message", "type", "param", "code"}}, always with all four."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from fewstep.generation import RequestError
 from fewstep.serving.engine.errors import Busy, InputError, NotFound, ShuttingDown, Stopped, Superseded
 
 DrawError = (RequestError, Busy, Stopped)
-"""What the desk refuses a request with."""
+"""The errors with which the desk refuses a request."""
 
 
 class ApiError(Exception):
-    """An answer that is an error.
+    """An error response.
 
     Args:
-        status: the HTTP status.
-        message: what was wrong, and what would be right.
-        param: the field that was wrong.
-        code: a short name of the mistake, for programs.
-        headers: of the answer.
+        status: HTTP status.
+        message: what is wrong, and what would be right.
+        param: name of the wrong field.
+        code: a short name of the error, for programs.
+        headers: headers of the response.
     """
 
     def __init__(
@@ -30,20 +30,20 @@ class ApiError(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        message = message.encode("utf-8", "backslashreplace").decode()  # what it quotes may not be text
+        message = message.encode("utf-8", "backslashreplace").decode()  # quoted input may not be valid text
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = headers or {}
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """The JSON body of the response."""
         kind = "server_error" if self.status >= 500 else _KINDS.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """An error of the desk with its HTTP status; anything else is a mistake of the server's own."""
+    """An error of the desk with its HTTP status; anything else is an internal server error."""
     match error:
         case ApiError():
             return error
@@ -69,5 +69,5 @@ def _retry_after(seconds: float) -> dict[str, str]:
 
 
 _NO_RETRY = {"x-should-retry": "false"}
-"""OpenAI's clients repeat answers of 500 and above by themselves, unless told otherwise."""
+"""OpenAI's clients retry responses of 500 and above automatically, unless told otherwise."""
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 499: "request_cancelled"}

@@ -1,4 +1,4 @@
-"""Bodies of requests for images: their fields, and the images that come with them, not decoded yet."""
+"""Bodies of image requests: their fields, and their images, not decoded yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fewstep.serving.http.api_errors import ApiError
 from fewstep.serving.http.schemas import Bodies, EditFields, ImageFields, Source
 
 MAX_VALUES = 10_000
-"""Of a JSON body. Many small values take long to read and much memory; an image is one."""
+"""Most values in a JSON body: many small ones take much time and memory to parse. An image is one value."""
 _FILES = {"image": ("image", "image[]"), "mask": ("mask",), "control": ("control",)}
 """The names of a form's files."""
 T = TypeVar("T", bound=ImageFields)
@@ -40,7 +40,7 @@ async def edit(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceIma
 
 
 async def _json(request: Request, kind: type[T]) -> T:
-    body = b"".join([part async for part in request.stream()])  # `body()` would keep it as long as the request lives
+    body = b"".join([part async for part in request.stream()])  # `body()` would keep it as long as the request
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise ApiError(400, f"the body must have at most {MAX_VALUES} values", None, "too_large")
     try:
@@ -68,7 +68,7 @@ async def _form(request: Request, kind: type[EditFields]) -> tuple[ImageFields, 
 
 
 def _check_charset(content_type: str) -> None:
-    """A form's texts are decoded as its sender says; some codecs take minutes for a megabyte."""
+    """Allow only UTF-8: form texts are decoded with the sender's charset, and some codecs take minutes for 1 MB."""
     charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
     try:
         name = codecs.lookup(charset).name
@@ -79,7 +79,7 @@ def _check_charset(content_type: str) -> None:
 
 
 async def _file(form: FormData, name: str) -> ImageFile | None:
-    """The one file of a form by this name; None if there is none."""
+    """The only file of a form with this name; None if there is none."""
     values = [value for key in _FILES[name] for value in form.getlist(key)]
     if len(values) > 1:
         raise ApiError(400, f"{name} must be one file, got {len(values)}", name)
@@ -103,5 +103,5 @@ def _source(source: Source, field: str) -> ImageSource:
 
 
 def _without_images(fields: T) -> T:
-    """The fields without the images, which are large and have a place of their own."""
+    """The fields without the images, which are large and kept separately."""
     return fields.model_copy(update={name: None for name in ("images", "mask", "control") if hasattr(fields, name)})

@@ -1,6 +1,6 @@
-"""The context of each HTTP request: an id that its answer, its log lines and its errors carry, and a span.
+"""The context of each HTTP request: a span, and an id that is part of its response, log lines and errors.
 
-Pure ASGI, so that streams pass untouched.
+Pure ASGI, so that streams pass through unchanged.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class RequestContext:
-    """Gives each request an id, and counts, traces and logs HTTP requests without anything of their contents.
+    """Gives each request an id, and counts, traces and logs HTTP requests without their contents.
 
     Args:
         app: the application behind it.
-        metrics, traces: where each request is recorded.
+        metrics, traces: where requests are recorded.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:
@@ -70,15 +70,15 @@ class RequestContext:
 
 
 def _id(scope: Scope) -> str:
-    """The client's own X-Request-ID, if it is a short plain name; else a new one."""
+    """The client's X-Request-ID if it is a short plain name, else a new id."""
     given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _answered(span: Span, method: str, route: str | None, status: int) -> None:
-    """Put the answer into the request's span, by OpenTelemetry's names; a status of 500 and above is an error.
+    """Add the response to the request's span, with OpenTelemetry's attribute names; status 500 and above is an error.
 
-    Paths are left out: they hold the ids of images.
+    Paths are left out, since they contain the ids of images.
     """
     from opentelemetry.trace import StatusCode
 

@@ -1,11 +1,11 @@
-"""The live wire: one sketch after another up, one picture after another down, over a WebSocket or plain POSTs.
+"""The live wire: a stream of sketches in and a stream of pictures out, over a WebSocket or plain POSTs.
 
 Both carry the same binary frames, so a client that cannot use the WebSocket only loses speed. A frame is the length
 of a JSON head (4 bytes, little-endian), the head, and then the images that it names, one after another.
 
-Only the latest frame of a connection counts, as for `session` in the Images API: a newer one takes the place of one
-that waits, and stops one that runs at its next step. Each frame is answered exactly once, by its `seq`: with images,
-or with the reason why there are none.
+Only the latest frame of a connection counts, as for `session` in the Images API: a newer frame replaces a waiting one
+and stops a running one at its next step. Each frame is answered exactly once, by its `seq`: with images, or with the
+reason why there are none.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from fewstep.serving.http.waiting import until_disconnected
 log = logging.getLogger("fewstep.serving")
 
 MAX_CONCURRENT_FRAMES = 4
-"""Frames of one connection that are drawn at a time; more wait in the network, which slows their sender down."""
+"""Frames processed at a time per connection; further ones wait in the network, which slows the sender down."""
 
 MAX_HEAD_BYTES = 65_536
-"""The largest head of a frame."""
+"""The largest head of a frame, in bytes."""
 
 
 MAX_SEQ = 2**53
-"""Beyond it the numbers of JavaScript have gaps."""
+"""The largest integer up to which JavaScript numbers are exact."""
 
 
 class Part(BaseModel):
@@ -62,14 +62,14 @@ class Part(BaseModel):
 
 
 class Head(ImageFields):
-    """What a frame asks for: beside the fields of an edit, its images."""
+    """The head of a frame: the fields of an edit, and the images of the frame."""
 
     seq: Whole = Field(ge=0, le=MAX_SEQ)
     parts: list[Part] = Field(default_factory=list, max_length=3)
 
 
 def packed(head: dict[str, Any], parts: Sequence[bytes] = ()) -> bytes:
-    """A frame."""
+    """Build a frame."""
     text = json.dumps(head, separators=(",", ":")).encode()
     return b"".join([struct.pack("<I", len(text)), text, *parts])
 
@@ -105,7 +105,7 @@ def live_router(desk: Desk) -> APIRouter:
 
     @router.get("/live")
     async def about() -> dict[str, Any]:
-        """Describe what can be asked for here."""
+        """Describe what clients can ask for."""
         return await asyncio.to_thread(described, desk)
 
     @router.post("/live", response_class=Response, responses=FRAMES, openapi_extra=FRAME)
@@ -128,7 +128,7 @@ def live_router(desk: Desk) -> APIRouter:
 
 
 def described(desk: Desk) -> dict[str, Any]:
-    """What the served model can be asked for, as JSON values."""
+    """What clients can ask of the served model, as JSON values."""
     model, limits = desk.host.model, desk.limits
     spec = model.spec
     low, high = spec.conditioning.guidance or (1.0, 1.0)
@@ -156,7 +156,7 @@ def described(desk: Desk) -> dict[str, Any]:
 
 
 async def _converse(desk: Desk, kind: type[Head], socket: WebSocket) -> None:
-    """Answer a connection's frames until it ends; those that are still drawn then are stopped."""
+    """Answer a connection's frames until it ends; frames that are still running then are stopped."""
     state = socket.state
     connection = Caller("live", state.client, state.owner, f"live/{state.id}", state.id)
     slots, sending = asyncio.Semaphore(MAX_CONCURRENT_FRAMES), asyncio.Lock()
@@ -167,7 +167,7 @@ async def _converse(desk: Desk, kind: type[Head], socket: WebSocket) -> None:
             reply = await _answered(desk, kind, frame, caller)
             async with sending:
                 await socket.send_bytes(reply)
-        except (WebSocketDisconnect, RuntimeError) as error:  # it is gone: nobody waits for this one
+        except (WebSocketDisconnect, RuntimeError) as error:  # the client is gone: nobody waits for this one
             log.debug("live connection=%s: %s", state.id, error)
         finally:
             slots.release()
@@ -192,7 +192,7 @@ async def _converse(desk: Desk, kind: type[Head], socket: WebSocket) -> None:
 async def _answered(
     desk: Desk, kind: type[Head], frame: bytes, caller: Caller, request: Request | None = None
 ) -> bytes:
-    """The answer to a frame, whatever comes of it; a client that made a `request` may go away meanwhile."""
+    """The answer to a frame, images or error; with a `request`, the client may go away in the meantime."""
     seq = -1
     try:
         fields, data = unpacked(frame)
@@ -228,7 +228,7 @@ def _sources(head: Head, data: memoryview) -> SourceImages:
     """The images of a frame.
 
     Raises:
-        InputError: they are not what the head says.
+        InputError: they do not match the head.
     """
     found: dict[str, ImageSource] = {}
     for part in head.parts:
@@ -249,10 +249,10 @@ def _sources(head: Head, data: memoryview) -> SourceImages:
 
 
 def _pixels(part: Part, data: memoryview) -> ImagePixels:
-    """Straight RGBA, row by row: what a canvas gives."""
+    """Straight RGBA, row by row, as a canvas gives it."""
     if part.bytes != 4 * part.width * part.height:
         size = f"{part.width}x{part.height}"
-        raise _wrong_frame(f"'{part.name}' of {size} must have 4 bytes a pixel, got {part.bytes}", "parts")
+        raise _wrong_frame(f"'{part.name}' of {size} must have 4 bytes per pixel, got {part.bytes}", "parts")
     return ImagePixels(part.name, data, (part.width, part.height))
 
 

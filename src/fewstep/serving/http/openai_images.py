@@ -31,9 +31,9 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
     """The routes.
 
     Args:
-        desk: draws.
-        signer: signs the addresses of `url` answers.
-        public_url: where clients reach this server behind a proxy.
+        desk: the desk that draws.
+        signer: signs the URLs of `url` answers.
+        public_url: URL at which clients reach this server behind a proxy.
     """
     router = APIRouter(prefix="/v1", responses=ERRORS)
     kinds = Bodies.within(desk.limits)
@@ -43,7 +43,7 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
     async def accepted(
         request: Request, read: BodyReader, prompt_from_image: bool = False
     ) -> tuple[ImageFields, PendingAnswer[Rendered]]:
-        """The request's fields and its drawing. Its images, which may be large, live no longer than this."""
+        """The fields of a request and its pending answer. Its images, which may be large, are released on return."""
         try:
             fields, sources = await read(request)
         except (ApiError, InputError):
@@ -67,7 +67,7 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
 
     @router.post("/images/edits", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=image_body)
     async def edits(request: Request) -> Response:
-        """Draw images from an image: all of it anew, or what its mask leaves open."""
+        """Draw images from an image: all of it, or only what its mask lets change."""
         return await _answered(request, *await accepted(request, read_edit), "image_edit")
 
     @router.post("/images/variations", response_model=ImagesAnswer, responses=ANSWERS, openapi_extra=image_body)
@@ -77,7 +77,7 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
 
     @router.get("/images/files/{id}", response_class=Response, responses=FILE)
     async def file(request: Request, id: str, signature: str = "") -> Response:
-        """An image drawn before, by its id; a signed address needs no API key."""
+        """Load an image drawn before, by its id; a signed URL needs no API key."""
         owner = None if signer.is_valid(id, signature) else request.state.owner
         found = desk.loader.find(id, owner, "id")
         return Response(found.data, media_type=found.mime, headers={"cache-control": "private, immutable"})
@@ -144,7 +144,7 @@ async def _events(fields: ImageFields, drawing: PendingAnswer[Rendered], event: 
             answer, _ = await drawing.answer()
         except (
             Exception
-        ) as error:  # the stream has begun: its status cannot tell any more, and the desk has logged it
+        ) as error:  # the stream has begun, so the status can no longer say it, and the desk has logged it
             yield _sse(as_api_error(error).body)
             return
         for completed in _completed(answer, event):
@@ -165,5 +165,5 @@ def _sse(body: dict[str, Any]) -> str:
 
 
 def _server_timing(answer: ImagesAnswer) -> dict[str, str]:
-    """Server-Timing (W3C) of each stage."""
+    """The Server-Timing header (W3C) with each stage."""
     return {"server-timing": ", ".join(f"{stage};dur={value:.2f}" for stage, value in answer.timings.items())}

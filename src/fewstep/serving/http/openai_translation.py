@@ -1,4 +1,4 @@
-"""OpenAI's fields as a request for the desk, and the desk's answer as OpenAI's."""
+"""Translation of OpenAI's fields to a request for the desk, and of the desk's answer to OpenAI's."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def request_of(fields: ImageFields, images: DecodedImages, model: Model, prompt_
     """What to draw.
 
     Args:
-        fields: of the client's message.
-        images: that came with it.
-        model: that will draw.
-        prompt_from_image: a prompt that is left out is the one in the image's record.
+        fields: fields of the client's message.
+        images: images that came with it.
+        model: the model that will draw.
+        prompt_from_image: whether a missing prompt is taken from the image's record.
 
     Raises:
-        RequestError: fields do not go together.
+        RequestError: the fields contradict each other.
     """
     values = {**fields.values(), "control": images.control}
     if prompt_from_image and "prompt" not in fields.model_fields_set and images.image is not None:
@@ -45,7 +45,7 @@ def _edit(values: dict[str, Any], images: DecodedImages) -> Edit | None:
 
 
 def output_of(fields: ImageFields) -> AnswerOptions:
-    """What the client wants to be sent."""
+    """How the client wants to be answered."""
     partial_images = fields.partial_images if fields.stream else 0
     return AnswerOptions(Encoding(fields.output_format, fields.output_compression), partial_images)
 
@@ -67,7 +67,7 @@ def _transparency(mode: str) -> str:
 
 
 def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str]) -> ImagesAnswer:
-    """OpenAI's answer; `url_of` gives the address of an image by its id."""
+    """OpenAI's answer; `url_of` gives the URL of an image by its id."""
     model, record = answer.model, answer.images[0].record
     native = record.native_size or record.size
     as_url = fields.response_format == "url" and not fields.stream
@@ -102,7 +102,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
 
 
 def _usage(model: Model, record: Record, images: int) -> Usage:
-    """Tokens as this model counts them: of a prompt its table's, of an image the positions of its data."""
+    """Token counts of this model: tokenizer tokens for the prompt, and positions of the data for images."""
     words = len(table().tokens(record.prompt)) if model.spec.conditioning.text_length else 0
     shape = model.spec.codec.shape(model.spec.pixels)
     drawn = images * shape[-1] * shape[-2]

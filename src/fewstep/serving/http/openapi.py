@@ -1,4 +1,4 @@
-"""What /openapi.json says of the Images API where the code does not show it: bodies, events, files, errors."""
+"""The parts of /openapi.json that are not derived from the code: bodies, events, files, errors."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ _FILE = {"type": "string", "format": "binary"}
 
 
 def published(kind: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON Schema in one piece."""
+    """A model's JSON Schema, self-contained."""
     schema = kind.model_json_schema()
     return cast(dict[str, Any], _whole(schema, schema.pop("$defs", {})))
 
 
 def _whole(value: Any, parts: dict[str, Any]) -> Any:
-    """Without references."""
+    """A schema with its references resolved."""
     if isinstance(value, list):
         return [_whole(each, parts) for each in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What clients send and get, as OpenAI's Images API has it, with fewstep's own fields."""
+"""Requests and responses of OpenAI's Images API, with fewstep's own fields."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fewstep.serving.engine.typed_fields import pydantic_type
 
 
 def _no_boolean(value: Any) -> Any:
-    """The value, for numbers: pydantic takes true for 1."""
+    """Refuse booleans for numbers, which pydantic would convert to 1 and 0."""
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "must be a number")
     return value
@@ -35,7 +35,7 @@ Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
 
 class NullIsLeftOut(BaseModel):
-    """Takes null for every field that may be left out, and publishes that it does."""
+    """A model that accepts null for every optional field, and says so in its schema."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,7 +52,7 @@ class NullIsLeftOut(BaseModel):
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A property's schema that takes null too; the constraints stay with what is not null."""
+    """A property's schema that also accepts null; the constraints apply to other values."""
     null = {"type": "null"}
     if null in schema.get("anyOf", ()):
         return schema
@@ -80,10 +80,10 @@ class ImageFields(NullIsLeftOut):
     session: str | None = Field(None, max_length=200, description="Only the latest request of a session counts.")
 
     drawing: ClassVar[tuple[table.Field, ...]] = ()
-    """The fields of the table that the body has."""
+    """The request fields that the body has."""
 
     def values(self) -> dict[str, Any]:
-        """What the body says of the table's fields, by public name."""
+        """The values of the request fields in the body, by public name."""
         return {field.public: getattr(self, field.public) for field in self.drawing}
 
 
@@ -119,12 +119,12 @@ Body = TypeVar("Body", bound=ImageFields)
 
 
 def body_of(base: type[Body], fields: Iterable[table.Field], required: str = "") -> type[Body]:
-    """A body with these fields of the table, of which only `required` must be given; images are fields of the base.
+    """A body with these request fields, of which only `required` must be given; images are fields of the base.
 
     Args:
-        base: what else it has.
-        fields: with the bounds that hold here.
-        required: the name of a field; none if empty.
+        base: model with its other fields.
+        fields: the request fields, with the bounds that apply here.
+        required: name of the required field; none if empty.
     """
     drawing = tuple(field for field in fields if field.name != "mask")
     types: dict[str, Any] = {
@@ -149,7 +149,7 @@ class Bodies:
 
     @classmethod
     def within(cls, limits: Limits) -> Bodies:
-        """Those of a server with these limits."""
+        """The bodies of a server with these limits."""
         edit = limits.fields("http", "draw", "edit")
         return cls(
             body_of(Generation, limits.fields("http", "draw", "interpolate"), required="prompt"),

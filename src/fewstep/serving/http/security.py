@@ -1,4 +1,4 @@
-"""Who may call: API keys, the Host and Origin of browsers, and how much a body may hold. Pure ASGI."""
+"""Access control: API keys, the Host and Origin sent by browsers, and the size of bodies. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fewstep.serving.http.api_errors import ApiError
 
 OPEN = ("/healthz", "/readyz", "/v1/images/files/", "/studio/")
-"""Paths that need no key: health checks, images whose address is signed, and the studio's files, which ask for a key
+"""Paths that need no key: health checks, images with a signed URL, and the studio's files, which ask for a key
 themselves."""
 
 PROTOCOL = "fewstep.live"
 """The WebSocket's subprotocol."""
 
 KEY_PROTOCOL = "fewstep.key."
-"""The prefix of a page's API key among the subprotocols: browsers let pages set no header of a WebSocket."""
+"""The prefix of an API key among the subprotocols, since browsers do not let pages set headers of a WebSocket."""
 
 
 def hashed(key: str) -> str:
-    """The hash that is kept of an API key. Keys are long and random, so a fast hash is enough."""
+    """The stored hash of an API key. Keys are long and random, so a fast hash is enough."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def new_key() -> tuple[str, str]:
-    """A fresh API key and its hash."""
+    """A new API key and its hash."""
     key = f"fs-{secrets.token_urlsafe(32)}"
     return key, hashed(key)
 
@@ -40,7 +40,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
     """The hashes in a keys file: one per line, optionally followed by a name; # begins a comment.
 
     Raises:
-        ValueError: a line is not a hash, or there is none.
+        ValueError: a line is not a hash, or the file has no hashes.
     """
     keys = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -59,11 +59,11 @@ class HostGuard:
     """Refuses requests with an unknown Host, and those of web pages with an unknown Origin.
 
     A page in a browser can send requests to this machine, so its Origin must be allowed; and the Host must be one of
-    the server's own names, or a name that was made to point here (DNS rebinding) would be taken for one of them.
+    the server's own names, as protection against foreign names that are made to point here (DNS rebinding).
 
     Args:
         app: the application behind it.
-        hosts: the server's names, without ports; none allows every name.
+        hosts: the server's names, without ports; if empty, every name is allowed.
         origins: origins of pages that may call, such as https://example.org.
     """
 
@@ -93,14 +93,14 @@ class HostGuard:
 
 
 class ApiKeyAuth:
-    """Refuses requests without an API key or with too large a body, and says whose the others are.
+    """Refuses requests without an API key or with too large a body, and identifies the client of the others.
 
-    `state.client` is whose turn in the queue a request takes: that of its key, or of its address where there are no
-    keys. `state.owner` is whose images it may use: those of its key; empty where there are no keys.
+    `state.client` is the client for fair queueing: the key, or the address if there are no keys. `state.owner` is the
+    owner whose images it may use: the key, or empty if there are no keys.
 
     Args:
         app: the application behind it.
-        keys: hashes of API keys; none lets everybody in.
+        keys: hashes of API keys; if empty, no key is required.
         max_body_bytes: the largest body, in bytes.
     """
 
@@ -121,14 +121,14 @@ class ApiKeyAuth:
         await self._app(scope, _Limited(receive, self._most), send)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> str:
-        """The owner: the beginning of the key's hash; empty for requests that need no key."""
+        """The owner: a prefix of the key's hash, or empty for requests that need no key."""
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
         if not self._keys:
             return ""
         given = hashed(_given_key(scope, headers))
-        if sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in equal time
+        if sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in constant time
             return given[:16]
         if scope["path"] == "/" or scope["path"].startswith(OPEN):
             return ""
@@ -145,20 +145,20 @@ def _given_key(scope: Scope, headers: dict[str, str]) -> str:
 
 
 class UrlSigner:
-    """Signs the addresses of images, so that whoever was given one can load it without an API key.
+    """Signs the URLs of images, so that whoever was given one can load the image without an API key.
 
-    An image's id alone is no secret: it is in the record of the image and of whatever was made from it.
+    An image's id alone is not secret: it is in the record of the image and of everything made from it.
     """
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def url(self, base_url: str, id: str) -> str:
-        """The address of an image."""
+        """The signed URL of an image."""
         return f"{base_url}/v1/images/files/{id}?signature={self._signature(id)}"
 
     def is_valid(self, id: str, signature: str) -> bool:
-        """Whether an address was signed here."""
+        """Whether a signature is valid for an image."""
         return hmac.compare_digest(self._signature(id).encode(), signature.encode())
 
     def _signature(self, id: str) -> str:
@@ -170,7 +170,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 class _Limited:
-    """A request's body, refused beyond `most` bytes."""
+    """The receive channel of a request, which refuses bodies of more than `most` bytes."""
 
     def __init__(self, receive: Receive, most: int) -> None:
         self._receive, self._left, self._most = receive, most, most

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def until_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of some work, which is cancelled when the client goes away.
+    """The result of an operation, which is cancelled if the client goes away.
 
     Raises:
         Cancelled: the client went away.

@@ -1,8 +1,8 @@
-"""Drawing as tools of the Model Context Protocol, by the official SDK: on stdio, and at /mcp over HTTP.
+"""Drawing as tools of the Model Context Protocol, with the official SDK: on stdio, and at /mcp over HTTP.
 
-A tool answers with the image itself (small: at most `INLINE` pixels a side), a structured result that says what made
-it, and a link to the image at full size. Mistakes that the calling model can mend come back as error results that
-say how.
+A tool answers with the image itself (at most `INLINE` pixels a side), a structured result that describes how it was
+made, and a link to the image at full size. Mistakes that the calling model can correct are returned as error results
+that say how.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ class ModelDescriptions(BaseModel):
 
 
 class _Server(MCPServer[Any]):
-    """Reports wrong arguments as the HTTP API does, in words that a language model can follow.
+    """Reports wrong arguments as the HTTP API does, in words that a language model can act on.
 
     Args:
-        desk: accounts for them.
-        about: the server's, as `MCPServer` has it.
+        desk: the desk that records them.
+        about: arguments of `MCPServer`.
     """
 
     def __init__(self, desk: Desk, **about: Any) -> None:
@@ -141,7 +141,7 @@ def mcp_server(desk: Desk) -> MCPServer[Any]:
         if sum(choice is not None for choice in (arguments["edit"], region, margins)) > 1:
             raise ToolError("edit, region and margins are different changes: give only one of them")
         if margins is not None and arguments["strength"] is not None:
-            raise ToolError("beyond the image nothing is there to start from: leave out strength, or margins")
+            raise ToolError("beyond the image there is nothing to start from: leave out strength, or margins")
         if (image_id is None) == (image is None):
             raise ToolError("give either image_id, of an image drawn before, or image, a data URL")
         source = ImageUrl("image", image or "") if image_id is None else ImageId("image_id", image_id)
@@ -157,7 +157,7 @@ def mcp_server(desk: Desk) -> MCPServer[Any]:
 
     @server.tool(annotations=READS, title="List models")
     async def list_models() -> ModelDescriptions:
-        """What can draw here, and what it knows."""
+        """List the models that can draw here, and what they know."""
         model = desk.host.model
         captions = model.saved.captions
         known = [] if captions is None else captions.captions
@@ -223,7 +223,7 @@ def _edit(
 
 
 def _mask(picture: Image.Image, region: Sequence[float]) -> Image.Image:
-    """White in the region, of which at least a pixel is left."""
+    """A mask that is white in the region, at least one pixel."""
     left, top, right, bottom = region
     if not (left < right and top < bottom):
         wrong = f"region must be left, top, right, bottom with left < right and top < bottom, got {region}"
@@ -253,7 +253,7 @@ async def _draw(desk: Desk, ctx: Context, build: RequestBuilder, sources: Source
 
 
 def _caller(ctx: Context) -> Caller:
-    """As on the other surfaces over HTTP, else the program that holds the pipe."""
+    """The caller: as on the other surfaces over HTTP, else the program at the other end of the pipe."""
     request = ctx.request_context.request
     if request is None:
         return Caller("mcp", "stdio", request_id=str(ctx.request_id))
@@ -288,7 +288,7 @@ def _result(answer: Answer) -> CallToolResult:
 
 
 def _inline(image: Image.Image, data: bytes) -> bytes:
-    """The image small enough for a chat."""
+    """The image, made small enough for a chat."""
     if max(image.size) <= INLINE:
         return data
     small = Image.Image.copy(image)

@@ -1,4 +1,4 @@
-"""The arguments of the drawing tools of MCP, and draw_image as other language models' APIs want it declared."""
+"""The arguments of MCP's drawing tools, and the declaration of draw_image for the APIs of language models."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 
 def with_arguments(fields: Iterable[Field], required: str = "") -> Callable[[Tool], Tool]:
-    """Give a tool the fields as arguments, beside its own parameters; it gets them as `**arguments`.
+    """Give a tool the fields as arguments, besides its own parameters; it receives them as `**arguments`.
 
     Args:
-        fields: may be left out, or be null, but for `required`.
-        required: the name of the one that must be given; none if empty.
+        fields: the fields, which may be left out or null, except for `required`.
+        required: name of the required field; none if empty.
     """
 
     def decorate(tool: Tool) -> Tool:
@@ -51,11 +51,11 @@ def _argument(field: Field, is_required: bool) -> inspect.Parameter:
 
 
 def tool_schema(dialect: Dialect, limits: Limits) -> dict[str, Any]:
-    """The tool as a language model's API wants it declared: without null, which some models would write out.
+    """The tool's declaration for a language model's API: without null, which some models would write out.
 
     Args:
-        dialect: `openai` for Chat Completions and what follows it, `anthropic` for Messages.
-        limits: of the server that draws.
+        dialect: `openai` for Chat Completions and compatible APIs, `anthropic` for Messages.
+        limits: limits of the server that draws.
     """
     properties = {
         field.public: {**field.schema(), "description": field.description} for field in limits.fields("mcp", "draw")

@@ -1,4 +1,4 @@
-"""The studio: files of this package, served as they are. No build step, and nothing from elsewhere."""
+"""The studio: static files of this package, served as they are, without a build step or external resources."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""What the page may do (CSP): only what comes from here."""
+"""The page's content security policy: only resources from this server."""
 
 
 def pages_router() -> APIRouter:
-    """`/` and the files behind it."""
+    """The routes of `/` and the files that it uses."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -53,7 +53,7 @@ def pages_router() -> APIRouter:
 
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Each file of the folder by its name, with its tag: no other name leads anywhere, and none is remembered."""
+    """The files of the folder by name, with their ETags; other names are not served."""
     found = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in KINDS}
     return {name: (data, f'"{hashlib.sha256(data).hexdigest()[:20]}"') for name, data in found.items()}
 
