@@ -26,13 +26,15 @@ class AutoencoderConfig:
     """The shape of a codec.
 
     Args:
-        channels: of the pixels.
-        latents: channels of what is diffused.
-        patch: pixels a side of what becomes one position of the first resolution.
-        encoder, decoder: widths at each resolution, fine to coarse, each half the one before.
-        encoder_depths, decoder_depths: residual blocks at each resolution, fine to coarse.
-        margin: how far beyond 0 and 1 the decoder is taught to aim, so that what is transparent is so exactly.
-        deviation: of each channel of the normalised latents.
+        channels: Channels of the pixels.
+        latents: Channels of the latents.
+        patch: Side in pixels of the patch that becomes one position of the first resolution.
+        encoder: Channels of the encoder at each resolution, fine to coarse; each resolution halves the one before.
+        decoder: Channels of the decoder at each resolution, fine to coarse.
+        encoder_depths: Residual blocks of the encoder at each resolution, fine to coarse.
+        decoder_depths: Residual blocks of the decoder at each resolution, fine to coarse.
+        margin: How far beyond 0 and 1 the decoder aims, so that transparent pixels are exactly 0 after clamping.
+        deviation: Standard deviation of each channel of the normalised latents.
     """
 
     channels: int = 4

@@ -218,7 +218,7 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
         (
             "change_image",
             {"image": "data:image/png;base64,AAAA", "region": [0, 0, 1, 1]},
-            "no image that can be read",
+            "not an image that can be read",
         ),
     ],
 )
