@@ -19,7 +19,7 @@ from fewstep.lab.exact import Exact
 from fewstep.models.codecs import SpaceToDepth
 from grey_models import Truthful, truthful
 
-SIDE, SPREAD, ASKED = 8, 0.12, 80
+SIDE, SPREAD, ASKED = 8, 0.12, 40
 CODEC = SpaceToDepth(2, (0.305,), (0.376,), sigma_data=0.5)
 
 
@@ -30,7 +30,7 @@ class Known:
 
     def __init__(self, digits: Any) -> None:
         data = CODEC.encode(digits).reshape(len(digits), -1)
-        self.exact = Exact(Mixture(np.ones(len(data)), data, SPREAD, scaled=False), steps=12)
+        self.exact = Exact(Mixture(np.ones(len(data)), data, SPREAD, scaled=False), steps=8)
 
     def __call__(self, x: Any, at: Level, to: Level, cond: Any) -> Any:
         flat = self.exact.flow(x.reshape(len(x), -1), at, Level(np.ones(len(x)), np.zeros(len(x))))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from fewstep.editing.projections import LUMA, block_means, enlarged
-from fewstep.pictures.pixels import PixelFormat, on_background, to_image, to_pixels
+from fewstep.pictures.pixels import PixelFormat, Pixels, on_background, to_image, to_pixels
 
 BISECTIONS = 16
 """Tolerance for values in −1 … 1: far below the step of a byte."""
@@ -86,7 +86,7 @@ class Coloured:
             for channel in _chroma(drawn)
         ]
         pixels = in_gamut(grey, np.stack(colour, axis=-1) / np.maximum(alpha, 0.5 / 255))
-        made = np.concatenate([pixels, alpha][: 1 + (drawn.mode == "RGBA")], axis=-1)
+        made = np.concatenate([pixels, alpha], axis=-1) if drawn.mode == "RGBA" else pixels
         whole = drawn.copy() if size == native else Image.new(drawn.mode, size)
         whole.paste(Image.fromarray(np.round(made * 255).astype(np.uint8)), place[:2])
         return whole
@@ -103,7 +103,7 @@ class Averaged:
     """
 
     shape: tuple[int, int]
-    means: Any
+    means: Pixels
     pixel_format: PixelFormat
 
     def laid_back(self, drawn: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -118,7 +118,7 @@ class Averaged:
         return Plain(self.shape).laid_back(to_image(pixels, self.pixel_format), size)
 
 
-def with_means(pixels: Any, means: Any, most: Any, factor: int) -> Any:
+def with_means(pixels: Pixels, means: Pixels, most: Pixels, factor: int) -> Pixels:
     """The nearest pixels in [0, most] whose blocks have these means: each block plus a constant, clipped.
 
     Args:
@@ -132,20 +132,23 @@ def with_means(pixels: Any, means: Any, most: Any, factor: int) -> Any:
         moved = np.clip(pixels + enlarged(middle[None], factor)[0], 0, most)
         below = block_means(moved[None], factor)[0] < means
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.clip(pixels + enlarged(high[None], factor)[0], 0, most)
+    shifted: Pixels = np.clip(pixels + enlarged(high[None], factor)[0], 0, most)
+    return shifted
 
 
-def _chroma(picture: Image.Image) -> Any:
+def _chroma(picture: Image.Image) -> Pixels:
     """The difference of each premultiplied colour from its grey: float32 [3, h, w]."""
     pixels = np.asarray(picture.convert("RGBA"), dtype=np.float32).transpose(2, 0, 1) / 255
     colour = pixels[:3] * pixels[3:]
-    return colour - np.tensordot(np.array(LUMA, dtype=np.float32), colour, axes=1)
+    chroma: Pixels = colour - np.tensordot(np.array(LUMA, dtype=np.float32), colour, axes=1)
+    return chroma
 
 
-def in_gamut(grey: Any, chroma: Any) -> Any:
+def in_gamut(grey: Pixels, chroma: Pixels) -> Pixels:
     """grey [..., 1] in [0, 1] + t·chroma [..., 3], with the largest t ≤ 1 for each pixel that stays in [0, 1]."""
     room = np.where(chroma > 0, 1 - grey, grey) / np.maximum(np.abs(chroma), 1e-6)
-    return grey + np.minimum(1, room.min(axis=-1, keepdims=True)) * chroma
+    pixels: Pixels = grey + np.minimum(1, room.min(axis=-1, keepdims=True)) * chroma
+    return pixels
 
 
 def fitted(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
 from fewstep.editing.errors import RequestError
 from fewstep.models.codecs import Codec, PixelCodec
 
 
-def open_data(free: Any, codec: Codec, shape: tuple[int, ...]) -> Any:
+def open_data(free: NDArray[np.float32], codec: Codec, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The mask of the data: float32 [1, ...], shaped like the data, 1 where they may change, 0 where they are kept.
 
     The data of a `PixelCodec` are single pixels. Any other codec is assumed to map each cell of the image to one

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewstep.engines.errors import EngineError
 from fewstep.engines.onnx import open_session
 from fewstep.models.saved import SavedModel
+from fewstep.pictures.pixels import Pixels
 
 PART = 256  # pictures judged at once
 
@@ -27,16 +29,16 @@ class Verdict:
         words: by kind ("colour", "style"), each picture's word, "" for none.
     """
 
-    features: Any
+    features: NDArray[np.float32]
     names: tuple[str, ...]
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    confidence: Any = None
+    confidence: NDArray[np.float32] | None = None
 
 
 class PictureJudge(Protocol):
     """A function from pixels [b, c, h, w] in [0, 1] to a verdict."""
 
-    def __call__(self, pixels: Any) -> Verdict: ...
+    def __call__(self, pixels: Pixels) -> Verdict: ...
 
 
 class RecogniserError(ValueError):
@@ -75,7 +77,7 @@ class Recogniser:
         """A picture's shape [4, h, w]."""
         return self._shape
 
-    def __call__(self, pixels: Any) -> Verdict:
+    def __call__(self, pixels: Pixels) -> Verdict:
         """Judge premultiplied RGBA pictures [b, 4, h, w]; values outside [0, 1] count as the nearest inside."""
         if tuple(pixels.shape[1:]) != self._shape:
             raise RecogniserError(

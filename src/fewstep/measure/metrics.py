@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+Numbers: TypeAlias = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Share:
         return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def frechet_distance(one: Any, other: Any) -> float:
+def frechet_distance(one: Numbers, other: Numbers) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) between Gaussians fitted to two sets of features [n, d].
 
     The trace of the root is computed as that of the symmetric (Σ₁^½ Σ₂ Σ₁^½)^½ by eigendecomposition, which stays
@@ -53,19 +56,19 @@ def frechet_distance(one: Any, other: Any) -> float:
     return max(distance, 0.0)
 
 
-def _moments(features: Any) -> tuple[Any, Any]:
+def _moments(features: Numbers) -> tuple[Numbers, Numbers]:
     values = _features(features)
     return values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False))
 
 
-def _features(values: Any) -> Any:
+def _features(values: Numbers) -> Numbers:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or len(array) < 2:
         raise ValueError(f"features must be [n ≥ 2, d], got {array.shape}")
     return array
 
 
-def kernel_distance(one: Any, other: Any) -> float:
+def kernel_distance(one: Numbers, other: Numbers) -> float:
     """The unbiased squared MMD (Gretton et al. 2012, eq. 4) with the kernel (x·y/d + 1)³; it may be negative.
 
     Both sets of features are [n, d]. Row i of one is never compared with row i of the other, just as no row is
@@ -80,11 +83,14 @@ def kernel_distance(one: Any, other: Any) -> float:
     return float((compared.sum() - np.trace(compared)) / (n * (n - 1)))
 
 
-def _kernel(x: Any, y: Any) -> Any:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+def _kernel(x: Numbers, y: Numbers) -> Numbers:
+    kernel: Numbers = (x @ y.T / x.shape[1] + 1) ** 3
+    return kernel
 
 
-def kid(features: Any, references: Any, subsets: int = 50, size: int = 100, seed: int = 0) -> tuple[float, float]:
+def kid(
+    features: Numbers, references: Numbers, subsets: int = 50, size: int = 100, seed: int = 0
+) -> tuple[float, float]:
     """KID: mean and standard deviation of `kernel_distance` over random subsets.
 
     Args:
@@ -103,19 +109,19 @@ def kid(features: Any, references: Any, subsets: int = 50, size: int = 100, seed
     return float(np.mean(drawn)), float(np.std(drawn))
 
 
-def sliced_wasserstein(one: Any, other: Any) -> float:
+def sliced_wasserstein(one: Numbers, other: Numbers) -> float:
     """The mean 1-Wasserstein distance between two equally large sets of points [n, 2] over directions of a half
     circle."""
     return float(np.abs(projected(one) - projected(other)).mean())
 
 
-def projected(points: Any, directions: int = 64) -> Any:
+def projected(points: Numbers, directions: int = 64) -> Numbers:
     """Points [n, 2] projected on directions of a half circle, each projection sorted: [directions, n]."""
     turn = np.pi * (np.arange(directions) + 0.5) / directions
     return np.sort(np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(points.dtype) @ points.T, axis=1)
 
 
-def diversity(features: Any) -> float:
+def diversity(features: Numbers) -> float:
     """Mean Euclidean distance between features of the same group, over all groups [groups, k ≥ 2, d]."""
     values = np.asarray(features, dtype=np.float64)
     if values.ndim != 3 or values.shape[1] < 2:
@@ -124,7 +130,7 @@ def diversity(features: Any) -> float:
     return float(np.linalg.norm(values[:, rows] - values[:, columns], axis=-1).mean())
 
 
-def shown(pixels: Any) -> Any:
+def shown(pixels: Numbers) -> Numbers:
     """Pixels [b, c, h, w] as displayed: clipped to [0, 1], and with four channels to colour at most alpha."""
     inside = np.asarray(pixels, dtype=np.float64).clip(0, 1)
     if inside.shape[1] == 4:
@@ -132,7 +138,7 @@ def shown(pixels: Any) -> Any:
     return inside
 
 
-def sharpness(pixels: Any) -> float:
+def sharpness(pixels: Numbers) -> float:
     """Fine detail: mean absolute Laplacian of pixels [b, c, h, w] as displayed. Blur lowers it, noise raises it."""
     image = shown(pixels)
     middle = image[:, :, 1:-1, 1:-1]
@@ -140,6 +146,6 @@ def sharpness(pixels: Any) -> float:
     return float(np.abs(4 * middle - around).mean())
 
 
-def pixel_distance(one: Any, other: Any) -> float:
+def pixel_distance(one: Numbers, other: Numbers) -> float:
     """Root mean square difference of two sets of pixels as displayed, pair by pair."""
     return float(np.sqrt(((shown(one) - shown(other)) ** 2).mean()))

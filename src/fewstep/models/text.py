@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -65,12 +65,13 @@ class TokenTable:
     def _read(self, text: str) -> tuple[int, ...]:
         return tuple(int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def vectors(self, ids: Any) -> Any:
+    def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [len(ids), width], of root mean square 1."""
         rows = np.asarray(ids, dtype=np.int64)
-        return self._rows[rows].astype(np.float32) * self._scale[rows, None]
+        vectors: NDArray[np.float32] = self._rows[rows].astype(np.float32) * self._scale[rows, None]
+        return vectors
 
-    def encode(self, prompts: Sequence[str], length: int) -> dict[str, Any]:
+    def encode(self, prompts: Sequence[str], length: int) -> dict[str, NDArray[np.float32]]:
         """The condition of a batch of prompts.
 
         Args:
@@ -89,18 +90,20 @@ class TokenTable:
             mask[row, : len(ids)] = 1.0
         return {"text": text, "text_mask": mask}
 
-    def meaning(self, text: str) -> Any:
+    def meaning(self, text: str) -> NDArray[np.float32]:
         """One unit vector for a whole text, float32 [width]: the mean of its tokens, rare ones weighing more."""
-        return self.meanings([text])[0]
+        (meaning,) = self.meanings([text])
+        return np.asarray(meaning)
 
-    def meanings(self, texts: Sequence[str]) -> Any:
+    def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """`meaning` of each text, float32 [len(texts), width]; zero for a text without tokens."""
         ids = [self.tokens(text) for text in texts]
         owner = np.repeat(np.arange(len(texts)), [len(one) for one in ids])
         flat = np.concatenate([np.asarray(one, dtype=np.int64) for one in ids])
         summed = np.zeros((len(texts), self.width), dtype=np.float32)
         np.add.at(summed, owner, self.vectors(flat) * self._weight[flat, None])
-        return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-9)
+        unit: NDArray[np.float32] = summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-9)
+        return unit
 
 
 @lru_cache(maxsize=4)
@@ -142,7 +145,7 @@ class Captions:
         self._tokens = tokens
 
     @cached_property
-    def _meanings(self) -> Any:
+    def _meanings(self) -> NDArray[np.float32]:
         return self._tokens.meanings(self.captions)
 
     @cached_property

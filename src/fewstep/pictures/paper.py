@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 PAPER_REACH = 24  # of 255 in any channel: what JPEG and a camera make of one colour
 PAPER_SHARE = 0.75  # of the border: a line may run off the edge
@@ -33,18 +36,19 @@ def without_paper(picture: Image.Image, most: int) -> Image.Image:
     small = picture.copy()
     small.thumbnail((most, most), Image.Resampling.LANCZOS)
     pixels = np.asarray(small).astype(np.int16)
-    like = (np.abs(pixels - paper_colour(pixels)) <= PAPER_REACH).all(axis=2)
+    like: NDArray[np.bool] = np.all(np.abs(pixels - paper_colour(pixels)) <= PAPER_REACH, axis=2)
     if _border(like).mean() < PAPER_SHARE:
         return picture
     small.putalpha(Image.fromarray(np.where(like, 0, 255).astype(np.uint8)))
     return small
 
 
-def paper_colour(pixels: Any) -> Any:
+def paper_colour(pixels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The middle colour [c] of the border of [h, w, c]."""
-    return np.median(_border(pixels), axis=0)
+    middle: NDArray[np.float64] = np.median(_border(pixels), axis=0)
+    return middle
 
 
-def _border(values: Any) -> Any:
+def _border(values: NDArray[Scalar]) -> NDArray[Scalar]:
     """The outermost rows and columns of [h, w, …] as one list; the corners count twice."""
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from fewstep.pictures.frame import Channels, Frame
 from fewstep.pictures.paper import is_opaque, on_nothing, paper_colour
+
+Pixels: TypeAlias = NDArray[np.floating[Any]]
+"""One picture [c, h, w], or a batch [b, c, h, w], with values in [0, 1]."""
 
 PixelFormat = Literal["rgba_premultiplied", "rgb", "grey", "points"]
 CHANNELS: dict[PixelFormat, int] = {"rgba_premultiplied": 4, "rgb": 3, "grey": 1}
 _FRAMES: dict[PixelFormat, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premultiplied": "RGBA"}
 
 
-def to_image(pixels: Any, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:
+def to_image(pixels: Pixels, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:
     """One image [c, h, w] in [0, 1] as Pillow's; transparent ones are laid on `background`."""
     if pixel_format == "grey":
         return Image.fromarray(_bytes(pixels[0]))
@@ -40,7 +44,7 @@ def on_background(picture: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(behind, picture).convert("RGB")
 
 
-def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Any:
+def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Pixels:
     """A drawing of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
 
     The whole picture is shown; what is left of another aspect is transparent. A transparent model learned from
@@ -63,7 +67,7 @@ def to_pixels(
     shape: tuple[int, ...],
     pixel_format: PixelFormat,
     behind: tuple[int, int, int] = (255, 255, 255),
-) -> Any:
+) -> Pixels:
     """A picture of any size and mode as it is, all of it: float32 [c, h, w] in [0, 1], the margin of another aspect
     transparent, or `behind` where the model's pictures are opaque."""
     _, height, width = shape
@@ -75,7 +79,7 @@ def to_pixels(
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 
-def noise_of(pixels: Any) -> float:
+def noise_of(pixels: Pixels) -> float:
     """The standard deviation of the white noise in pixels [c, h, w] in [0, 1], estimated.
 
     The median of the absolute finest diagonal Haar coefficients over 0.6745, their median were they noise alone
@@ -89,5 +93,5 @@ def noise_of(pixels: Any) -> float:
     return float(np.median(there) / 0.6745) if there.size else 0.0
 
 
-def _bytes(values: Any) -> Any:
+def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.round(values.clip(0, 1) * 255).astype(np.uint8))

@@ -72,6 +72,7 @@ def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = No
 
 def _recognised(judge: Recogniser, pixels: Any) -> Sequence[Recognition]:
     verdict = judge(pixels)
+    assert verdict.confidence is not None  # a recogniser's always has one
     return [
         Recognition(name, round(float(confidence), 4))
         for name, confidence in zip(verdict.names, verdict.confidence, strict=True)
