@@ -228,7 +228,7 @@ def test_json_to_a_file_leaves_stdout_to_people(run: Any, student: Path, tmp_pat
 
 def test_words_that_the_model_never_saw_and_those_it_did_not_read_are_said(run: Any, student: Path) -> None:
     ran = run("generate", "kitty", "--model", student)
-    assert "'kitty': the model never saw kitty; nearest it knows: cat face (0." in ran.out
+    assert "'kitty': the model never saw kitty; nearest captions: cat face (0." in ran.out
     ran = run("generate", "q" * 5000, "--model", student)
     assert len(ran.out + ran.err) < 600
     assert f"'{'q' * 80}…': the model never saw" in ran.out

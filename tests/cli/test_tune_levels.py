@@ -73,7 +73,7 @@ def test_levels_that_are_not_better_change_nothing(run: Any, toy: SavedModel, tm
         ran = run("tune-levels", "toy", "--steps", 2, *place, *QUICK)
         assert ran.code == 0
         assert ran.out.splitlines()[1].endswith("kept")
-        assert ran.out.endswith("nothing is stored: no levels that were found are better on fresh noise\n")
+        assert ran.out.endswith("nothing stored: none of the levels found are better on fresh noise\n")
     assert read(toy.directory) == toy
     assert [entry.name for entry in tmp_path.iterdir()] == ["toy"]
 

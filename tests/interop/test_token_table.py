@@ -116,5 +116,8 @@ def test_without_transformers_the_command_says_what_to_install(
     with pytest.raises(SystemExit) as stop:
         main(["models", "build-text", "anything", "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "fewstep: building a token table needs: pip install 'fewstep[text]'\n"
+    assert (
+        capsys.readouterr().err
+        == "fewstep: building a token table needs more packages: pip install 'fewstep[text]'\n"
+    )
     assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ def test_the_drawings_in_the_repository_are_small() -> None:
 
 @pytest.mark.parametrize(
     ("choices", "message"),
-    [({"only": ("cats",)}, "no picture is called 'cats'"), ({"out": Path("nowhere")}, "not a directory")],
+    [({"only": ("cats",)}, "there is no picture 'cats'"), ({"out": Path("nowhere")}, "not a directory")],
 )
 def test_a_wrong_choice_is_said_before_anything_is_drawn(choices: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError), match=message):

@@ -1,1 +1,1 @@
-"""The command line: thin, typed functions that import what they need when they run."""
+"""The command line: thin, typed functions that import what they need only when they run."""

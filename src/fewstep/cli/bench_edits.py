@@ -1,4 +1,4 @@
-"""`fewstep bench edits | sketches`: how well edits and sketches are followed."""
+"""`fewstep bench edits | sketches`: how faithfully the model edits images and follows sketches."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def edits(
     threads: int | None = None,
     json: str | None = None,
 ) -> int:
-    """Print how far edits are from the true conditional, by steps and corrections of the noise (fit).
+    """Measure how far edits are from the true conditional distribution, by steps and noise corrections (fit).
 
-    Without --model this is measured on a Gaussian, where the true conditional is known. With --model it is how near a
-    model comes to real pictures of which a part is missing, and how many of them are recognised.
+    Without --model, edits are measured on a Gaussian, whose conditional distribution is known. With --model, a model
+    restores real pictures from which a part was removed; printed is how close it comes and how many are recognised.
 
     Args:
-        edit: What is missing: half (inpaint), the colours (colorize), all but the means of blocks (super-resolve); or
-            how much noise is taken out (denoise, with --model).
-        size: Values in the Gaussian, a smooth line; with colorize three such lines.
-        draws: Samples drawn from the Gaussian; the closed form is printed beside what they give.
-        model: A built-in model, a directory, or user/name on the hub: emoji from text, or digits by class.
-        n: Pictures to restore.
-        seed: Chooses the pictures and the noise.
-        captioned: With --model, whether it is given each picture's caption or class.
-        recogniser: The recogniser.onnx that judges emoji; if left out the model's own.
-        threads: Threads of one network call and of the judge; if left out, one for each core.
+        edit: What is removed: half of the picture (inpaint), the colours (colorize) or everything but block means
+            (super-resolve). With --model also denoise, which removes added noise.
+        size: Number of values in the Gaussian, which is a smooth line; colorize uses three such lines.
+        draws: Number of samples drawn from the Gaussian; the closed-form result is printed beside theirs.
+        model: A built-in model, a directory, or user/name on the hub; it must draw emoji by text or digits by class.
+        n: Number of pictures to restore.
+        seed: Seed of the choice of pictures and of the noise.
+        captioned: With --model, whether the model is given each picture's caption or class.
+        recogniser: The recogniser.onnx that judges emoji; if left out, the model's own.
+        threads: Threads per network call, also of the judge; if left out, one per core.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -93,19 +93,19 @@ def sketches(
     threads: int | None = None,
     json: str | None = None,
 ) -> int:
-    """Print how well a model follows sketches, and whether a style word leaves a thing in its place.
+    """Measure how well a model follows sketches, and whether objects keep their place when a style word is added.
 
-    Shapes are compared by intersection over union, for the same prompt and seed with the sketch and without it.
+    Shapes are compared by intersection over union, for the same prompt and seed with and without the sketch.
 
     Args:
-        model: A built-in model, a directory, or user/name on the hub: of emoji, from text and a control image.
-        n: Pictures of each kind of sketch and of each style.
-        strengths: Strengths of the control image, from 0 to 4.
-        frame: Whether sketches are framed as large and as central as things were in training.
-        guidance: The guidance scale with a sketch, instead of the model's own.
-        seed: Chooses glyphs, places and noise.
-        recogniser: The recogniser.onnx that judges; if left out, the model's own.
-        threads: Threads of one network call and of the judge; if left out, one for each core.
+        model: A built-in model, a directory, or user/name on the hub; it must draw emoji by text and control image.
+        n: Number of pictures for each kind of sketch and for each style.
+        strengths: Strengths of the control image, between 0 and 4.
+        frame: Whether sketches are scaled and centred like the objects in the training data.
+        guidance: Guidance scale with a sketch, instead of the model's own.
+        seed: Seed of the choice of glyphs and positions, and of the noise.
+        recogniser: The recogniser.onnx that judges the pictures; if left out, the model's own.
+        threads: Threads per network call, also of the judge; if left out, one per core.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.generation import load
@@ -122,7 +122,7 @@ def sketches(
     loaded = load(model, threads=threads)
     subject = subject_for(loaded, recogniser, threads)
     if not isinstance(subject, EmojiSubject) or not loaded.spec.conditioning.control:
-        raise ValueError(f"the model '{loaded.name}' takes no sketches of emoji")
+        raise ValueError(f"the model '{loaded.name}' does not draw emoji from sketches")
     followed = [asdict(row) for row in sketched(loaded, subject, n, seed, strengths, frame, guidance, progress)]
     say_table(followed, json)
     styles = [asdict(row) for row in styled(loaded, subject, n, seed, progress)]

@@ -1,4 +1,4 @@
-"""`fewstep bench engines | peer`: the network on every engine, and in a diffusers pipeline."""
+"""`fewstep bench engines | peer`: time the network on every engine, and in a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def engines(
     rounds: int = 5,
     json: str | None = None,
 ) -> int:
-    """Measure a model on every installed engine; --engine auto chooses by the table that is kept.
+    """Measure a model on every installed engine, and store the results, by which --engine auto chooses.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
-        device: Of the engines eager and compiled: cpu, cuda or mps.
-        threads: Threads of one network call; if left out, one for each core.
-        rounds: Rounds at every batch size, in which the engines take turns.
+        device: Device of the engines eager and compiled: cpu, cuda or mps.
+        threads: Threads per network call; if left out, one per core.
+        rounds: Number of rounds at every batch size; the engines take turns in each.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from fewstep.engines import table
@@ -36,17 +36,17 @@ def engines(
     rows = measure_engines(model, device, threads, rounds, lambda text: say(text, json))
     kept = table.keep(saved, rows, device, threads)
     say_table([asdict(row) for row in rows], json)
-    say(f"kept for --engine auto in {kept}", json)
+    say(f"stored for --engine auto in {kept}", json)
     write_json(json, [asdict(row) for row in rows])
     return 0
 
 
 def peer(engines: tuple[str, ...] = ("onnx", "openvino"), rounds: int = 6, json: str | None = None) -> int:
-    """Compare one step of the same random network here and in diffusers' ConsistencyModelPipeline.
+    """Time one step of the same random network in fewstep and in diffusers' ConsistencyModelPipeline.
 
     Args:
-        engines: The engines of fewstep to compare.
-        rounds: Rounds, in which they take turns.
+        engines: The fewstep engines to compare.
+        rounds: Number of rounds; the engines and the pipeline take turns in each.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     check_json(json)

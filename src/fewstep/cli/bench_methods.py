@@ -1,4 +1,4 @@
-"""`fewstep bench methods`: every objective side by side, printed for anyone."""
+"""`fewstep bench methods`: every objective side by side."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def methods(
 ) -> int:
     """Train every objective on the same data, network, seeds and budget, and measure quality against evaluations.
 
-    A budget is counted in evaluations of the network for one sample: a pass counts 1, one with a derivative 2, a step
-    of learning 3; a teacher's evaluations within a training count too. What a method starts from is trained before,
-    for its own budget, which a column of its own adds. Solvers run on Karras' grid; the levels of two and four steps
-    are searched for each network.
+    The budget is counted in network evaluations per sample: a forward pass counts 1, a pass with a derivative 2, a
+    training step 3; evaluations of a teacher during training count too. The model that a method starts from is
+    trained first, on a budget of its own, which a separate column includes. Solvers use the Karras grid; the levels
+    for two and four steps are searched for each network.
 
     Args:
-        data: Of mixture, digits, emoji, like mixture,digits; all of them if left out.
-        methods: Names like diffusion,mean_flow, or all.
-        evaluations: The budget of each training; if left out, one for each kind of data.
-        seeds: How many, of data and noise; 3 if left out.
-        seed: The first of them: other machines can have others, and --read joins their rows.
-        samples: How many to measure with, in each way of sampling; if left out 100 000 points, 2 000 digits and 1 000
-            emoji, which take minutes for each method whatever its budget.
-        short: A small form on mixture and digits with one seed: five minutes on two cores. Too little to judge by.
-        read: Train nothing and show the rows of these files, which --json wrote.
-        plot: Write a picture of error against evaluations to this PNG file.
-        json: Write the rows as JSON to this file, after each method, or to standard output with -. Rows that the file
-            holds stay, and are not made again: a run that was stopped goes on.
+        data: Comma-separated names out of mixture, digits and emoji, like mixture,digits; if left out, all of them.
+        methods: Comma-separated names, like diffusion,mean_flow, or all.
+        evaluations: Budget of each training; if left out, the default for each kind of data.
+        seeds: Number of seeds of data and noise; if left out, 3.
+        seed: The first seed. Several machines can each run other seeds; --read joins their rows.
+        samples: Number of samples to measure each sampler setting with; if left out, 100 000 points, 2 000 digits and
+            1 000 emoji, which take minutes for each method whatever the budget.
+        short: Run a short form on mixture and digits with one seed: five minutes on two cores, too short to judge
+            methods by.
+        read: Train nothing, and show the rows of these files, written by --json.
+        plot: Write a plot of error against evaluations to this PNG file.
+        json: Write the rows as JSON to this file, after each method, or to standard output with -. Rows that are
+            already in the file are kept and not measured again, so that an interrupted run resumes.
     """
     check_json(json)
     if plot is not None:
@@ -58,7 +59,7 @@ def methods(
 
     if read is not None:
         if data or methods != "all" or evaluations or seeds or seed or samples or short:
-            raise ValueError("--read shows rows that are there: leave out what says how to train")
+            raise ValueError("--read only shows existing rows: leave out the options for training")
         if not read:
             raise ValueError("--read needs at least one file")
         rows = read_rows(read)
@@ -104,12 +105,12 @@ def _trained(
     is_kept = json not in (None, "-") and Path(str(json)).is_file() and Path(str(json)).stat().st_size > 0
     rows = read_rows([Path(str(json))]) if is_kept else []
     if rows:
-        say(f"{json} holds {len(rows)} rows, which stay and are not made again", json)
+        say(f"{json} already has {len(rows)} rows, which are kept and not measured again", json)
     samples = samples or (SHORT_SAMPLES if short else None)
     for new in compare(given, chosen, seeds, accelerator().device, samples, rows, lambda text: say(text, json)):
         rows = joined([*rows, *new])
         if json != "-":
-            write_json(json, [row.as_json() for row in rows])  # kept if what follows is stopped
+            write_json(json, [row.as_json() for row in rows])  # kept if the run is interrupted
     if not rows:
         raise ValueError("every training diverged: there is nothing to show")
     return rows

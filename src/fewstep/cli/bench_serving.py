@@ -1,4 +1,4 @@
-"""`fewstep bench serving | soak`: what serving costs, printed for anyone."""
+"""`fewstep bench serving | soak`: the cost of serving in time and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fewstep.cli.benchmarks import check_counts, lab_packages
 from fewstep.cli.options import ModelName
 from fewstep.cli.output import check_json, say, write_json
 
-MIN_REQUESTS = 10  # of each client: with fewer, the figures mean nothing
+MIN_REQUESTS = 10  # per client; with fewer, the figures mean nothing
 
 
 def serving(
@@ -21,18 +21,18 @@ def serving(
     rounds: int = 3,
     json: str | None = None,
 ) -> int:
-    """Measure `fewstep serve`: what a request costs beside the model, and the throughput of many clients.
+    """Measure `fewstep serve`: the cost of a request on top of the model, and the throughput with many clients.
 
-    For the throughput the network has one core, and everything else, the clients included, another; so has the bare
-    network that it is compared with.
+    For the throughput, the network has one core and everything else, including the clients, has another; the bare
+    network that it is compared with also has one core.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
-        precision: Of the engine's arithmetic.
-        clients: Clients at a time.
-        requests: Requests of all clients in each round, at least ten of each.
-        rounds: Rounds of each measurement.
+        precision: Precision of the engine's arithmetic.
+        clients: Number of concurrent clients.
+        requests: Total number of requests in each round, at least ten per client.
+        rounds: Number of rounds of each measurement.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -68,8 +68,9 @@ def soak(
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
-        clients: Clients at a time.
-        requests: Requests in all, at least ten of each client, after a first part that fills the server's caches.
+        clients: Number of concurrent clients.
+        requests: Total number of requests, at least ten per client, sent after a warm-up that fills the server's
+            caches.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -87,7 +88,7 @@ def soak(
 def _benchmarks() -> Any:
     with lab_packages():
         from fewstep.lab import serving as benchmarks
-        from fewstep.serving import server  # noqa: F401  the server's packages, before one is started
+        from fewstep.serving import server  # noqa: F401  a missing package shows before a server is started
     return benchmarks
 
 

@@ -7,17 +7,17 @@ from fewstep.cli.output import check_json, say, write_json
 
 
 def start(rounds: int = 5, model: str = "emoji", json: str | None = None) -> int:
-    """Time `fewstep generate` in a fresh process beside `python -c "import torch"`.
+    """Time `fewstep generate` in a fresh process, and `python -c "import torch"` for comparison.
 
     Args:
-        rounds: Runs of each, in turn.
+        rounds: Number of runs of each, taking turns.
         model: The model to load.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
     check_counts(rounds=rounds)
     with lab_packages():
-        import torch  # noqa: F401  one of the two that are timed
+        import torch  # noqa: F401  one of the two commands that are timed
 
         from fewstep.lab.start import start_times
 

@@ -1,4 +1,4 @@
-"""`fewstep bench studio`: from the pen to new pixels."""
+"""`fewstep bench studio`: the latency from a pen stroke to new pixels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def studio(
     minutes: float = 0.0,
     json: str | None = None,
 ) -> int:
-    """Measure the studio in a browser: milliseconds from a pen's event to new pixels, by stage.
+    """Measure the studio in a browser: milliseconds from a pen event to new pixels, by stage.
 
-    Needs Playwright (pip install 'fewstep[lab]') and an installed Chromium.
+    This needs Playwright (pip install 'fewstep[lab]') and an installed Chromium.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
         engine: onnx, openvino, eager, compiled, or auto.
-        seconds: Seconds of drawing that are measured.
-        minutes: Minutes of drawing after that, while the tab's memory is watched.
+        seconds: Seconds of drawing to measure.
+        minutes: Minutes of further drawing, during which the memory of the tab is measured.
         json: Write the figures as JSON to this file, or to standard output with -.
     """
     check_json(json)
@@ -37,6 +37,6 @@ def studio(
     figures = pen_to_pixels(model, engine, seconds, minutes, progress)
     stages = {name: value for name, value in figures.items() if isinstance(value, dict)}
     say_table([{"stage": name, **value} for name, value in stages.items()], json)
-    say(f"{figures['events']} events of the pen and {figures['frames']} pictures in {seconds:g} s", json)
+    say(f"{figures['events']} pen events and {figures['frames']} pictures in {seconds:g} s", json)
     write_json(json, figures)
     return 0

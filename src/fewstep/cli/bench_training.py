@@ -1,4 +1,4 @@
-"""`fewstep bench training`: the training loop beside bare PyTorch."""
+"""`fewstep bench training`: the training loop compared with bare PyTorch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from fewstep.cli.output import check_json, say, write_json
 
 
 def training(steps: int = 20, rounds: int = 3, batch: int = 64, json: str | None = None) -> int:
-    """Compare the training loop's images per second with those of a bare PyTorch loop.
+    """Compare the images per second of the training loop with those of a bare PyTorch loop.
 
     Args:
-        steps: Measured steps in each round.
-        rounds: Rounds, in which the two take turns.
+        steps: Number of measured steps in each round.
+        rounds: Number of rounds; the two loops take turns in each.
         batch: Images per step.
         json: Write the figures as JSON to this file, or to standard output with -.
     """

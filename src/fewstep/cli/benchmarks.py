@@ -1,4 +1,4 @@
-"""What benchmarks share: checks of their numbers, and the packages they need."""
+"""Helpers shared by the benchmarks: checks of their options and of the packages that they need."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 
 def check_counts(**numbers: int | None) -> None:
-    """Raise ValueError unless every option's number is at least 1, or left out."""
+    """Raise ValueError unless the value of every option is at least 1, or None."""
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
 
 
 def check_seeds(first: int, count: int) -> None:
-    """Raise ValueError unless these are seeds: `count` of them from the first on."""
+    """Raise ValueError unless all of the `count` numbers from the first on are valid seeds."""
     from fewstep.core.randomness import check_seed
 
     check_seed(first)
@@ -23,7 +23,7 @@ def check_seeds(first: int, count: int) -> None:
 
 @contextmanager
 def lab_packages() -> Iterator[None]:
-    """Where a benchmark imports what it needs: a package that is missing is named with the extra that brings it.
+    """A context for a benchmark's imports: an ImportError names the missing package and the extra that installs it.
 
     Raises:
         ImportError: a package is missing.

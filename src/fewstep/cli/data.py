@@ -24,16 +24,16 @@ def emoji(
     flags: bool = False,
     json: str | None = None,
 ) -> int:
-    """Describe the emoji data: glyphs and their groups, the channels' mean and deviation, how large things are drawn.
+    """Describe the emoji data: number of glyphs by group, mean and deviation of each channel, size of the glyphs.
 
     Args:
-        size: Pixels a side.
-        people: Include persons and families.
+        size: Side of the pictures, in pixels.
+        people: Include people and families.
         skin_tones: Include every skin tone.
         symbols: Include signs, arrows and letters.
         clocks: Include every clock face.
         flags: Include flags.
-        json: Write it as JSON to this file, or to standard output with -.
+        json: Write the description as JSON to this file, or to standard output with -.
     """
     import numpy as np
 
@@ -60,7 +60,7 @@ def emoji(
 
 
 def _longer_side(covered: Any) -> float:
-    """Of what is covered [h, w]: its width or height, the larger, as a share of the side."""
+    """The larger of the width and height of the covered pixels [h, w], as a fraction of the picture's side."""
     lines = [covered.any(axis=axis).nonzero()[0] for axis in (0, 1)]
     return max(float(line[-1] - line[0] + 1) for line in lines) / len(covered)
 
@@ -80,17 +80,17 @@ def preview(
     plain: bool = False,
     json: str | None = None,
 ) -> int:
-    """Draw a contact sheet of what training would see, augmented and captioned.
+    """Draw a contact sheet of training examples, augmented and captioned as in training.
 
     Args:
         source: emoji, stickers, digits, ring, checkerboard, two-moons, spiral, an image folder, .tar shards, or a
             Hugging Face data set by name or local path.
-        out: The picture to write.
+        out: The image file to write.
         n: Number of examples to show.
-        columns: Examples in a row.
-        size: Pixels a side.
-        seed: Seed of order and augmentation.
-        channels: Channels of folders, shards and Hugging Face data sets.
+        columns: Number of examples per row.
+        size: Side of each example, in pixels.
+        seed: Seed of the order and the augmentation.
+        channels: Channels of the images of folders, shards and Hugging Face data sets.
         split: Split of a Hugging Face data set, or of a folder that has splits (train/, test/, …).
         caption_column: The column with the captions, for folders with metadata and Hugging Face data sets.
         config: A configuration of a Hugging Face data set.
@@ -109,7 +109,7 @@ def preview(
     reasons = {} if skipped is None else dict(skipped.reasons)
     if reasons:
         named = ", ".join(list(reasons)[:5])
-        say(f"{len(reasons)} could not be read: {named}; another stands in for each, as in training", json)
+        say(f"{len(reasons)} could not be read: {named}; each is replaced by another, as in training", json)
     write_json(json, {"source": source, "file": str(out), "examples": len(dataset), "skipped": reasons})
     return 0
 
@@ -123,7 +123,7 @@ def open_dataset(
     caption_column: str | None = None,
     config: str | None = None,
 ) -> Dataset:
-    """A data set by what people call it: a built-in name, a folder, shards, or a Hugging Face name."""
+    """The data set for a source: a built-in name, a folder, shards, or a Hugging Face name."""
     from fewstep import data
     from fewstep.data import stickers
     from fewstep.data.emoji import PLAIN, Augmentation, Emoji
@@ -141,5 +141,5 @@ def open_dataset(
     if source not in built_in:
         return data.open_pictures(source, size, channels, split, caption_column=caption_column, config=config)
     if caption_column is not None or config is not None:
-        raise data.DataError(f"'{source}' is built in and takes neither caption_column nor config")
+        raise data.DataError(f"'{source}' is a built-in data set, which takes neither caption_column nor config")
     return built_in[source]()

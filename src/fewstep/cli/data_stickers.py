@@ -21,15 +21,15 @@ def stickers(
     size: int = 128,
     json: str | None = None,
 ) -> int:
-    """Fetch the artists' packages, draw every sticker, and say how many there are by whom.
+    """Fetch the artists' packages, draw every sticker, and print how many there are of each artist.
 
-    Packages are pinned by version and hash. They and the drawings are kept in the user's cache folder, or in
-    FEWSTEP_CACHE.
+    Packages are pinned by version and hash. They and the drawings are stored in the user's cache folder, or in the
+    folder that FEWSTEP_CACHE names.
 
     Args:
-        out: A folder to write every picture to as PNG, by style.
-        packages: A folder with the packages' archives, instead of fetching them with npm.
-        size: Pixels a side.
+        out: A folder to write every picture to as PNG, in a subfolder for each style.
+        packages: A folder with the archives of the packages; if left out, npm fetches them.
+        size: Side of the pictures, in pixels.
         json: Write the counts as JSON to this file, or to standard output with -.
     """
     from fewstep.data.artists import ARTISTS
@@ -53,7 +53,7 @@ def stickers(
 
 
 def _write(dataset: Stickers, out: Path) -> None:
-    """Every plain picture as out/STYLE/NAME.png, transparent."""
+    """Write every plain picture as out/STYLE/NAME.png, transparent."""
     from fewstep.data.stickers import STYLES
     from fewstep.pictures.pixels import to_image
 

@@ -1,4 +1,4 @@
-"""`fewstep demo`: what the README shows."""
+"""`fewstep demo`: the comparison that the README shows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def demo(
     seed: int = 7,
     json: str | None = None,
 ) -> int:
-    """Draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher and report the cost of each.
+    """Draw a dozen prompts with the model in 1, 2 and 4 steps and with its diffusion teacher, and report the cost.
 
-    Every image is drawn on its own, as for one user. Milliseconds are medians over the prompts; evaluations are
-    network evaluations per image. One row of images per prompt, the same seed in every column.
+    Images are drawn one at a time, as for a single user. Milliseconds are medians over the prompts; evaluations are
+    network evaluations per image. All images of a prompt have the same seed.
 
     Args:
-        out: The picture to write.
+        out: The image file to write.
         model: The few-step model.
         teacher: The diffusion model it was distilled from.
         seed: Seed of every image.
@@ -52,7 +52,7 @@ def demo(
         ("4 steps", fast, 4),
     ]
     for _, used, steps in columns:
-        used.generate(PROMPTS[0], seed=seed, steps=min(steps or 1, 1))  # the first call of a network is slower
+        used.generate(PROMPTS[0], seed=seed, steps=min(steps or 1, 1))  # warm-up: a network's first call is slower
     rows: list[dict[str, Any]] = []
     pictures: list[list[Image.Image]] = []
     for name, used, steps in columns:
@@ -86,7 +86,7 @@ def demo(
 
 
 def _sheet(rows: list[dict[str, Any]], pictures: list[list[Image.Image]]) -> Image.Image:
-    """Prompts across, two bands of six; ways of sampling down, each headed by its cost."""
+    """Prompts across, in two bands of six; the ways of sampling down, each with its cost at the left."""
     from PIL import Image, ImageDraw, ImageFont
 
     side = pictures[0][0].width * SCALE

@@ -1,4 +1,4 @@
-"""What `fewstep generate` and `fewstep edit` share: requests to files, with a line and a record each."""
+"""Drawing for `fewstep generate` and `fewstep edit`: requests become files, each with a record and a printed line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fewstep.pictures.generated import with_record
 
 
 def draw(drawing: Drawing, prompts: Sequence[str], edit: Edit | None = None) -> list[Path]:
-    """Draw each prompt as a command's options say and write its images; every mistake shows before the first.
+    """Draw each prompt with a command's options and write its images; all options are checked before the first one.
 
     Returns:
-        The files.
+        The files written.
     """
     check_json(drawing.output.json)
     return _write_all([_request(drawing, prompt, edit) for prompt in prompts], drawing.output)
@@ -36,7 +36,7 @@ def _request(drawing: Drawing, prompt: str, edit: Edit | None) -> Request:
 
 def _write_all(requests: Sequence[Request], output: Output) -> list[Path]:
     count = sum(request.images for request in requests)
-    image_paths(output.out, ["x"] * min(2, count))  # before a model is loaded, and two show whether it is numbered
+    image_paths(output.out, ["x"] * min(2, count))  # before the model is loaded; two if files are numbered
     model = load(output.model, output.engine, output.device, precision=output.precision)
     plans = [model.plan_pictures(request) for request in requests]
     names = [
@@ -58,7 +58,7 @@ def _write_all(requests: Sequence[Request], output: Output) -> list[Path]:
 
 
 def write_film(path: Path, pictures: Sequence[Path], milliseconds: int = 80) -> None:
-    """Image files as one animation that goes there and back, without end; nothing of it is lost."""
+    """Write image files as one lossless animation that plays forwards and backwards in an endless loop."""
     frames = []
     for file in (*pictures, *pictures[-2:0:-1]):
         with Image.open(file) as opened:
@@ -69,7 +69,7 @@ def write_film(path: Path, pictures: Sequence[Path], milliseconds: int = 80) -> 
 
 
 def background_for(asked: str | None, out: Path | None) -> str | None:
-    """What to lay pictures on: white where a JPEG leaves it open, so that its record says what it shows."""
+    """The background of the pictures: white for a JPEG if none is chosen, so that its record says what it shows."""
     if out is None or out.is_dir() or out.suffix.lower() not in (".jpg", ".jpeg"):
         return asked
     if asked == "transparent":
@@ -78,7 +78,7 @@ def background_for(asked: str | None, out: Path | None) -> str | None:
 
 
 def _written(image: GeneratedImage, path: Path, output: Output) -> dict[str, Any]:
-    """Save an image and say so; its entry in the report."""
+    """Save an image, print a line about it, and return its entry of the report."""
     image.save(path, metadata=output.metadata)
     record = image.record
     spent = sum(record.timings.values())
@@ -91,11 +91,11 @@ def _written(image: GeneratedImage, path: Path, output: Output) -> dict[str, Any
 
 
 def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> None:
-    """Say of each prompt what the model never saw or did not read."""
+    """Print which words of each prompt the model never saw, and whether it was cut off."""
     for text, record in records.items():
         if record.unknown_words:
             nearest = ", ".join(f"{caption} ({similarity:.2f})" for caption, similarity in record.nearest_captions)
-            known = f"; nearest it knows: {nearest}" if nearest else ""
+            known = f"; nearest captions: {nearest}" if nearest else ""
             unknown = shortened(", ".join(record.unknown_words))
             say(f"'{shortened(text)}': the model never saw {unknown}{known}", json)
         about = model.report(text)
@@ -105,7 +105,7 @@ def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> N
 
 
 def open_image(path: Path, what: str) -> Image.Image:
-    """An image file of the user's; `what` it is, for the complaint."""
+    """Open an image file of the user; `what` names its role in error messages."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} '{path}'")
     try:

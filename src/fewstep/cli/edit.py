@@ -1,4 +1,4 @@
-"""`fewstep edit …`: images made from images, and between images, by the model as it is."""
+"""`fewstep edit …`: edit images and interpolate between them, with the model as it is."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def inpaint(
     fit: int | None = None,
     drawing: Drawing,
 ) -> int:
-    """Fill the part of an image that a mask leaves open; the rest comes back bit for bit.
+    """Redraw the masked part of an image; the rest stays the same, bit for bit.
 
-    Without --fit the noise is corrected once where there is no prompt, and not at all with one.
+    If --fit is left out, the noise is corrected once without a prompt, and not at all with one.
 
     Args:
         image: The image.
@@ -52,15 +52,15 @@ def outpaint(
     fit: int | None = None,
     drawing: Drawing,
 ) -> int:
-    """Draw beyond an image's borders; the image itself comes back bit for bit.
+    """Extend an image beyond its borders; the image itself stays the same, bit for bit.
 
-    Without --fit the noise is corrected four times.
+    If --fit is left out, the noise is corrected four times.
 
     Args:
         image: The image.
-        prompt: What the whole image shows. A model that knows things at one size draws them once more around the
-            image: leave it empty then.
-        margin: How far to draw beyond every border that has no option of its own.
+        prompt: What the whole image shows. Leave it empty for a model that draws objects at one size only: it would
+            draw the object a second time around the image.
+        margin: How far to draw beyond each border for which no separate option is given.
     """
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     shares = {name: margin if share is None else share for name, share in sides.items()}
@@ -70,11 +70,11 @@ def outpaint(
 
 @drawing_command()
 def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: Drawing) -> int:
-    """Make an image of a coloured sketch, or of any image (SDEdit): its colours and places, the prompt's details.
+    """Turn a coloured sketch, or any image, into an image with the same colours and layout and new details (SDEdit).
 
     Args:
         image: The sketch.
-        prompt: What it should become.
+        prompt: What the new image shows.
     """
     draw(drawing, [prompt], Edit(open_image(image, "image"), strength=strength))
     return 0
@@ -82,11 +82,11 @@ def stroke(image: Path, prompt: str = "", /, *, strength: float = 0.7, drawing: 
 
 @drawing_command()
 def vary(image: Path, prompt: str | None = None, /, *, strength: float = 0.5, drawing: Drawing) -> int:
-    """Draw other versions of an image: noise it to a level below pure noise and draw from there.
+    """Draw variations of an image: add noise up to a level below pure noise, and sample from there.
 
     Args:
         image: The image.
-        prompt: What it shows; by default the prompt in its record.
+        prompt: What it shows; if left out, the prompt in its record.
     """
     opened = open_image(image, "image")
     draw(drawing, [_shown(opened, prompt)], Edit(opened, strength=strength))
@@ -103,13 +103,13 @@ def colorize(
     fit: int | None = None,
     drawing: Drawing,
 ) -> int:
-    """Give a grey image colours, at its own size; every pixel keeps its grey and its transparency.
+    """Colour a grey image at its own size; every pixel keeps its grey value and its transparency.
 
-    Without --fit the noise is corrected four times where there is no prompt, and not at all with one.
+    If --fit is left out, the noise is corrected four times without a prompt, and not at all with one.
 
     Args:
-        image: The image; of a coloured one the grey is taken.
-        prompt: What it shows, which says most about its colours; by default the prompt in its record.
+        image: The image; a coloured one is converted to grey first.
+        prompt: What it shows, which says most about its colours; if left out, the prompt in its record.
     """
     opened = open_image(image, "image")
     draw(drawing, [_shown(opened, prompt)], Edit.colorize(opened, strength=strength, fit=fit))
@@ -126,13 +126,13 @@ def super_resolve(
     fit: int | None = None,
     drawing: Drawing,
 ) -> int:
-    """Draw a small image at the model's size; each of its pixels is the mean of those drawn in its place.
+    """Enlarge a small image to the model's size; each pixel of it is the mean of the pixels drawn in its place.
 
-    Without --fit the noise is corrected four times where there is no prompt, and once with one.
+    If --fit is left out, the noise is corrected four times without a prompt, and once with one.
 
     Args:
-        image: The image, of at most half the model's sides.
-        prompt: What it shows; by default the prompt in its record.
+        image: The image, at most half as wide and as high as those of the model.
+        prompt: What it shows; if left out, the prompt in its record.
     """
     opened = open_image(image, "image")
     draw(drawing, [_shown(opened, prompt)], Edit.super_resolve(opened, strength=strength, fit=fit))
@@ -141,11 +141,11 @@ def super_resolve(
 
 @drawing_command()
 def denoise(image: Path, prompt: str | None = None, /, *, noise: float | None = None, drawing: Drawing) -> int:
-    """Take the noise out of an image: it goes into the model as it is, at the level of its noise, for one step.
+    """Remove the noise from an image: the model takes it as it is, at its noise level, and denoises it in one step.
 
     Args:
         image: The image.
-        prompt: What it shows; by default the prompt in its record.
+        prompt: What it shows; if left out, the prompt in its record.
     """
     opened = open_image(image, "image")
     draw(drawing, [_shown(opened, prompt)], Edit.denoise(opened, noise=noise))
@@ -153,7 +153,7 @@ def denoise(image: Path, prompt: str | None = None, /, *, noise: float | None = 
 
 
 def _shown(picture: Image.Image, prompt: str | None) -> str:
-    """The prompt, or the one in a picture's record."""
+    """The prompt, or if it is None, the one in the picture's record."""
     return prompt_of(picture) if prompt is None else prompt
 
 
@@ -168,19 +168,19 @@ def interpolate(
     film: Path | None = None,
     drawing: Drawing,
 ) -> int:
-    """Draw the images between two prompts or seeds; the first and the last are what generate draws for them.
+    """Interpolate between two prompts or seeds; the first and last images are those that generate draws for each.
 
-    All images have one seed, unless --to-seed gives another for the last. Without --n there are 8 of them.
+    All images have the same seed, unless --to-seed gives another for the last. If --n is left out, 8 are drawn.
 
     Args:
         prompt: What the first image shows.
-        to_prompt: What the last image shows; the same if left out.
-        film: Write all of them into one animated .webp or .png too, forwards and backwards.
+        to_prompt: What the last image shows; if left out, the same.
+        film: Also write all images as one animated .webp or .png, which plays forwards and backwards.
     """
     if to_prompt is None and to_seed is None:
-        raise ValueError("to_prompt or to_seed must say where to go: a second prompt, or --to-seed")
+        raise ValueError("an interpolation needs a second prompt, or a second seed (--to-seed)")
     if film is not None and position is not None:
-        raise ValueError("--film shows all images: leave out --position, or --film")
+        raise ValueError("--film shows all images, --position draws only one: leave out one of them")
     if film is not None:
         check_film(film)
     if position is None and drawing.values["n"] is None:

@@ -1,4 +1,4 @@
-"""`fewstep evaluate`: quality against cost."""
+"""`fewstep evaluate`: the quality of a model against its cost."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ def evaluate(
     precision: Literal["float32", "bfloat16"] | None = None,
     json: str | None = None,
 ) -> int:
-    """Measure a model: what it gets right, how close to real pictures it comes, and what that costs.
+    """Measure a model: how much it gets right, how close it comes to real pictures, and at what cost.
 
-    Real pictures, the teacher and the teacher's single denoising step are measured beside it, all for the same
-    captions from the same noise; their times are taken in turn, in this one run. There are judges for emoji from text
-    and for digits by class.
+    Real pictures, the teacher and a single denoising step of the teacher are measured too, with the same captions and
+    the same noise; the times of all are taken alternately in one run. There are judges for emoji from text and for
+    digits by class.
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
-        steps: Numbers of steps, like 1,2,4; if left out, 1,2, or a diffusion model's own number.
-        n: Number of captions, drawn evenly from all that the model was trained on.
+        steps: Comma-separated numbers of steps, like 1,2,4; if left out, 1,2, or a diffusion model's own number.
+        n: Number of captions, drawn evenly from all captions that the model was trained on.
         teacher: The diffusion model to compare with, or "none"; if left out, the one that the model names.
-        batch: Pictures drawn at once; this changes no picture.
-        seed: Chooses the captions and the noise.
-        guidance: The guidance scale of both models, instead of their own.
-        held_out: Number of captions that combine a thing with a colour, and with a style, as training never did.
+        batch: Number of pictures drawn at once; the pictures do not depend on it.
+        seed: Seed of the choice of captions and of the noise.
+        guidance: Guidance scale of both models, instead of their own.
+        held_out: Number of captions with combinations of object and colour, and as many of object and style, that
+            never occurred in training.
         recogniser: The recogniser.onnx that judges emoji; if left out, the model's own.
-        threads: Threads of one operation, also of the judge; if left out, one for each core.
+        threads: Threads per operation, also of the judge; if left out, one per core.
         engine: The engine that runs the model; its teacher runs on onnx.
-        precision: Precision of the engine's arithmetic; openvino has bfloat16.
+        precision: Precision of the engine's arithmetic; openvino also has bfloat16.
         json: Write the rows as JSON to this file, or to standard output with -.
     """
     from rich.console import Console

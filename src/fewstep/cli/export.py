@@ -15,14 +15,14 @@ def export(
     to: Literal["onnx", "openvino"] = "onnx",
     out: Path | None = None,
 ) -> int:
-    """Export a model's network for other programs.
+    """Export the network of a model for other programs.
 
-    Its inputs are x, time_at, time_to and the conditions; its output is the raw prediction.
+    The inputs of the network are x, time_at, time_to and the conditions; its output is the raw prediction.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
-        to: onnx for one file with its weights inside, openvino for an .xml and a .bin file.
-        out: File to write; by default NAME.onnx or NAME.xml in the current directory.
+        to: The format: onnx, one file that includes the weights, or openvino, an .xml and a .bin file.
+        out: The file to write; if left out, NAME.onnx or NAME.xml in the current directory.
     """
     from fewstep.engines.convert import convert
     from fewstep.models.finding import find

@@ -11,8 +11,8 @@ from fewstep.cli.options import Drawing, drawing_command
 
 
 class Prompts(tuple[str, ...]):
-    """Texts. A class of its own because tyro checks the default of a generic type with the help of `typeguard`, and
-    importing that costs a tenth of the whole run."""
+    """The prompts. This is a separate class because tyro checks the default of a generic type with `typeguard`, whose
+    import takes a tenth of the whole run."""
 
 
 _PROMPTS = tyro.constructors.PrimitiveConstructorSpec(

@@ -21,7 +21,7 @@ PROGRAM = "fewstep"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("fewstep.cli.generate:generate", "draw images from prompts"),
-    "edit inpaint": ("fewstep.cli.edit:inpaint", "redraw the part of an image that a mask opens"),
+    "edit inpaint": ("fewstep.cli.edit:inpaint", "redraw the masked part of an image"),
     "edit outpaint": ("fewstep.cli.edit:outpaint", "draw beyond an image's borders"),
     "edit stroke": ("fewstep.cli.edit:stroke", "turn a coloured sketch into an image"),
     "edit vary": ("fewstep.cli.edit:vary", "draw variations of an image"),
@@ -34,29 +34,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mcp": ("fewstep.cli.mcp:mcp", "serve the MCP tools on standard input and output"),
     "tool-schema": ("fewstep.cli.tool_schema:tool_schema", "print the drawing tool's schema for language models"),
     "export": ("fewstep.cli.export:export", "export a model's network for other programs"),
-    "demo": ("fewstep.cli.demo:demo", "draw a dozen prompts in 1, 2 and 4 steps beside the diffusion teacher"),
+    "demo": ("fewstep.cli.demo:demo", "compare 1, 2 and 4 steps with the diffusion teacher on a dozen prompts"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
-    "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "search and store the best levels for few steps"),
+    "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "search and store the best noise levels for few steps"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command resumes an interrupted run"),
     "models list": ("fewstep.cli.models:list_models", "list the models in the package"),
     "models show": ("fewstep.cli.models:show", "show a model's description"),
     "models import": ("fewstep.cli.models:import_pipeline", "import a diffusers consistency pipeline"),
     "models build-text": ("fewstep.cli.models:build_text", "distil the token table from a sentence encoder"),
     "data emoji": ("fewstep.cli.data:emoji", "describe the emoji data: counts, groups, channel statistics"),
-    "data stickers": ("fewstep.cli.data_stickers:stickers", "fetch and draw the stickers, count them by artist"),
-    "data preview": ("fewstep.cli.data:preview", "draw a contact sheet of what training would see"),
+    "data stickers": ("fewstep.cli.data_stickers:stickers", "fetch and draw the stickers, and count them by artist"),
+    "data preview": ("fewstep.cli.data:preview", "draw a contact sheet of training examples"),
     "bench training": ("fewstep.cli.bench_training:training", "compare the training loop with bare PyTorch"),
-    "bench start": ("fewstep.cli.bench_start:start", "time a whole `generate` beside importing torch"),
+    "bench start": ("fewstep.cli.bench_start:start", "compare the time of `generate` with that of importing torch"),
     "bench engines": ("fewstep.cli.bench_engines:engines", "time a model on every installed engine"),
-    "bench serving": ("fewstep.cli.bench_serving:serving", "measure what a request costs beside the model"),
-    "bench soak": ("fewstep.cli.bench_serving:soak", "watch the server's memory over thousands of requests"),
-    "bench peer": ("fewstep.cli.bench_engines:peer", "time one step here and in a diffusers pipeline"),
+    "bench serving": ("fewstep.cli.bench_serving:serving", "measure what a request costs on top of the model"),
+    "bench soak": ("fewstep.cli.bench_serving:soak", "measure the server's memory over thousands of requests"),
+    "bench peer": ("fewstep.cli.bench_engines:peer", "time one step in fewstep and in a diffusers pipeline"),
     "bench edits": ("fewstep.cli.bench_edits:edits", "measure how far few-step edits are from the true conditional"),
     "bench sketches": ("fewstep.cli.bench_edits:sketches", "measure how well sketches and styles are followed"),
     "bench studio": ("fewstep.cli.bench_studio:studio", "time the studio from pen to pixels in a browser"),
     "bench methods": ("fewstep.cli.bench_methods:methods", "compare all objectives on equal data and budget"),
     "record": ("fewstep.cli.record:record", "show what made an image, or what changed between two"),
-    "pictures": ("fewstep.cli.pictures:pictures", "make the pictures of the docs"),
+    "pictures": ("fewstep.cli.pictures:pictures", "make the pictures in the docs"),
 }
 
 GROUPS = {
@@ -68,7 +68,7 @@ GROUPS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a terminal without × is no reason to stop
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             code = run(args)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is handled, not when Python exits
+            sys.stdout.flush()  # here, where a closed pipe is handled, rather than when Python exits
         sys.exit(code)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # the reader of our output left: nothing to report, but Python would complain at exit
+        # the reader of our output has gone: nothing to report, but Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(args: list[str]) -> int:
-    """Find the command and run it; returns its exit code."""
+    """Find the command, run it and return its exit code."""
     if args and args[0] in {"--version", "-V"}:
         from fewstep import __version__
 
@@ -119,7 +119,7 @@ def run(args: list[str]) -> int:
 
 
 def call(function: Callable[..., Any], name: str, args: Sequence[str]) -> Any:
-    """Call a function with the options in `args`; tyro's boxed complaint about a wrong one becomes one line."""
+    """Call a function with the options in `args`; tyro's boxed error message becomes one line."""
     import tyro
 
     terminal, complaint = sys.stderr, io.StringIO()
@@ -148,8 +148,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _spelt_out(hint: Any) -> Any:
-    """`X | Y` as `Union[X, Y]`: tyro checks a default of the former with typeguard, which takes longer to import than
-    an image to draw."""
+    """`X | Y` as `Union[X, Y]`: tyro checks a default of the former with typeguard, whose import takes longer than
+    drawing an image."""
     if isinstance(hint, types.UnionType):
         return typing.Union[typing.get_args(hint)]  # noqa: UP007
     if typing.get_origin(hint) is typing.Annotated:
@@ -158,7 +158,7 @@ def _spelt_out(hint: Any) -> Any:
 
 
 def _unboxed(text: str) -> str:
-    """The complaint's first section without its box, its title and what tyro tried inside."""
+    """The first section of tyro's error message, without the box, the title and the list of attempts."""
     lines = [re.sub(r"[│╭╮╰╯]|[─-]{3,}", " ", line).strip() for line in text.splitlines()[1:]]
     inside = takewhile(bool, dropwhile(lambda line: not line, lines))  # up to the next rule, which is empty by now
     words = " ".join(" ".join(inside).split())
@@ -166,7 +166,7 @@ def _unboxed(text: str) -> str:
 
 
 def _plain(complaint: str) -> str:
-    """tyro's complaint about a value, in words: what was wanted and what came."""
+    """tyro's error message about a value in plain words: what was expected and what was given."""
     if missing := re.match(r"Missing value for argument '(.+?)'", complaint):
         return f"{missing[1]} needs a value"
     if missing := re.match(r"Missing from [^:]+: (--\S+|[A-Z]\S*(?=(.+?)\.? \(required\)))", complaint):

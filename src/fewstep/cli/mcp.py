@@ -9,16 +9,16 @@ import sys
 from types import FrameType
 
 STOPPED = 130
-"""The exit code of a program that Ctrl-C ended."""
+"""The exit code of a program that was stopped with Ctrl-C."""
 
 
 def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) -> int:
-    """Offer drawing as MCP tools on standard input and output, for chat programs that start it.
+    """Serve drawing as MCP tools on standard input and output, for chat programs that start this command.
 
     Args:
         model: A built-in model, a directory, or user/name on the Hugging Face hub.
-        engine: onnx, or another that is installed.
-        threads: Threads of one network call; one per core if left out.
+        engine: onnx, or another installed engine.
+        threads: Threads per network call; if left out, one per core.
     """
     try:
         from fewstep.serving.app import build_desk
@@ -38,6 +38,6 @@ def mcp(model: str = "emoji", engine: str = "onnx", threads: int | None = None) 
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End at once. An orderly end would wait for the thread that reads standard input, which nothing can wake; there
-    is nothing to save, and every answer is flushed as it is written."""
+    """Exit at once. An orderly exit would wait for the thread that reads standard input, which nothing can wake;
+    there is nothing to save, and every answer is flushed as it is written."""
     os._exit(STOPPED)

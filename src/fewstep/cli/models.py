@@ -45,7 +45,7 @@ def show(model: ModelName, /, json: str | None = None) -> int:
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
-        json: Write it as JSON to this file, or to standard output with -.
+        json: Write the description as JSON to this file, or to standard output with -.
     """
     from json import loads
 
@@ -67,7 +67,7 @@ def show(model: ModelName, /, json: str | None = None) -> int:
 
 
 def _component_line(name: str, plain: dict[str, Any]) -> str:
-    """One component of a description as JSON values: its name, kind, settings and files."""
+    """A line about one component, given as JSON values: its name, kind, settings and files."""
     settings = {
         key: value for key, value in plain.items() if key not in ("kind", "files") and value not in (None, {})
     }
@@ -78,10 +78,11 @@ def _component_line(name: str, plain: dict[str, Any]) -> str:
 def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: int = 128) -> int:
     """Distil a sentence encoder into the frozen token table (needs transformers and torch).
 
-    The shipped table: fewstep models build-text sentence-transformers/all-MiniLM-L6-v2 --out src/fewstep/models/text
+    The shipped table was made by: fewstep models build-text sentence-transformers/all-MiniLM-L6-v2 --out
+    src/fewstep/models/text
 
     Args:
-        source: A sentence-transformers model: a directory or hub name.
+        source: A sentence-transformers model: a directory, or a name on the hub.
         out: The directory to write table.safetensors and tokenizer.json to.
         width: Length of each token's vector.
     """
@@ -90,7 +91,7 @@ def build_text(source: Annotated[str, tyro.conf.Positional], out: Path, width: i
 
         summary = build_token_table(source, out, width)
     except ImportError as error:
-        raise ImportError("building a token table needs: pip install 'fewstep[text]'") from error
+        raise ImportError("building a token table needs more packages: pip install 'fewstep[text]'") from error
     say(f"{summary['tokens']} tokens × {summary['width']}, {100 * summary['variance']:.1f} % of the variance kept")
     return 0
 
@@ -103,13 +104,13 @@ def import_pipeline(
     Args:
         source: The pipeline: a directory, or user/name on the hub.
         out: The directory to write the model to.
-        name: The model's name; by default the directory's.
+        name: Name of the model; if left out, that of the directory.
         licence: Licence of the weights, stored with the model.
     """
     try:
         from fewstep.interop import consistency_pipeline
     except ImportError as error:
-        raise ImportError("importing a pipeline needs: pip install 'fewstep[diffusers]'") from error
+        raise ImportError("importing a pipeline needs more packages: pip install 'fewstep[diffusers]'") from error
 
     saved = consistency_pipeline.import_pipeline(source, out, name, licence)
     width, height = saved.spec.pixels[-1], saved.spec.pixels[-2]

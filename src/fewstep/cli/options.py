@@ -19,7 +19,7 @@ from fewstep.generation.request import FIELDS, fields_of
 ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 EngineName = Literal["auto", "onnx", "openvino", "eager", "compiled"]
 OPTIONS = tuple(field for field in fields_of("cli", "draw") if field.name != "prompt")
-"""The fields that are options of every command; prompts are arguments."""
+"""The fields that are options of every command; prompts are positional arguments."""
 
 
 def _help(text: str) -> Any:
@@ -28,53 +28,54 @@ def _help(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Output:
-    """What draws, and where the images go: options beside those of the table."""
+    """The model and engine that draw, and where the images go: options that are not in the table of fields."""
 
     model: Annotated[str, _help("A built-in model, a directory, or user/name on the Hugging Face hub.")] = "emoji"
     out: Annotated[
         Path | None,
         _help(
-            "A file (.png, .jpg, .webp), which is replaced, or an existing directory; by default the current one. In "
-            "a directory the name is made of prompt and seed, followed by -2, -3, … where a file has that name."
+            "A file (.png, .jpg or .webp), which is overwritten, or an existing directory; by default the current "
+            "directory. In a directory, files are named after the prompt and the seed, with -2, -3, … if the name is "
+            "taken."
         ),
     ] = None
     engine: Annotated[
         EngineName,
         _help(
-            "onnx and openvino need no torch; eager and compiled are PyTorch; auto takes the fastest one that "
-            "fewstep bench engines measured on this machine."
+            "The engine: onnx and openvino do not need torch; eager and compiled run in PyTorch; auto is the fastest "
+            "one that fewstep bench engines measured on this machine."
         ),
     ] = "onnx"
     precision: Annotated[
         Literal["float32", "bfloat16"] | None, _help("Precision of the arithmetic; openvino also has bfloat16.")
     ] = None
-    device: Annotated[str, _help("Device for eager and compiled: cpu, cuda or mps.")] = "cpu"
+    device: Annotated[str, _help("Device of the engines eager and compiled: cpu, cuda or mps.")] = "cpu"
     metadata: Annotated[bool, _help("Whether to write the record into the image.")] = True
     json: Annotated[str | None, _help("Write a report as JSON to this file, or to standard output with -.")] = None
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a command's options say.
+    """The options of a command.
 
     Args:
-        values: of the table's fields, by public name.
-        output: what draws, and where the images go.
+        values: values of the fields in the table, by public name.
+        output: the model and engine that draw, and where the images go.
     """
 
     values: Mapping[str, Any]
     output: Output
 
     def with_values(self, **values: Any) -> Drawing:
-        """The same with these values of fields."""
+        """A copy with these values of fields."""
         return replace(self, values={**self.values, **values})
 
 
 def drawing_command(**defaults: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a command of a function: its own parameters, and in place of `drawing` the options of `fewstep generate`.
+    """Make a command from a function: its parameters, with `drawing` replaced by the options of `fewstep generate`.
 
     Args:
-        defaults: of options, where they are not the table's.
+        defaults: defaults of options that differ from those in the table.
     """
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
@@ -96,7 +97,7 @@ def drawing_command(**defaults: Any) -> Callable[[Callable[..., int]], Callable[
 
 
 def _own(function: Callable[..., int]) -> list[inspect.Parameter]:
-    """A function's parameters but `drawing`; options that are fields of the table get their help from it."""
+    """The parameters of a function without `drawing`; options that are fields of the table get their help from it."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -117,5 +118,5 @@ def _keyword(name: str, default: Any, hint: Any) -> inspect.Parameter:
 
 
 def _documented(hint: Any, field: Field) -> Any:
-    """A type with the help of its field."""
+    """A type annotated with the help of its field."""
     return Annotated[hint, _help(field.description)]

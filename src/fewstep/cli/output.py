@@ -1,4 +1,4 @@
-"""Where commands write: checked before work begins, so that nothing is lost to a bad path."""
+"""The output of commands. Paths are checked before the work begins, so that no result is lost to a bad path."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 def check_writable(path: Path) -> Path:
     """Return the path, or raise OSError or ValueError saying why a file cannot be written there."""
     if path.is_dir():
-        raise IsADirectoryError(f"'{path}' is a directory: give a file's name")
-    if path.exists() and not path.is_file():  # a pipe or a device is written into: its directory does not matter
+        raise IsADirectoryError(f"'{path}' is a directory: give the name of a file")
+    if path.exists() and not path.is_file():  # a pipe or a device is written to: its directory does not matter
         if not os.access(path, os.W_OK):
             raise PermissionError(f"cannot write '{path}': permission denied")
         return path
@@ -33,7 +33,7 @@ def check_writable(path: Path) -> Path:
 
 
 def check_picture(path: Path) -> Path:
-    """`check_writable` for an image: its suffix must be one that images can have."""
+    """`check_writable` for an image: its suffix must be that of a supported image format."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"cannot write '{path}': its name must end in {', '.join(SUFFIXES)}")
     return check_writable(path)
@@ -42,12 +42,12 @@ def check_picture(path: Path) -> Path:
 def check_film(path: Path) -> Path:
     """`check_writable` for an animation."""
     if path.suffix.lower() not in (".webp", ".png"):
-        raise ValueError(f"cannot write '{path}': the name of a film must end in .webp or .png")
+        raise ValueError(f"cannot write '{path}': the name of an animation must end in .webp or .png")
     return check_writable(path)
 
 
 def check_plot(path: Path) -> Path:
-    """`check_writable` for a drawing, which is a PNG; ImportError where nothing can draw."""
+    """`check_writable` for a plot, which is a PNG; raises ImportError if the plotting package is not installed."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"cannot draw '{path}': its name must end in .png")
     from fewstep.lab.plane import style
@@ -57,7 +57,7 @@ def check_plot(path: Path) -> Path:
 
 
 def image_paths(out: Path | None, names: Sequence[str]) -> list[Path]:
-    """Where images go: into the current or given directory by name, beside what is there; or to `out`, numbered."""
+    """The paths of images: by name in the current or given directory, next to existing files; or `out`, numbered."""
     if out is None or out.is_dir():
         folder = out or Path()
         found = _distinct(names, lambda name: os.path.lexists(folder / f"{name}.png"))
@@ -68,7 +68,7 @@ def image_paths(out: Path | None, names: Sequence[str]) -> list[Path]:
 
 
 def _distinct(names: Sequence[str], is_taken: Callable[[str], bool] = lambda name: False) -> list[str]:
-    """The names, -2, -3, … behind each that is taken or came before: two prompts may give one name."""
+    """The names, with -2, -3, … appended to those taken or repeated: two prompts may give the same name."""
     found: dict[str, None] = {}
     used: Counter[str] = Counter()
     for name in names:
@@ -81,24 +81,24 @@ def _distinct(names: Sequence[str], is_taken: Callable[[str], bool] = lambda nam
 
 
 def slug(text: str, most: int = 40) -> str:
-    """A prompt as part of a file name."""
+    """A prompt as a part of a file name."""
     cleaned = re.sub(r"[^\w]+", "-", text.lower(), flags=re.UNICODE).strip("-")
     return cleaned[:most].strip("-") or "image"
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """A text of any length for a line of ours."""
+    """A text of any length, shortened for a line of output."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def check_json(target: str | None) -> None:
-    """Check a `--json FILE|-` before the work."""
+    """Check the path of `--json FILE|-` before the work begins."""
     if target not in (None, "-"):
         check_writable(Path(str(target)))
 
 
 def write_json(target: str | None, value: Any) -> None:
-    """Write JSON to a file, or to standard output for "-"; nothing for None. NaN and the infinities become null."""
+    """Write JSON to a file, or to standard output for "-"; do nothing for None. NaN and infinities become null."""
     if target is None:
         return
     ascii_only = target == "-" and (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
@@ -112,7 +112,7 @@ def write_json(target: str | None, value: Any) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """The value with None for every number that JSON does not have."""
+    """The value with None in place of every number that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -121,25 +121,25 @@ def _finite(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """The text with its control characters spelt out, but for new lines and tabs.
+    """The text with its control characters escaped, except newlines and tabs.
 
-    Prompts and files' metadata are other people's words, and a terminal takes some for commands.
+    Prompts and metadata of files are untrusted, and a terminal interprets some control characters as commands.
     """
     return text.translate(_CONTROLS)
 
 
 def say(text: str, json_target: str | None = None) -> None:
-    """Print for people, control characters spelt out: to standard error when standard output carries JSON."""
+    """Print a line for people, control characters escaped; to standard error when standard output carries JSON."""
     print(printable(text), file=sys.stderr if json_target == "-" else sys.stdout)
 
 
 def progress(text: str) -> None:
-    """Print how far the work is, control characters spelt out, to standard error."""
+    """Print a line about the progress of the work to standard error, control characters escaped."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def say_table(rows: Sequence[Mapping[str, Any]], json: str | None) -> None:
-    """Say rows of equal keys in columns."""
+    """Print rows, which have the same keys, as a table."""
     lines = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(rows[0]))]
     for line in lines:

@@ -1,4 +1,4 @@
-"""`fewstep pictures`: what the docs show."""
+"""`fewstep pictures`: the pictures in the docs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ def pictures(
     seed: int = 7,
     only: tuple[str, ...] = (),
 ) -> int:
-    """Make the pictures of the docs: drawings in the plane, and sheets of a model's own images.
+    """Make the pictures in the docs: plots of points in the plane, and sheets of images drawn by a model.
 
-    The drawings need matplotlib (pip install 'fewstep[lab]'), the sheets a model and its teacher.
+    The plots need matplotlib (pip install 'fewstep[lab]'); the sheets need a model and its teacher.
 
     Args:
-        out: The directory to write them to.
-        model: The few-step model of the sheets.
+        out: The directory to write the pictures to.
+        model: The few-step model that draws the sheets.
         teacher: The diffusion model it was distilled from.
-        seed: Of all noise.
-        only: Make just these: trajectories, paths, estimates, renoising, guidance, same-seed, teacher-steps,
-            filled, sketched, styled, edited; the last three need a model of prompts and sketches.
+        seed: Seed of all noise.
+        only: Make only these pictures, out of trajectories, paths, estimates, renoising, guidance, same-seed,
+            teacher-steps, filled, sketched, styled, edited; the last three need a model that takes prompts and
+            sketches.
     """
     unknown = [name for name in only if name not in PLANE + SHEETS]
     if unknown:
-        raise ValueError(f"no picture is called '{unknown[0]}': choose from {', '.join(PLANE + SHEETS)}")
+        raise ValueError(f"there is no picture '{unknown[0]}': choose from {', '.join(PLANE + SHEETS)}")
     if not out.is_dir():
         raise NotADirectoryError(f"--out '{out}' is not a directory: give one that exists")
     wanted = [name for name in PLANE + SHEETS if not only or name in only]

@@ -19,12 +19,12 @@ def record(
     /,
     json: str | None = None,
 ) -> int:
-    """Show what made an image or, with two images, what changed from the first to the second.
+    """Show how an image was made or, given two images, what changed from the first to the second.
 
     Args:
-        image: A PNG, JPEG or WebP made by fewstep.
+        image: A PNG, JPEG or WebP image made by fewstep.
         other: A second image, to compare with the first.
-        json: Write it as JSON to this file, or to standard output with -.
+        json: Write the record, or the changes, as JSON to this file, or to standard output with -.
     """
     from fewstep import pictures
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def serve(arguments: Sequence[str]) -> int:
     """Serve a model over HTTP: OpenAI's Images API at /v1, MCP at /mcp.
 
-    Settings come from flags, from FEWSTEP_SERVE_… in the environment, and from a TOML file (--file), in this order.
+    Settings are read from options, from environment variables FEWSTEP_SERVE_… and from a TOML file (--file), in this
+    order of precedence.
     """
     try:
         from fewstep.serving.app import build_desk
@@ -48,20 +49,20 @@ def serve(arguments: Sequence[str]) -> int:
 
     def ready() -> None:
         gc.collect()
-        gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
+        gc.freeze()  # what is loaded by now stays loaded: garbage collection need not scan it again and again
         print(_hello(url, model), flush=True)
 
     server = Server(build_desk(settings, model, Traces.from_environment()), settings, ready)
-    sys.stdout.flush()  # into a pipe too, now
+    sys.stdout.flush()  # at once, also into a pipe
     server.run(sockets=[listening])
     return 0
 
 
 def serve_key(name: str = "", /) -> int:
-    """Make an API key for `fewstep serve --keys-file`: the key, which is shown only now, and the line for the file.
+    """Create an API key for `fewstep serve --keys-file`: print the key, which is shown only once, and its file entry.
 
     Args:
-        name: Written behind the hash, to know whose key it is.
+        name: Written after the hash, to tell whose key it is.
     """
     if not name.isprintable():
         raise ValueError(f"a name must be printable, on one line, got {name!r}")
@@ -80,10 +81,10 @@ def _uninstalled(error: ImportError) -> ImportError:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, before anything slow is loaded: a port that is taken shows at once.
+    """A listening socket, opened before anything slow is loaded, so that a port already in use is reported at once.
 
     Raises:
-        ValueError: the address is none, or taken.
+        ValueError: the address is not valid, or already in use.
     """
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -116,18 +117,18 @@ def _settings(arguments: Sequence[str]) -> ServeSettings:
 
 
 def _share_the_heap() -> None:
-    """Give all threads two heaps (glibc): one each, as it would be, grow for hours until each has met everything."""
+    """Limit glibc to two heaps for all threads: with its default of one per thread, memory grows for hours."""
     try:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     except (AttributeError, OSError, TypeError):
-        return  # another C library, which has other habits
+        return  # another C library, which allocates differently
 
 
 _M_ARENA_MAX = -8  # malloc.h
 
 
 def _hello(url: str, model: Model) -> str:
-    """Where it is, and a first request that this model can answer."""
+    """The message at start: the address of the server, and a first request that this model can answer."""
     conditioning = model.spec.conditioning
     label = {"label": 3 % conditioning.classes} if conditioning.classes else {}
     body = json.dumps({"prompt": "a red apple" if conditioning.text_length else "", **label, "seed": 7})

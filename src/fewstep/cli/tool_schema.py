@@ -9,12 +9,12 @@ import tyro
 
 
 def tool_schema(dialect: Annotated[Literal["openai", "anthropic"], tyro.conf.arg(name="for")] = "openai") -> int:
-    """Print the drawing tool's declaration, for agents that call language models without MCP.
+    """Print the schema of the drawing tool, for agents that call language models without MCP.
 
-    Its bounds are those of `fewstep serve` with the FEWSTEP_SERVE_… in the environment.
+    Its limits are those of `fewstep serve`, read from the environment variables FEWSTEP_SERVE_….
 
     Args:
-        dialect: openai for Chat Completions and what follows it, anthropic for Messages.
+        dialect: The API: openai for Chat Completions and compatible APIs, anthropic for Messages.
     """
     try:
         from fewstep.serving.mcp.tools import tool_schema as schema

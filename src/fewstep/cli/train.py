@@ -1,4 +1,4 @@
-"""`fewstep train RECIPE`: the recipe's own settings become options."""
+"""`fewstep train RECIPE`: the settings of the recipe become options."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OBJECTIVE = "--objective"
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """A recipe of the command line.
+    """A recipe on the command line.
 
     Args:
-        target: what makes it with its defaults, as module:name.
-        help: what it trains.
+        target: the callable that creates the recipe with its defaults, as module:name.
+        help: what the recipe trains.
         is_two_stage: whether it trains a teacher and a student, whose objective can be chosen.
     """
 
@@ -38,7 +38,7 @@ class RecipeEntry:
 
 RECIPES: dict[str, RecipeEntry] = {
     "emoji": RecipeEntry(
-        "fewstep.recipes.emoji:EmojiRecipe", "the shipped model: text to transparent emoji in one step"
+        "fewstep.recipes.emoji:EmojiRecipe", "the shipped model: transparent emoji from text, in one step"
     ),
     "emoji-64": RecipeEntry("fewstep.recipes.emoji:emoji_64", "the same at 64 × 64, for a GPU"),
     "images": RecipeEntry(
@@ -47,11 +47,11 @@ RECIPES: dict[str, RecipeEntry] = {
     "digits": RecipeEntry("fewstep.recipes.digits:DigitsRecipe", "scikit-learn's digits by class, minutes on a CPU"),
     "toy": RecipeEntry("fewstep.recipes.toy:ToyRecipe", "points in the plane, minutes on a CPU"),
     "codec": RecipeEntry(
-        "fewstep.recipes.codec:CodecRecipe", "the codec of stickers: pictures to latents and back", is_two_stage=False
+        "fewstep.recipes.codec:CodecRecipe", "the codec for stickers, between pixels and latents", is_two_stage=False
     ),
     "stickers": RecipeEntry(
         "fewstep.recipes.stickers:StickersRecipe",
-        "text to stickers by seven artists, on latents of the codec",
+        "stickers in the styles of seven artists from text, on the latents of the codec",
         is_two_stage=False,
     ),
     "recogniser": RecipeEntry(
@@ -70,7 +70,7 @@ def train(args: list[str]) -> int:
         print(f"fewstep: unknown recipe '{name}': one of {', '.join(RECIPES)}", file=sys.stderr)
         return 2
     try:
-        import torch  # noqa: F401  only to say early what is missing
+        import torch  # noqa: F401  only to report early that it is missing
     except ImportError as error:
         raise ImportError("training needs PyTorch: pip install 'fewstep[train]'") from error
     out, recipe = parse(name, rest)
@@ -83,16 +83,16 @@ def train(args: list[str]) -> int:
         for file in sorted((out / "models").glob("*/model.json")):
             say(f"saved {file.parent}")
     finally:
-        if not any(out.iterdir()):  # what was wrong was found before the first step
+        if not any(out.iterdir()):  # the error was found before the first step
             out.rmdir()
     return 0
 
 
 def parse(name: str, args: Sequence[str]) -> tuple[Path, Any]:
-    """The directory and the recipe that the options of `fewstep train NAME` stand for.
+    """The directory and the recipe given by the options of `fewstep train NAME`.
 
-    The options depend on the recipe, and those under --objective on the objective that is chosen, so both are known
-    before the options are read.
+    The options depend on the recipe, and those under --objective on the chosen objective, so both are determined
+    before the options are parsed.
     """
     import tyro
 
@@ -112,17 +112,17 @@ def parse(name: str, args: Sequence[str]) -> tuple[Path, Any]:
     command.__doc__ = f"""Train {entry.help}.
 
     Args:
-        out: A directory for this run alone; an unfinished run of the same settings in it goes on.
-        recipe: The recipe's settings.
-        objective: What the student learns, if not the recipe's own. The options under {OBJECTIVE}. are those of the
-            objective that is given here.
+        out: A directory for this run alone; an unfinished run with the same settings in it is resumed.
+        recipe: The settings of the recipe.
+        objective: The student's training objective; if left out, the recipe's own. The options under {OBJECTIVE}. are
+            those of the objective given here.
     """
     directory, recipe = call(command, f"train {name}", args)
     return directory, recipe
 
 
 def _objective_option(entry: RecipeEntry) -> Any:
-    """The type of --objective; a recipe of one stage has none."""
+    """The type of the option --objective, which recipes with one stage do not have."""
     import tyro
 
     if not entry.is_two_stage:
@@ -133,7 +133,7 @@ def _objective_option(entry: RecipeEntry) -> Any:
 
 
 def _with_objective(recipe: Any, args: Sequence[str]) -> Any:
-    """The recipe with the objective that the options name, if it is another than its own."""
+    """The recipe with the objective that the options name, if it differs from the recipe's own."""
     from fewstep.objectives.registry import OBJECTIVES
 
     name = _value_of(OBJECTIVE, args)
@@ -143,7 +143,7 @@ def _with_objective(recipe: Any, args: Sequence[str]) -> Any:
 
 
 def _value_of(option: str, args: Sequence[str]) -> str:
-    """The last value that is given for an option, or ""."""
+    """The last value given for an option, or ""."""
     value = ""
     for argument, following in pairwise([*args, ""]):
         if argument == option:
@@ -160,11 +160,11 @@ def _help() -> str:
         [
             "usage: fewstep train RECIPE --out DIR [SETTINGS]",
             "",
-            "Train a recipe. The same command again resumes an unfinished run, bit for bit on a CPU.",
+            "Train a recipe. Running the same command again resumes an unfinished run, bit for bit on a CPU.",
             "",
             "recipes:",
             *lines,
             "",
-            "  fewstep train RECIPE --help lists the recipe's settings.",
+            "  fewstep train RECIPE --help lists the settings of the recipe.",
         ]
     )

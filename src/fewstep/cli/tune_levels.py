@@ -1,4 +1,4 @@
-"""`fewstep tune-levels`: the best intermediate levels of a model, searched and stored in it."""
+"""`fewstep tune-levels`: search the best intermediate levels of a model and store them in it."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def tune_levels(
     out: Path | None = None,
     json: str | None = None,
 ) -> int:
-    """Search the levels (σ/α) that a model visits in a few steps, and store the best in it.
+    """Search the best noise levels (σ/α) for sampling a model in a few steps, and store them in the model.
 
-    Each level but the first is tried at ever closer places, scored on the same captions and noise. The levels found
-    and the model's present ones are then scored on captions, noise and real data that the search did not use, and
-    the levels found are stored only if they score better there. Models of emoji from text, of digits by class and of
-    the toy recipe's points can be scored.
+    For each level except the first, values are tried at ever smaller spacing, all scored on the same captions and
+    noise. The levels found and the model's current ones are then scored on captions, noise and real data that the
+    search did not use; the levels found are stored only if they score better there. Models that draw emoji from text,
+    digits by class, or the points of the toy recipe can be scored.
 
     Args:
         model: A built-in model, a directory, or user/name on the hub.
-        steps: Numbers of steps, 2 or more, like 2,3,4.
-        metric: The score, to be small: frechet, kid or errors (captions not recognised) for pictures, wasserstein for
+        steps: Comma-separated numbers of steps, each 2 or more, like 2,3,4.
+        metric: The score to minimise: frechet, kid or errors (captions not recognised) for pictures, wasserstein for
             points; if left out, frechet or wasserstein.
-        n: Number of captions, or points, that each set of levels is scored on.
-        seed: Chooses the captions and the noise.
-        guidance: The guidance scale, instead of the model's own. It becomes that of the copy, which --out must name.
-        tries: Values of each level tried in each round.
-        rounds: Rounds; each searches within the spacing of the one before.
+        n: Number of captions, or points, to score each set of levels on.
+        seed: Seed of the choice of captions and of the noise.
+        guidance: Guidance scale, instead of the model's own. It is stored in the copy, which --out must name.
+        tries: Number of values tried for each level in each round.
+        rounds: Number of rounds; each searches within the spacing of the previous one.
         engine: The engine that runs the model.
-        threads: Threads of one operation, also of the judge; if left out, one for each core.
+        threads: Threads per operation, also of the judge; if left out, one per core.
         recogniser: The recogniser.onnx that judges emoji; if left out, the model's own.
         out: The directory for a copy with the new levels; if left out, they are stored in the model's own directory.
         json: Write the rows as JSON to this file, or to standard output with -.
@@ -70,7 +70,7 @@ def tune_levels(
     say_table([_readable(row) for row in rows], json)
     stored = store(loaded.saved, rows, place, guidance)
     if stored is None:
-        say("nothing is stored: no levels that were found are better on fresh noise", json)
+        say("nothing stored: none of the levels found are better on fresh noise", json)
     else:
         say(f"stored in {place}: {loaded.hash[:10]} is now {stored.hash[:10]}", json)
     write_json(json, [_plain(row) for row in rows])
