@@ -88,8 +88,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "tune with seed -1": ("tune-levels {model} --seed -1", "seed must be a whole number between 0 and"),
     "tune on no threads": ("tune-levels {model} --threads 0", "--threads must be at least 1, got 0"),
     "tune what no judge knows": ("tune-levels {model}", "the model 'tiny' cannot be evaluated: there are judges for"),
-    "tune into words": ("tune-levels {model} --out notes.txt", "'notes.txt' holds something that is no model"),
-    "tune into other things": ("tune-levels {model} --out .", "'.' holds something that is no model"),
+    "tune into words": ("tune-levels {model} --out notes.txt", "'notes.txt' contains something other than a model"),
+    "tune into other things": ("tune-levels {model} --out .", "'.' contains something other than a model"),
     "tune into a locked directory": ("tune-levels {model} --out locked/x", "cannot write 'locked/x'"),
     "unknown recipe": ("train cats --out runs", "unknown recipe 'cats': one of emoji, emoji-64, images"),
     "unknown setting": ("train toy --out runs --speed 9", "--speed"),
@@ -124,7 +124,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "noise 0": ("edit denoise plain.png --noise 0 --model {model}", "noise must be above 0 and at most 1, got 0"),
     "interpolate to nothing": ("edit interpolate x --model {model}", "an interpolation needs a second prompt"),
-    "interpolate in one": ("edit interpolate x y --n 1 --model {model}", "n of an interpolation must be at least 2"),
+    "interpolate in one": ("edit interpolate x y --n 1 --model {model}", "n must be at least 2 in an interpolation"),
     "position 2": ("edit interpolate x y --position 2 --model {model}", "position must be between 0 and 1, got 2"),
     "film of one": ("edit interpolate x y --film x.png --position 0 --model {model}", "--position draws only one: leave out one of them"),
     "film of a wrong kind": ("edit interpolate x y --film x.gif --model {model}", "must end in .webp or .png"),
@@ -167,7 +167,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "rows of nothing": ("bench methods --read notes.txt", "'notes.txt' does not hold rows of"),
     "rows of no file": ("bench methods --read no.json", "'no.json': No such file or directory"),
     "rows and training": ("bench methods --read no.json --seeds 2", "--read only shows existing rows: leave out"),
-    "import of no pipeline": ("models import locked --out x", "'locked' is no ConsistencyModelPipeline"),
+    "import of no pipeline": ("models import locked --out x", "'locked' is not a ConsistencyModelPipeline"),
     **{f"json of {name}": (f"{name}{ARGUMENTS.get(name.split()[-1], '')} --json no/x.json", "'no'")
        for name in COMMANDS_WITH_JSON},
 }  # fmt: skip
@@ -282,9 +282,9 @@ def test_every_command_that_reports_takes_json(run: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--data", "mixture,sand"), "data must be of"),
+        (("--data", "mixture,sand"), "data must be among"),
         (("--data", "emoji", "--short"), "data of the short form"),
-        (("--data", "mixture", "--methods", "magic"), "methods must be of"),
+        (("--data", "mixture", "--methods", "magic"), "methods must be among"),
         (("--evaluations", "0"), "evaluations must be at least 1"),
         (("--data", ""), "got nothing"),
     ],

@@ -118,7 +118,7 @@ def test_a_model_that_is_not_the_users_own_needs_a_place_for_the_copy(
         (("--metric", "frechet"), "metric for the model 'tiny-points' must be wasserstein, got 'frechet'"),
         (("--metric", "beauty"), "metric for the model 'tiny-points' must be wasserstein, got 'beauty'"),
         (("--guidance", 2), "the model 'tiny-points' has no prompt or label for guidance to strengthen"),
-        (("--out", "toy/network.onnx"), "'toy/network.onnx' holds something that is no model"),
+        (("--out", "toy/network.onnx"), "'toy/network.onnx' contains something other than a model"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_the_search(

@@ -120,7 +120,7 @@ class Halves:
 
 
 def test_another_codec_joins_by_one_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="a Halves is no component: it is not registered in KINDS"):
+    with pytest.raises(ValueError, match="a Halves is not a component: it is not registered in KINDS"):
         write(described(Halves()), WEIGHTS, tmp_path / "model")
     monkeypatch.setitem(registry.KINDS, "halves", Kind(Halves))
     saved = write(described(Halves(0.25)), WEIGHTS, tmp_path / "model")

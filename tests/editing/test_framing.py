@@ -214,5 +214,5 @@ def test_a_scale_for_sketches_is_checked_as_the_other(sketcher: Model, tiny: Tin
         read(changed(sketcher, tmp_path, {"guidance": 40.0}))
     teacher = tiny.teacher.spec
     spec = replace(teacher, components={**teacher.components, "sketch": Component(Sketch(guidance=2.0))})
-    with pytest.raises(ValueError, match="for models that take a control image"):
+    with pytest.raises(ValueError, match="needs a model that takes a control image"):
         spec.check()

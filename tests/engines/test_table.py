@@ -27,7 +27,10 @@ def row(engine: str, precision: str, milliseconds: float, difference: float = 0.
 def test_without_a_table_it_takes_onnx_and_says_why(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student) == ("onnx", "float32")
-    assert "onnx float32, since nothing was measured here for it: run 'fewstep bench engines MODEL'" in caplog.text
+    assert (
+        "onnx float32, since nothing was measured here for this model: run 'fewstep bench engines MODEL'"
+        in caplog.text
+    )
 
 
 def test_a_table_belongs_to_a_device(tiny: TinyModels) -> None:
@@ -40,7 +43,7 @@ def test_a_table_belongs_to_a_number_of_threads(tiny: TinyModels, caplog: pytest
     table.keep(tiny.student, [row("eager", "float32", 1.0)], threads=3)
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student, threads=2) == ("onnx", "float32")
-    assert "nothing was measured here for it: run 'fewstep bench engines MODEL --threads 2'" in caplog.text
+    assert "nothing was measured here for this model: run 'fewstep bench engines MODEL --threads 2'" in caplog.text
     assert table.choose(tiny.student, threads=3) == ("eager", "float32")
     assert table.place(tiny.student, threads=cores()) == table.place(tiny.student)
 
@@ -49,7 +52,7 @@ def test_only_engines_that_can_use_the_device_are_taken(tiny: TinyModels, caplog
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student, device="cuda") == ("eager", "float32")
     assert (
-        "eager float32, since nothing was measured here for it: run 'fewstep bench engines MODEL --device cuda'"
+        "eager float32, since nothing was measured here for this model: run 'fewstep bench engines MODEL --device cuda'"
         in caplog.text
     )
     table.keep(tiny.student, [row("onnx", "float32", 1.0), row("compiled", "float32", 9.0)], "cuda")
@@ -64,7 +67,7 @@ def test_a_table_without_the_precision_is_not_passed_off_as_none(
     table.keep(tiny.student, [row("onnx", "float32", 5.0)])
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student, "bfloat16") == ("openvino", "bfloat16")
-    assert "the table of 'fewstep bench engines MODEL' has no installed engine in bfloat16" in caplog.text
+    assert "'fewstep bench engines MODEL' measured no installed engine in bfloat16" in caplog.text
 
 
 def test_a_table_of_other_images_only_is_not_passed_off_as_none(
@@ -73,7 +76,7 @@ def test_a_table_of_other_images_only_is_not_passed_off_as_none(
     table.keep(tiny.student, [row("openvino", "float32", 5.0, 0.5)])
     with caplog.at_level(logging.WARNING):
         assert table.choose(tiny.student) == ("onnx", "float32")
-    assert "none of the engines in the table of 'fewstep bench engines MODEL' draws the same image" in caplog.text
+    assert "none of the engines measured by 'fewstep bench engines MODEL' draws the same image" in caplog.text
 
 
 def test_it_takes_the_fastest_that_draws_the_same_image(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:

@@ -142,5 +142,5 @@ def test_weights_that_are_a_pickle_are_not_loaded(made: Any, tmp_path: Path) -> 
 
 def test_what_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="is no ConsistencyModelPipeline"):
+    with pytest.raises(ModelError, match="is not a ConsistencyModelPipeline"):
         import_pipeline(tmp_path / "empty", tmp_path / "out")

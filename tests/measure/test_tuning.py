@@ -157,7 +157,7 @@ def test_better_levels_are_stored_beside_those_for_other_numbers_of_steps(
 def test_levels_are_not_stored_in_a_model_that_was_trained_anew_meanwhile(tiny: TinyModels, tmp_path: Path) -> None:
     saved = toy(tiny, tmp_path / "toy")
     other = toy(tiny, tmp_path / "toy", steps=2)
-    with pytest.raises(ModelError, match="was changed meanwhile"):
+    with pytest.raises(ModelError, match="has changed since it was read"):
         store(saved, [row_of(2, 80.0, 0.8)], saved.directory)
     assert read(saved.directory) == other
 

@@ -66,7 +66,7 @@ def test_what_is_no_model_is_never_replaced(tmp_path: Path, kind: str) -> None:
         (place / "beach.jpg").write_bytes(b"sand")
     else:
         place.write_bytes(b"sand")
-    with pytest.raises(ModelError, match="holiday' holds something that is no model"):
+    with pytest.raises(ModelError, match="holiday' contains something other than a model"):
         write(spec(), WEIGHTS, place)
     assert (place / "beach.jpg" if kind == "directory" else place).read_bytes() == b"sand"
     assert list(tmp_path.iterdir()) == [place]

@@ -138,14 +138,14 @@ def test_files_outside_the_directory_are_refused(model: Path, name: str) -> None
     (model.parent / "outside").write_bytes(b"secret")
     digest = sha256(model.parent / "outside")
     describe(model, lambda values: values["components"]["network"]["files"].update({name: digest}))
-    with pytest.raises(ModelError, match="only plain names beside it are allowed"):
+    with pytest.raises(ModelError, match="only plain file names are allowed"):
         read(model)
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "captions.txt", "recogniser.onnx"])
 def test_a_file_that_would_be_used_unchecked_is_refused(model: Path, name: str) -> None:
     (model / name).write_bytes(b"slipped in")
-    with pytest.raises(ModelError, match=rf"{name}' is not among the files that .*model\.json' names"):
+    with pytest.raises(ModelError, match=rf"{name}' is not listed in '.*model\.json'"):
         read(model)
 
 
@@ -171,7 +171,7 @@ def component(model: Path, name: str, **values: Any) -> None:
         (
             "codec",
             {"kind": "magic"},
-            "component 'codec' is of the unknown kind 'magic': this version knows .*identity",
+            "component 'codec' has the unknown kind 'magic': this version knows .*identity",
         ),
         ("codec", {"kind": None}, "component 'codec' has no kind"),
         ("codec", {"patch": 2}, "part 'identity' has unknown settings: patch"),
@@ -214,7 +214,7 @@ def test_a_model_without_a_network_or_a_codec_is_none(model: Path, name: str) ->
 def test_two_conditioners_of_one_array_are_refused(model: Path) -> None:
     for name in ("label", "other"):
         component(model, name, kind="class_label", classes=2)
-    with pytest.raises(ModelError, match="two conditioners give the array label"):
+    with pytest.raises(ModelError, match="two conditioners return the array label"):
         read(model)
 
 
@@ -244,7 +244,7 @@ def test_a_pickle_is_refused_by_name_and_not_opened(tmp_path: Path, suffix: str)
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "network.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"network\.safetensors' is a file, a model is a directory"):
+    with pytest.raises(ModelError, match=r"network\.safetensors' is a file, but a model is a directory"):
         find(tmp_path / "network.safetensors")
 
 
@@ -299,7 +299,7 @@ def test_a_hub_name_goes_to_the_hub_and_asks_for_the_files_of_a_model_only(
 @pytest.mark.parametrize("name", ["user/model", "user/a--b", "user/.."])
 def test_a_hub_that_does_not_answer_is_one_clear_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=f"^no directory '{name}', and the hub did not give a model") as error:
+    with pytest.raises(ModelError, match=f"^no directory '{name}', and the hub returned no model") as error:
         find(name)
     assert "\n" not in str(error.value)
 
@@ -323,7 +323,7 @@ def test_any_error_of_a_download_is_one_clear_line(
         raise error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(ModelError, match=rf"the hub did not give a model by that name: {reason}$"):
+    with pytest.raises(ModelError, match=rf"the hub returned no model of this name: {reason}$"):
         find("user/model")
 
 

@@ -265,7 +265,7 @@ def test_a_copy_replaces_another_model_and_nothing_else(model: SavedModel, tmp_p
     (tmp_path / "notes" / "notes.txt").write_text("mine")
     for do in (lambda place: check_rewrite(model, place), lambda place: rewrite(model, model.spec, place)):
         for place in (tmp_path / "notes", tmp_path / "notes" / "notes.txt"):
-            with pytest.raises(ModelError, match="holds something that is no model"):
+            with pytest.raises(ModelError, match="contains something other than a model"):
                 do(place)
     assert [file.name for file in (tmp_path / "notes").iterdir()] == ["notes.txt"]
 
@@ -293,7 +293,7 @@ def test_a_model_that_was_changed_meanwhile_is_not_given_the_description_of_the_
     model: SavedModel, tmp_path: Path, elsewhere: bool
 ) -> None:
     new = write(replace(model.spec, steps=3), WEIGHTS, model.directory)
-    with pytest.raises(ModelError, match="was changed meanwhile"):
+    with pytest.raises(ModelError, match="has changed since it was read"):
         rewrite(model, replace(model.spec, steps=2), tmp_path / "copy" if elsewhere else model.directory)
     assert read(model.directory) == new
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
@@ -329,7 +329,7 @@ def test_where_nothing_can_be_written_is_told_before_the_work(
 ) -> None:
     check_rewrite(model, model.directory)
     check_rewrite(model, tmp_path / "not" / "yet")
-    with pytest.raises(PermissionError, match="is no directory that can be written to"):
+    with pytest.raises(PermissionError, match="is not a writable directory"):
         check_rewrite(model, model.weights / "copy")
     made = tempfile.TemporaryFile
 
@@ -340,5 +340,5 @@ def test_where_nothing_can_be_written_is_told_before_the_work(
 
     monkeypatch.setattr("tempfile.TemporaryFile", refused)
     check_rewrite(model, model.directory)
-    with pytest.raises(PermissionError, match="is no directory that can be written to"):
+    with pytest.raises(PermissionError, match="is not a writable directory"):
         check_rewrite(model, tmp_path / "copy")

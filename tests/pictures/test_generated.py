@@ -242,7 +242,7 @@ def test_opaque_models_see_the_paper_go_on() -> None:
 
 
 def test_points_are_no_picture() -> None:
-    with pytest.raises(ValueError, match="'points' are no picture"):
+    with pytest.raises(ValueError, match="'points' are not a picture"):
         to_image(np.zeros((2, 2, 2)), "points")
 
 

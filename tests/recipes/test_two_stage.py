@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("without_graphs")
         ({"objective": "easy_consistency", "sampler": "flow_map"}, "flow_map needs 'any'"),
         ({"objective": "easy_consistency", "sampler": "heun"}, "heun needs 'same'"),
         ({"network": "mlp"}, "'mlp' is for points"),
-        ({"network": "unet2d"}, "'unet2d' takes x and its level alone, not classes"),
+        ({"network": "unet2d"}, "'unet2d' takes only x and its level, not classes"),
         ({"network": "resnet"}, "network must be .*'unet'.* got 'resnet'"),
         ({"path": "circle"}, "path must be .*'trig'.* got 'circle'"),
         ({"sampler": "magic"}, "sampler must be .*'euler'.* got 'magic'"),

@@ -1,1 +1,1 @@
-"""Engines: run one network fast."""
+"""Engines: the libraries that run a network."""

@@ -1,6 +1,6 @@
 """Run a network compiled by PyTorch: fused kernels on a CPU, CUDA graphs on a GPU.
 
-It is compiled once for each batch size, when that size first comes: seconds to a minute.
+It is compiled for each batch size when that size first occurs, which takes from seconds to a minute.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fewstep.models.saved import SavedComponent
 
 
 class CompiledNetwork:
-    """A `Network` of NumPy arrays.
+    """A `Network` on NumPy arrays.
 
     Args:
         component: a network with an architecture and weights.
-        device: as for `EagerNetwork`.
-        threads: of one operation on a CPU, for the whole process; None leaves it.
+        device: as in `EagerNetwork`.
+        threads: threads per operation on a CPU, set for the whole process; None keeps the current number.
     """
 
     name = "compiled"

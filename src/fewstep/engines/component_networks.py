@@ -1,4 +1,4 @@
-"""Run the parts of a model that are networks of their own, such as a learned codec, each on its engine."""
+"""Run the components of a model that are separate networks, such as a learned codec, each on its engine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fewstep.models.components import RunsNetworks
 from fewstep.models.saved import SavedModel
 
 USUAL = "onnx"
-"""The engine of a component that names none. It does not follow the engine of the network that is sampled, so that
-the same latents are the same picture on all of them."""
+"""The engine of a component that does not name one. It does not follow the engine of the sampled network, so that the
+same latents give the same picture on every engine."""
 
 
 def running(saved: SavedModel, threads: int | None = None) -> SavedModel:
-    """The model with every part that runs networks given them; a model without such parts is given back as it is.
+    """The model with running networks in all components that need them; a model without such is returned unchanged.
 
     Args:
         saved: the model.
-        threads: of one network call; None for one a core.
+        threads: threads per network call; None for one per core.
 
     Raises:
         ValueError: a component names an engine that does not exist.
         ImportError: the package of its engine is not installed.
-        EngineError: its engine cannot run it here.
+        EngineError: the engine cannot run it here.
     """
     opened = {
         name: replace(component, part=part.running({n: _network(saved, n, threads) for n in part.needs}))

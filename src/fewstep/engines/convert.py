@@ -1,4 +1,4 @@
-"""A model's network as one file for other programs: ONNX with its weights inside, or OpenVINO's own format."""
+"""Export a model's network as a file for other programs: ONNX that includes the weights, or OpenVINO's own format."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def convert(model: SavedModel, form: Form, out: Path) -> list[Path]:
     """Write the network to `out`.
 
     Args:
-        model: whose network.
-        form: onnx (one file) or openvino (an .xml and a .bin beside it).
+        model: the model.
+        form: onnx (one file) or openvino (an .xml file and a .bin file next to it).
         out: the file, ending in .onnx or .xml.
 
     Returns:
-        What was written.
+        The files written.
 
     Raises:
         EngineError: the model has no exported network.
-        ImportError: the package for it is not installed.
-        ValueError: `out` ends in something else.
+        ImportError: the package for the format is not installed.
+        ValueError: `out` has another ending.
     """
     ending = {"onnx": ".onnx", "openvino": ".xml"}[form]
     if out.suffix != ending:
@@ -38,7 +38,7 @@ def convert(model: SavedModel, form: Form, out: Path) -> list[Path]:
             import onnx
         except ImportError as error:
             raise ImportError("writing ONNX needs onnx: pip install 'fewstep[train]'") from error
-        onnx.save(onnx.load(exported), out)  # with the weights that it points to
+        onnx.save(onnx.load(exported), out)  # including the weights that it refers to
         return [out]
     try:
         import openvino

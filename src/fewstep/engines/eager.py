@@ -1,4 +1,4 @@
-"""Run a network in PyTorch as it is: the reference that the other engines are compared with."""
+"""Run a network in PyTorch, uncompiled: the reference that the other engines are compared with."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fewstep.networks.registry import build, load_weights
 
 
 class EagerNetwork:
-    """A `Network` that takes and gives NumPy arrays and computes in torch.
+    """A `Network` that takes and returns NumPy arrays and computes in torch.
 
     Args:
         component: a network with an architecture and weights.
-        device: "cpu", "cuda", "cuda:1", "mps".
-        threads: of one operation on a CPU, for the whole process; None leaves it.
+        device: for example "cpu", "cuda", "cuda:1" or "mps".
+        threads: threads per operation on a CPU, set for the whole process; None keeps the current number.
     """
 
     name = "eager"
@@ -41,7 +41,7 @@ class EagerNetwork:
         try:
             self._device = torch.device(device)
             self.network = network.to(self._device).eval().requires_grad_(False)
-        except (RuntimeError, AssertionError) as error:  # a device that torch does not know, or was built without
+        except (RuntimeError, AssertionError) as error:  # torch does not know the device, or was built without it
             raise EngineError(f"the device '{device}' cannot be used here: {error}") from error
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:

@@ -1,4 +1,4 @@
-"""What goes wrong with engines."""
+"""The error that engines raise."""
 
 
 class EngineError(RuntimeError):

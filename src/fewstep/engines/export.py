@@ -1,8 +1,8 @@
-"""Export a network to ONNX, its text encoder included, with a dynamic batch.
+"""Export a network to ONNX, including its text encoder, with a dynamic batch size.
 
-The exported file holds the graph only: every weight points into the .safetensors beside it, which ONNX calls
-external data. So a model stores its weights once, whatever reads them, and float16 storage halves the download
-while all arithmetic stays float32.
+The exported file contains only the graph: every weight refers to the .safetensors file next to it, as ONNX external
+data. So a model stores its weights only once for all engines, and float16 storage halves the download while all
+arithmetic stays float32.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ OPSET = 20
 def export_onnx(
     network: nn.Module, shape: tuple[int, ...], cond: Mapping[str, Any], directory: Path, name: str = "network"
 ) -> Path:
-    """Write a component's .onnx into a model's directory, next to the .safetensors that it points into.
+    """Write a component's .onnx into a model's directory, next to the .safetensors that it refers to.
 
     Args:
-        network: the network, its weights equal to those in the file.
-        shape: one sample's data shape.
-        cond: example conditions with a batch of 2: their names become inputs.
-        directory: the model's directory.
-        name: of the component.
+        network: the network; its weights must equal those in the file.
+        shape: shape of one sample's data.
+        cond: example conditions for a batch of 2; their names become inputs.
+        directory: the directory of the model.
+        name: name of the component.
 
     Raises:
-        ValueError: a weight in the graph differs from the file's.
+        ValueError: a weight in the graph differs from that in the file.
     """
     names = tuple(cond)
     example = (
@@ -54,7 +54,7 @@ def export_onnx(
         *(torch.as_tensor(cond[n]) for n in names),
     )
     batch = torch.export.Dim("batch", min=1, max=65536)
-    # the conditions are one argument of the signature, and none at all where a network takes none
+    # the conditions are one argument of the signature, which is absent if the network takes none
     conditions = (tuple({0: batch} for _ in names),) if names else ()
     shapes = ({0: batch}, {0: batch}, {0: batch}, *conditions)
     with quiet(), torch.no_grad():
@@ -70,7 +70,7 @@ def export_onnx(
             verbose=False,
         )
         assert program is not None
-        # folding halves the nodes and the time to load them, but a transposed weight, folded, would be a copy
+        # constant folding halves the nodes and their loading time, but a folded transposed weight would be a copy
         optimizer.optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Transpose" else None)
     buffer = io.BytesIO()
     onnx.save(program.model_proto, buffer)
@@ -83,7 +83,7 @@ def export_onnx(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its warnings about its own internals off the terminal."""
+    """Suppress the exporter's progress output and its warnings about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -96,7 +96,7 @@ def quiet() -> Iterator[None]:
 
 
 def _point_into(model: onnx.ModelProto, weights: Path) -> None:
-    """Replace the graph's weights by references into the safetensors file, cast to float32 where stored shorter."""
+    """Replace the weights of the graph by references to the safetensors file, cast to float32 if stored in less."""
     offsets = _layout(weights)
     raw = weights.read_bytes()
     kept, casts = [], []
@@ -125,8 +125,8 @@ def _point_into(model: onnx.ModelProto, weights: Path) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Take away what the exporter notes for itself: shapes of inner values, and on every node a stack trace with
-    paths of this machine."""
+    """Remove the exporter's own notes: the shapes of intermediate values, and the stack trace of every node, which
+    contains paths of this machine."""
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]

@@ -1,4 +1,4 @@
-"""A network of any batch size out of ones compiled for fixed sizes, which compilers make faster."""
+"""A network for any batch size, made from networks compiled for fixed sizes, which run faster."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from fewstep.core.arrays import Array, Condition
 from fewstep.core.parameterisations import Network
 
-SIZES = (1, 2, 4, 8, 16)  # each is a network of its own in memory, and more than 16 at a time gain little
+SIZES = (1, 2, 4, 8, 16)  # each is a separate network in memory, and batches above 16 gain little
 
 
 class FixedSizes:
-    """Runs a batch at the smallest size that holds it, padded by its last sample; in parts where it is larger than
-    all sizes, or where a quarter or more would be padding.
+    """Runs a batch at the smallest size that holds it, padded with its last sample. A batch is split into parts if it
+    is larger than all sizes, or if a quarter or more would be padding.
 
     Args:
-        build: a size's network, built when it is first needed and kept.
-        sizes: rising batch sizes.
+        build: builds the network for a size, when it is first needed.
+        sizes: batch sizes in increasing order.
     """
 
     def __init__(self, build: Callable[[int], Network], sizes: Sequence[int] = SIZES) -> None:
@@ -36,7 +36,7 @@ class FixedSizes:
         return (outputs[0] if len(outputs) == 1 else np.concatenate(outputs))[: x.shape[0]]
 
     def _parts(self, count: int) -> Iterator[tuple[int, int]]:
-        """Where each part begins and the size it runs at; only the last may be padded."""
+        """The start of each part and the size that it runs at; only the last part may be padded."""
         begin = 0
         while (left := count - begin) > 0:
             size = next((size for size in self.sizes if size >= left), self.sizes[-1])
@@ -46,13 +46,13 @@ class FixedSizes:
             begin += size
 
     def built(self, size: int) -> Network:
-        """The network of a size."""
+        """The network for a size."""
         if size not in self._built:
             self._built[size] = self._build(size)
         return self._built[size]
 
 
 def _filled(values: Array, size: int) -> Any:
-    """The values, the last one repeated up to a size."""
+    """The values, padded to a size by repeating the last one."""
     missing = size - values.shape[0]
     return np.concatenate([values, np.repeat(np.asarray(values[-1:]), missing, axis=0)]) if missing else values

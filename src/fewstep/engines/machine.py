@@ -1,4 +1,4 @@
-"""What this machine has, and which of it is used."""
+"""The CPU cores of this machine, and which of them are used."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Iterator, Sequence
 
 
 def cores() -> int:
-    """The cores that this process may use, where the system tells."""
+    """The number of cores that this process may use, if the system reports it; otherwise all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def on_cpus(cpus: Sequence[int] | None) -> Iterator[None]:
-    """Keep this thread, and the threads that are started inside, on some cores; None leaves them.
+    """Pin this thread, and the threads started inside the context, to some cores; None changes nothing.
 
-    Engines that are loaded inside stay there: their threads inherit it.
+    Engines loaded inside the context stay on these cores: their threads inherit the affinity.
 
     Raises:
-        ValueError: this system cannot, or has no such core.
+        ValueError: this system cannot pin threads, or has no such core.
     """
     if cpus is None:
         yield
         return
     if not hasattr(os, "sched_setaffinity"):
-        raise ValueError("this system does not let a thread be kept on some cores")
+        raise ValueError("this system cannot pin threads to cores")
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, cpus)
     except OSError as error:
         raise ValueError(
-            f"cannot keep a thread on the cores {list(cpus)}, this process has {sorted(before)}: {error.strerror}"
+            f"cannot pin a thread to the cores {list(cpus)}; this process has {sorted(before)}: {error.strerror}"
         ) from None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Run an exported network on ONNX Runtime: the default, without torch."""
+"""Run an exported network on ONNX Runtime: the default engine, which does not need torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fewstep.core.arrays import Array, Condition
 from fewstep.engines.errors import EngineError
 from fewstep.engines.machine import cores
 
-SPIN = "50"  # microseconds that a thread without work stays awake
+SPIN = "50"  # microseconds that an idle thread stays awake
 
 
 def open_session(file: Path, threads: int | None = None) -> Any:
     """An ONNX Runtime session on the CPU.
 
-    A thread that sleeps between two operations wakes up late, and one that goes on spinning takes the core from
-    everything else: a third of the latency against a few percent more work. Runtimes that do not know the limit
-    (below 1.25) spin for as long as they think best.
+    A thread that sleeps between two operations wakes up late, and one that keeps spinning takes its core from
+    everything else. Spinning for a limited time saves a third of the latency for a few percent more work. Runtimes
+    that do not know the limit (below 1.25) spin for as long as they choose.
 
     Args:
         file: the graph.
-        threads: for one operation; None for one a core.
+        threads: threads per operation; None for one per core.
 
     Raises:
         EngineError: ONNX Runtime cannot load it.
@@ -37,16 +37,16 @@ def open_session(file: Path, threads: int | None = None) -> Any:
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN)
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+    except Exception as error:  # ONNX Runtime's exceptions have no narrower common base
         raise EngineError(f"ONNX Runtime cannot load '{file}': {error}") from error
 
 
 class OnnxNetwork:
-    """A `Network` of NumPy arrays.
+    """A `Network` on NumPy arrays.
 
     Args:
-        file: the exported network; its weights may lie in a file beside it.
-        threads: for one operation; None for one a core.
+        file: the exported network; its weights may be in a file next to it.
+        threads: threads per operation; None for one per core.
     """
 
     name = "onnx"

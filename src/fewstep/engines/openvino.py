@@ -1,6 +1,6 @@
-"""Run an exported network on OpenVINO: Intel's and other CPUs, in float32 or, where the CPU has it, bfloat16.
+"""Run an exported network on OpenVINO, on Intel's and other CPUs, in float32 or, if the CPU has it, bfloat16.
 
-The network is compiled once for each batch size, since fixed shapes run a quarter faster than open ones.
+The network is compiled for each batch size, since fixed shapes run a quarter faster than dynamic ones.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoNetwork:
-    """A `Network` of NumPy arrays; not to be called by two threads at once.
+    """A `Network` on NumPy arrays; two threads must not call it at the same time.
 
     Args:
-        file: the exported network; its weights may lie in a file beside it.
-        precision: float32 or bfloat16, of the arithmetic; weights and what comes in and out stay as they are.
-        threads: for one call; None for one a core.
+        file: the exported network; its weights may be in a file next to it.
+        precision: precision of the arithmetic, float32 or bfloat16; weights, inputs and outputs keep theirs.
+        threads: threads per call; None for one per core.
 
     Raises:
-        EngineError: OpenVINO cannot use it, or the CPU lacks the precision.
+        EngineError: OpenVINO cannot load the network, or the CPU lacks the precision.
     """
 
     name = "openvino"
@@ -47,10 +47,10 @@ class OpenVinoNetwork:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": threads or cores(),
-            "ENABLE_CPU_PINNING": False,  # its threads stay where the caller is
+            "ENABLE_CPU_PINNING": False,  # its threads stay on the caller's cores
         }
         self._run = FixedSizes(self._compiled)
-        self._run.built(1)  # what is wrong with the file shows now, and the first image does not wait
+        self._run.built(1)  # errors in the file show now, and the first image does not wait
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         return self._run(x, time_at, time_to, cond)
@@ -69,7 +69,7 @@ class _Compiled:
 
     def __init__(self, model: openvino.CompiledModel) -> None:
         self._request = model.create_infer_request()
-        self._inputs = tuple(port.get_names() for port in model.inputs)  # an input may have several
+        self._inputs = tuple(port.get_names() for port in model.inputs)  # an input may have several names
 
     def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         feeds = {"x": x, "time_at": time_at, "time_to": time_to, **cond}

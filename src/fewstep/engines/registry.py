@@ -1,4 +1,4 @@
-"""The engines by name: what each needs, where it runs, how it is opened."""
+"""The engines by name: the package that each needs, where it runs and how it is opened."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Engine:
     """One way to run a network.
 
     Args:
-        name: of the engine.
-        package: what must be installed.
-        install: how.
-        precisions: of its arithmetic, the exact one first.
-        devices: whether it takes another device than the CPU.
-        open: (component, precision, device, threads) to a network; imports what it needs.
+        name: name of the engine.
+        package: the package that must be installed.
+        install: the command that installs it.
+        precisions: precisions of its arithmetic, the most exact first.
+        devices: whether it can run on devices other than the CPU.
+        open: opens a network from (component, precision, device, threads); imports what it needs.
     """
 
     name: str
@@ -48,19 +48,19 @@ def open_network(
     device: str = "cpu",
     threads: int | None = None,
 ) -> Network:
-    """A network of a model on an engine.
+    """Open a network of a model on an engine.
 
     Args:
-        component: of the kind `network`: `saved.component("network")` is what is sampled.
+        component: a component of the kind `network`; `saved.component("network")` is the one that is sampled.
         engine: a name in `ENGINES`.
-        precision: of the arithmetic.
-        device: cpu, cuda, mps, where the engine has a choice.
-        threads: of one call, None for one a core.
+        precision: precision of the arithmetic.
+        device: cpu, cuda or mps, if the engine supports several.
+        threads: threads per call; None for one per core.
 
     Raises:
         ValueError: the engine, its precision or its device does not exist.
-        ImportError: its package is not installed; the message says how to install it.
-        EngineError: it cannot run this model here.
+        ImportError: the engine's package is not installed; the message says how to install it.
+        EngineError: the engine cannot run this model here.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'")
@@ -76,12 +76,12 @@ def open_network(
     if not chosen.installed:
         raise ImportError(f"the engine '{engine}' needs {chosen.package}: {chosen.install}")
     if not isinstance(component.part, NetworkPart):
-        raise EngineError(f"the component '{component.name}' is not a network: no engine runs it")
+        raise EngineError(f"the component '{component.name}' is not a network: no engine can run it")
     return chosen.open(component, precision, device, threads)
 
 
 def _graph(component: SavedComponent, engine: str) -> Path:
-    """The exported network."""
+    """The file of the exported network."""
     if (file := component.file(GRAPH)) is None:
         raise EngineError(
             f"the engine '{engine}' needs '{component.name}{GRAPH}' in the model's directory: export the model first"
@@ -113,7 +113,7 @@ def _compiled(component: SavedComponent, precision: str, device: str, threads: i
     return opened
 
 
-ENGINES: dict[str, Engine] = {  # the first that can is what is taken where nothing was measured
+ENGINES: dict[str, Engine] = {  # without measurements, the first one that can run is chosen
     engine.name: engine
     for engine in (
         Engine("onnx", "onnxruntime", "pip install fewstep", ("float32",), False, _onnx),

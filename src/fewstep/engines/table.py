@@ -1,7 +1,7 @@
-"""What `fewstep bench engines` measured on this machine, kept, and the choice that follows from it.
+"""The stored measurements of `fewstep bench engines` on this machine, and the choice of engine based on them.
 
-A table belongs to a processor, a device and a number of threads, to the versions of the engines, and to a network's
-shape, whatever its weights.
+A table is valid for one processor, device, number of threads, set of engine versions and network shape, whatever the
+weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fewstep.pictures import installed
 log = logging.getLogger(__name__)
 
 MOST_DIFFERENCE = 2 / 255
-"""Of a pixel from float32 eager: what `auto` accepts."""
+"""The largest difference of a pixel from float32 eager that `auto` accepts."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Measured:
     """One engine at one precision.
 
     Args:
-        engine, precision: which.
-        ms_batch1: milliseconds of one call with one sample.
-        images_per_s_batch8, images_per_s_batch32: of one network call each.
-        cold_start_s: a fresh process until its first output.
-        memory_mb: resident after it.
-        max_pixel_difference, mean_pixel_difference: of a pixel in [0, 1], from float32 eager, or ONNX Runtime without
-            PyTorch.
+        engine, precision: the engine and its precision.
+        ms_batch1: milliseconds per network call with one sample.
+        images_per_s_batch8, images_per_s_batch32: images per second at one network call per image.
+        cold_start_s: seconds from the start of a process to its first output.
+        memory_mb: resident memory after that.
+        max_pixel_difference, mean_pixel_difference: largest and mean difference of a pixel, in [0, 1], from float32
+            eager, or from ONNX Runtime if PyTorch is not installed.
     """
 
     engine: str
@@ -53,7 +53,7 @@ class Measured:
 
 
 def place(model: SavedModel, device: str = "cpu", threads: int | None = None) -> Path:
-    """Where the table of this machine and a model's shape is kept; `device` and `threads` as for an engine."""
+    """The path of the table for this machine and a model's shape; `device` and `threads` as for an engine."""
     shape = json.dumps([model.spec.network, model.spec.pixels], sort_keys=True, default=str)
     versions = installed("onnxruntime", "openvino", "torch")
     machine = [platform.machine(), _processor(), cores(), device, threads or cores()]
@@ -63,7 +63,7 @@ def place(model: SavedModel, device: str = "cpu", threads: int | None = None) ->
 
 
 def keep(model: SavedModel, rows: Sequence[Measured], device: str = "cpu", threads: int | None = None) -> Path:
-    """Write the table: where."""
+    """Write the table, and return its path."""
     file = place(model, device, threads)
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(f".{os.getpid()}")
@@ -73,7 +73,7 @@ def keep(model: SavedModel, rows: Sequence[Measured], device: str = "cpu", threa
 
 
 def read(model: SavedModel, device: str = "cpu", threads: int | None = None) -> list[Measured] | None:
-    """The table, or None if nothing was measured, or not in this form."""
+    """The table, or None if nothing was measured, or it was written in another format."""
     try:
         values: Any = json.loads(place(model, device, threads).read_text(encoding="utf-8"))
         return [Measured(**row) for row in values]
@@ -84,8 +84,8 @@ def read(model: SavedModel, device: str = "cpu", threads: int | None = None) -> 
 def choose(
     model: SavedModel, precision: str | None = None, device: str = "cpu", threads: int | None = None
 ) -> tuple[str, str]:
-    """The engine and precision that `auto` takes, and says why: the fastest at batch 1 that draws the same image, or
-    the fastest of the precision that is asked for; without such a measurement the first that there is.
+    """The engine and precision that `auto` chooses; the reason is logged. It is the fastest at batch 1 that draws the
+    same image, or the fastest with the given precision; without such a measurement, the first one available.
 
     Raises:
         ValueError: no engine computes in this precision on this device.
@@ -119,14 +119,14 @@ def choose(
 def _unmeasured(
     table: list[Measured] | None, rows: list[Measured], precision: str | None, device: str, threads: int | None
 ) -> str:
-    """Why there is nothing to choose by."""
+    """The reason why there is no measurement to choose by."""
     options = f"{'' if device == 'cpu' else f' --device {device}'}{f' --threads {threads}' if threads else ''}"
     command = f"fewstep bench engines MODEL{options}"
     if table is None:
-        return f"nothing was measured here for it: run '{command}'"
+        return f"nothing was measured here for this model: run '{command}'"
     if rows:
-        return f"none of the engines in the table of '{command}' draws the same image"
-    return f"the table of '{command}' has no installed engine{f' in {precision}' if precision else ''}"
+        return f"none of the engines measured by '{command}' draws the same image"
+    return f"'{command}' measured no installed engine{f' in {precision}' if precision else ''}"
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Generation: from a request to images with records, the same for every surface."""
+"""Generation: from a request to images with records, in the same way for every surface."""
 
 from fewstep.editing.edits import Edit
 from fewstep.editing.errors import RequestError

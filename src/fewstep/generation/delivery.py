@@ -1,4 +1,4 @@
-"""From the last jump's pixels to images as they are delivered, with the records of what made them."""
+"""From the pixels of the last jump to the images that are delivered, with records of how they were made."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fewstep.pictures.pixels import on_background, to_image
 
 @dataclass(frozen=True)
 class Drawer:
-    """What drew, for the records.
+    """The model and the engine that drew, for the records.
 
     Args:
         saved: the model.
-        engine, precision, device: what its network ran on.
+        engine, precision, device: the engine, precision and device that its network ran on.
     """
 
     saved: SavedModel
@@ -35,7 +35,7 @@ class Drawer:
 
 
 def finished(drawer: Drawer, plan: Plan, last: Progress) -> list[GeneratedImage]:
-    """Decode a plan's last jump into images with records."""
+    """Decode the last jump of a plan into images with records."""
     start = time.perf_counter()
     pictures = [picture(drawer.saved, pixels, plan.delivery) for pixels in last.pixels]
     timings = {**last.timings, "decode": 1000 * (time.perf_counter() - start)}
@@ -47,7 +47,7 @@ def finished(drawer: Drawer, plan: Plan, last: Progress) -> list[GeneratedImage]
 
 
 def picture(saved: SavedModel, pixels: Any, delivery: Delivery) -> Image.Image:
-    """A model's pixels [c, h, w] as they are delivered."""
+    """The image delivered for a model's pixels [c, h, w]."""
     spec = saved.spec
     native = spec.pixels[-1], spec.pixels[-2]
     size, background = delivery.size or native, delivery.background or "transparent"
@@ -58,7 +58,7 @@ def picture(saved: SavedModel, pixels: Any, delivery: Delivery) -> Image.Image:
 
 
 def prompt_report(saved: SavedModel, prompt: str) -> PromptReport | None:
-    """Which words of a prompt a model never saw, and the captions nearest to it; None without text."""
+    """The words of a prompt that a model never saw, and the captions nearest to it; None for a model without text."""
     captions = saved.captions
     return None if captions is None else captions.report(prompt, saved.spec.conditioning.text_length)
 
@@ -113,7 +113,7 @@ def _record(
 
 
 def _position(plan: Plan, index: int) -> dict[str, Any]:
-    """What an interpolation adds to the settings of one image's record."""
+    """The entries that an interpolation adds to the settings in the record of one image."""
     way = plan.sampling.interpolation
     if way is None:
         return {}

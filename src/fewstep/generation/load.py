@@ -24,15 +24,16 @@ def load(
         name: a built-in model, a directory, or `user/name` on the Hugging Face hub.
         engine: `onnx` (ONNX Runtime, the default, without torch), `openvino`, `eager` or `compiled` (PyTorch), or
             `auto`: the fastest one that `fewstep bench engines` measured on this machine.
-        device: for `eager` and `compiled`: cpu, cuda, mps.
-        threads: of one network call; None for one a core.
-        precision: float32, or bfloat16 for `openvino`; None is float32, for `auto` that of the engine it takes.
+        device: device of `eager` and `compiled`: cpu, cuda or mps.
+        threads: threads per network call; None for one per core.
+        precision: float32, or bfloat16 for `openvino`; None for float32, or with `auto` for the precision of the
+            engine that it chooses.
 
     Raises:
-        ModelError: there is no such model, or it is damaged.
-        ValueError: there is no such engine, precision or device.
+        ModelError: the model does not exist, or is damaged.
+        ValueError: the engine, precision or device does not exist.
         ImportError: the engine's package is not installed.
-        EngineError: the engine cannot run it here.
+        EngineError: the engine cannot run the model here.
     """
     saved = find(name)
     if engine == "auto":

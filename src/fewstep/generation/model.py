@@ -1,4 +1,4 @@
-"""A loaded model: what every surface calls to make images of requests."""
+"""A loaded model, which every surface calls to make images from requests."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Model:
     """A loaded model.
 
     Args:
-        saved: its directory, read.
-        network: what an engine runs.
-        engine, precision, device: named in records.
+        saved: the model as read from its directory.
+        network: the network, running on an engine.
+        engine, precision, device: the engine, precision and device that records name.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Model:
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(width, height) of what the network makes."""
+        """(width, height) of the images that the network makes."""
         return self.spec.pixels[-1], self.spec.pixels[-2]
 
     def estimator(self, network: Network | None = None) -> Parameterised:
-        """The model as an estimator of NumPy arrays."""
+        """The model as an estimator on NumPy arrays."""
         return Parameterised(network or self.network, self.spec.parameterisation, self.spec.targets)
 
     def generate(self, prompt: str = "", **choices: Any) -> GeneratedImage:
@@ -66,33 +66,33 @@ class Model:
             A Pillow image with a `.record`.
 
         Raises:
-            RequestError: a choice is out of range, or not one this model has.
+            RequestError: a choice is out of range, or not available for this model.
         """
         if "images" in choices:
             raise RequestError("images", "generate draws one image; use generate_all for several")
         return self.generate_all(Request(prompt, **choices))[0]
 
     def generate_all(self, request: Request) -> list[GeneratedImage]:
-        """Draw all the images of a request.
+        """Draw all images of a request.
 
         Raises:
-            RequestError: as for `generate`.
+            RequestError: as in `generate`.
         """
         return self.draw(self.plan_pictures(request))
 
     def plan(self, request: Request) -> Plan:
-        """Make every choice that the request leaves open, the seed too, and check the others against this model.
+        """Make every choice that the request leaves open, including the seed, and check the others for this model.
 
         Raises:
-            RequestError: as for `generate`.
+            RequestError: as in `generate`.
         """
         return planning.plan(self.spec, request.seeded())
 
     def plan_pictures(self, request: Request) -> Plan:
-        """`plan`, for a model whose data are pictures.
+        """`plan` for a model whose data are pictures.
 
         Raises:
-            RequestError: as for `generate`, or the model makes points.
+            RequestError: as in `generate`, or the model makes points.
         """
         if self.spec.pixel_format == "points":
             raise RequestError("model", f"the model '{self.name}' makes points, not pictures: use plan and run")
@@ -102,14 +102,14 @@ class Model:
         """Run a plan jump by jump.
 
         Args:
-            plan: what to draw.
-            network: a stand-in for the model's own network, such as one shared with other runs.
+            plan: the plan.
+            network: a replacement for the model's own network, such as one shared with other runs.
         """
         counted = CountingNetwork(network or self.network)
         return running.run(self.spec, plan, counted, self.estimator(counted))
 
     def draw(self, plan: Plan) -> list[GeneratedImage]:
-        """Run a plan to its end: its images."""
+        """Run a plan to its end and return its images."""
         last: Progress | None = None
         for progress in self.run(plan):
             last = progress
@@ -117,7 +117,7 @@ class Model:
         return self.finish(plan, last)
 
     def preview(self, plan: Plan, progress: Progress) -> Image.Image:
-        """What the model thinks of a plan's first image so far, as it will be delivered."""
+        """The current estimate of a plan's first image, in the form in which it will be delivered."""
         return delivery.picture(self.saved, progress.previews[0], plan.delivery)
 
     def finish(self, plan: Plan, last: Progress) -> list[GeneratedImage]:
@@ -125,5 +125,5 @@ class Model:
         return delivery.finished(self._drawer, plan, last)
 
     def report(self, prompt: str) -> PromptReport | None:
-        """Which words of a prompt this model never saw, and the captions nearest to it; None without text."""
+        """The words of a prompt that this model never saw, and the captions nearest to it; None without text."""
         return delivery.prompt_report(self.saved, prompt)

@@ -1,7 +1,7 @@
-"""Planning: a request and a model's description become a plan in which every choice is made.
+"""Planning: a request and a model's description become a plan, in which every choice is made.
 
-Planning is a pure function: it draws no random numbers, runs no network, and holds of a request's pictures what is
-needed to its end and no more.
+Planning is a pure function: it draws no random numbers and runs no network. A plan keeps only those parts of a
+request's pictures that are needed later.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fewstep.samplers import SAMPLERS, Sampler
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the jumps go.
+    """The sampler, its levels and its noise.
 
     Args:
-        sampler: its name in `fewstep.samplers.SAMPLERS`.
-        levels: [steps + 1], from the noisiest to clean.
-        seeds: one an image.
-        gamma: the share of fresh noise between steps, None for a sampler that takes none.
-        interpolation: on the way to another seed, or None.
+        sampler: name of the sampler in `fewstep.samplers.SAMPLERS`.
+        levels: levels [steps + 1], from the noisiest to clean.
+        seeds: one seed per image.
+        gamma: the share of fresh noise between steps; None for a sampler that takes none.
+        interpolation: the interpolation to another seed, or None.
     """
 
     sampler: str
@@ -45,22 +45,22 @@ class Sampling:
 
     @property
     def steps(self) -> int:
-        """Jumps that are made: a start near clean needs one, whatever was asked for."""
+        """The number of jumps, which can be smaller than that requested: a start near clean needs only one."""
         return len(self.levels) - 1
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the network is told beside the levels.
+    """The inputs of the network besides x and the levels.
 
     Args:
-        prompts: one an image.
-        negative_prompt: what to steer away from.
-        labels: a class an image, or None for a model without classes.
+        prompts: one prompt per image.
+        negative_prompt: the prompt to steer away from.
+        labels: one class per image, or None for a model without classes.
         guidance: the guidance scale, or None for none.
-        control: float32 [c, h, w] in [0, 1], or None.
-        control_strength: a guidance scale on it.
-        interpolation: on the way to another prompt, or None.
+        control: the control image, float32 [c, h, w] in [0, 1], or None.
+        control_strength: the guidance scale of the control image.
+        interpolation: the interpolation to another prompt, or None.
     """
 
     prompts: tuple[str, ...]
@@ -74,12 +74,12 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Start:
-    """Where the jumps begin, and what of it is kept; as it is, pure noise of which nothing is.
+    """The start of sampling, and what an edit keeps of it; by default pure noise, with nothing kept.
 
     Args:
-        image: what to begin at where the levels begin below pure noise, or None.
-        known: what an edit keeps, or None.
-        fit: corrections of the noise before each estimate, so that it agrees with what is known.
+        image: the image to start from if the levels begin below pure noise, or None.
+        known: the measurement of the image that an edit keeps, or None.
+        fit: number of noise corrections before each estimate, so that it agrees with what is known.
     """
 
     image: StartImage | None = None
@@ -93,10 +93,10 @@ class Delivery:
 
     Args:
         size: (width, height); None for the model's own.
-        background: None where the model's pictures are opaque.
-        layout: how a picture is laid back onto an edited image, or None.
+        background: the background; None if the model's pictures are opaque.
+        layout: how a picture is merged with the edited image, or None.
         parents: what the images are made from, for their records.
-        settings: what the sampler was told beside the levels, for their records.
+        settings: settings of the sampler besides the levels, for their records.
     """
 
     size: tuple[int, int] | None = None
@@ -121,10 +121,10 @@ def plan(spec: ModelSpec, request: Request) -> Plan:
 
     Args:
         spec: the model's description.
-        request: with its seed (`Request.seeded`).
+        request: the request, with a seed (`Request.seeded`).
 
     Raises:
-        RequestError: a choice is out of range, or not one this model has.
+        RequestError: a choice is out of range, or not available for this model.
         ValueError: the request has no seed.
     """
     if request.seed is None:
@@ -149,10 +149,10 @@ def plan(spec: ModelSpec, request: Request) -> Plan:
 
 
 def corrections(spec: ModelSpec, request: Request) -> int:
-    """How often a request's noise is corrected before each estimate.
+    """The number of noise corrections before each estimate of a request.
 
     Raises:
-        RequestError: corrections, or a sampler, that cannot be.
+        RequestError: the sampler is unknown, or does not allow corrections.
     """
     if request.edit is None:
         return 0
@@ -162,7 +162,7 @@ def corrections(spec: ModelSpec, request: Request) -> int:
 
 
 def asked_steps(spec: ModelSpec, request: Request) -> int:
-    """A request's steps, or what they are if left out: its edit's own, else the model's."""
+    """The number of steps of a request; if left out, the default of its edit, otherwise that of the model."""
     return request.steps or (request.edit and request.edit.steps) or spec.steps
 
 
@@ -195,14 +195,14 @@ def _sampler(spec: ModelSpec, request: Request) -> tuple[str, Sampler]:
 
 
 def _gamma(name: str, sampler: Sampler, request: Request) -> float | None:
-    """The share of fresh noise between the steps; None for a sampler that takes none."""
+    """The share of fresh noise between steps; None for a sampler that takes none."""
     if request.gamma is not None and sampler.gamma is None:
         raise RequestError("gamma", f"the sampler '{name}' takes no fresh noise: leave gamma out")
     return sampler.gamma if request.gamma is None else request.gamma
 
 
 def _estimator(spec: ModelSpec) -> Parameterised:
-    """What a model can be asked for, without its network."""
+    """The estimator of a model without its network, to check which jumps it supports."""
 
     def network(x: Any, time_at: Any, time_to: Any, cond: Mapping[str, Any]) -> Any:
         raise RuntimeError("planning runs no network")
@@ -211,7 +211,7 @@ def _estimator(spec: ModelSpec) -> Parameterised:
 
 
 def _guidance(spec: ModelSpec, request: Request) -> float | None:
-    """The guidance scale; None for a model that none was chosen for."""
+    """The guidance scale; None if neither the request nor the model has one."""
     distilled = spec.conditioning.guidance
     low, high = distilled or (GUIDANCE.minimum, MAX_GUIDANCE)
     scale = spec.usual_guidance(request.is_controlled) if request.guidance is None else request.guidance
@@ -225,7 +225,7 @@ def _guidance(spec: ModelSpec, request: Request) -> float | None:
 
 
 def _check_guided(spec: ModelSpec, request: Request, scale: float | None) -> None:
-    """Raise RequestError where guidance, or a prompt to steer away from, has nothing to work on."""
+    """Raise RequestError if guidance or a negative prompt would have no effect."""
     conditioning = spec.conditioning
     distilled = conditioning.guidance is not None
     if request.negative_prompt and distilled:
@@ -239,7 +239,7 @@ def _check_guided(spec: ModelSpec, request: Request, scale: float | None) -> Non
 
 
 def _levels(spec: ModelSpec, request: Request, sampler: str, image: StartImage | None) -> Level:
-    """The levels to visit: the model's own, or those from an image's level on."""
+    """The levels to visit: the model's own, or those from the level of a start image on."""
     steps = asked_steps(spec, request)
     if image is None:
         return spec.grid(steps)
@@ -248,7 +248,7 @@ def _levels(spec: ModelSpec, request: Request, sampler: str, image: StartImage |
 
 
 def _seeds(request: Request) -> tuple[int, ...]:
-    """Each image's seed; those of an interpolation share one."""
+    """The seed of each image; the images of an interpolation share one."""
     assert request.seed is not None
     if request.interpolation is not None:
         return (request.seed,) * request.images
@@ -256,7 +256,7 @@ def _seeds(request: Request) -> tuple[int, ...]:
 
 
 def _control(spec: ModelSpec, request: Request) -> tuple[Any, Window | None]:
-    """The control image float32 [c, h, w], or None, and the window of it that the model is shown; None for all."""
+    """The control image float32 [c, h, w] or None, and the window of it that the model sees; None for all of it."""
     sketch, window = request.control, None
     if sketch is None or not request.is_controlled:
         return None, None
@@ -286,7 +286,7 @@ def _conditions(spec: ModelSpec, request: Request, guidance: float | None, contr
 def _settings(
     request: Request, sampling: Sampling, start: Start, edit: Prepared | None, window: Window | None
 ) -> dict[str, Any]:
-    """What the sampler was told beside the levels, for the record."""
+    """The settings of the sampler besides the levels, for the record."""
     settings: dict[str, Any] = {}
     if sampling.gamma is not None and sampling.steps > 1:
         settings["gamma"] = sampling.gamma
@@ -302,7 +302,7 @@ def _settings(
 
 
 def _parents(request: Request) -> tuple[str, ...]:
-    """What a request's images are made from: the id of an edited image that has a record, else its hash."""
+    """The sources of a request's images: for each, the id of its record if it has one, otherwise its hash."""
     edited = None if request.edit is None else request.edit.source
     return tuple(
         image.record.id if isinstance(image, GeneratedImage) else image_hash(image)

@@ -1,5 +1,4 @@
-"""What somebody asks for: the table of fields that every surface is made from, and a request, checked before anything
-runs."""
+"""Requests: the table of fields from which every surface is derived, and `Request`, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -36,16 +35,16 @@ from fewstep.models.text import MAX_PROMPT
 from fewstep.samplers import SAMPLERS
 
 MAX_GUIDANCE = 20.0
-"""The largest scale for models whose guidance is not distilled; those have ranges of their own."""
+"""The largest guidance scale of models whose guidance is not distilled; distilled ones have their own ranges."""
 
 GUIDANCE = Number(
     name="guidance",
-    help="How strongly the prompt steers; the model's own if left out, which may be another with a control "
-    f"image. Up to {MAX_GUIDANCE:g}, or what the model was distilled for.",
+    help="Guidance scale: how strongly the prompt steers; if left out, the model's own, which may differ with a "
+    f"control image. Up to {MAX_GUIDANCE:g}, or the range that was distilled into the model.",
     minimum=1,
     surfaces=BY_PROGRAMS,
 )
-STEPS = Integer(name="steps", help="Number of steps; the model's own if left out.", minimum=1, maximum=1000)
+STEPS = Integer(name="steps", help="Number of steps; if left out, the model's own.", minimum=1, maximum=1000)
 IMAGES = Integer(
     name="images",
     public="n",
@@ -57,7 +56,7 @@ IMAGES = Integer(
 )
 SIZE = Size(
     name="size",
-    help="Width and height in pixels; an image of another size than the model's own is resampled.",
+    help="Width and height in pixels; if it is not the model's own size, the image is resampled.",
     minimum=8,
     maximum=2048,
 )
@@ -73,7 +72,7 @@ DRAWING: tuple[Field, ...] = (
     ),
     Integer(
         name="seed",
-        help="The same seed draws the same image; image i has seed + i. Drawn at random if left out.",
+        help="The same seed draws the same image; image i has seed + i. If left out, a random one.",
         minimum=0,
         maximum=MAX_SEED,
     ),
@@ -81,15 +80,15 @@ DRAWING: tuple[Field, ...] = (
     IMAGES,
     Choice(
         name="sampler",
-        help="The sampler; the model's own if left out.",
+        help="The sampler; if left out, the model's own.",
         choices=SAMPLERS.keys(),
         surfaces=BY_PROGRAMS,
     ),
     GUIDANCE,
     Number(
         name="gamma",
-        help="The share of fresh noise between steps; if left out 1 for consistency, 0 for flow_map. Other samplers "
-        "take none.",
+        help="The share of fresh noise between steps; if left out, 1 for consistency and 0 for flow_map. Other "
+        "samplers take none.",
         minimum=0,
         maximum=1,
         surfaces=BY_PROGRAMS,
@@ -97,33 +96,33 @@ DRAWING: tuple[Field, ...] = (
     SIZE,
     Choice(
         name="background",
-        help="What the image is laid on; opaque is white.",
+        help="Background of the image; opaque means white.",
         choices=("transparent", "white", "black"),
         aliases={"opaque": "white", "auto": None},
         pattern="#[0-9a-fA-F]{6}",
         example="#ffcc00",
         surfaces=BY_PROGRAMS,
     ),
-    Integer(name="label", help="The number of a class.", minimum=0, surfaces=BY_PROGRAMS, only="models with classes"),
+    Integer(name="label", help="Number of the class.", minimum=0, surfaces=BY_PROGRAMS, only="models with classes"),
     Picture(
         name="control",
-        help="An image to follow, such as a sketch. Models that draw transparent images take the paper of an opaque "
-        "drawing (the one colour of its border) as transparent.",
+        help="An image to follow, such as a sketch. If the model draws transparent images, the paper of an opaque "
+        "drawing (the single colour of its border) is made transparent.",
         surfaces=BY_PROGRAMS,
         only="models with a control input",
     ),
     Number(
         name="control_strength",
-        help="How strongly the control image steers, a guidance scale on it (2207.12598): 0 leaves it out, 1 is as "
-        "the model was trained, more exaggerates. Any value but 0 and 1 costs a second network evaluation.",
+        help="Guidance scale of the control image (2207.12598): 0 ignores it, 1 follows it as in training, higher "
+        "values exaggerate it. Values other than 0 and 1 need a second network evaluation per step.",
         minimum=0,
         maximum=4,
         surfaces=BY_PROGRAMS,
     ),
     Flag(
         name="control_frame",
-        help="Show a sketch to the model as large and central as things were in training, and lay the image back to "
-        "its place; only where the model says how large that is, and nothing is edited.",
+        help="Scale and centre a sketch like the objects in the training data, and move the image back to the place "
+        "of the sketch. Has no effect on edits, or if the model does not name the size of its objects.",
         default=True,
         surfaces=BY_PROGRAMS,
     ),
@@ -131,44 +130,44 @@ DRAWING: tuple[Field, ...] = (
 INTERPOLATION: tuple[Field, ...] = (
     Text(
         name="to_prompt",
-        help="The last image's prompt, in an interpolation; the first one's if left out.",
+        help="In an interpolation, the prompt of the last image; if left out, that of the first.",
         maximum=MAX_PROMPT,
         operation="interpolate",
     ),
     Integer(
         name="to_seed",
-        help="The last image's seed, in an interpolation; the first one's if left out.",
+        help="In an interpolation, the seed of the last image; if left out, that of the first.",
         minimum=0,
         maximum=MAX_SEED,
         operation="interpolate",
     ),
     Number(
         name="position",
-        help="Draw only the image at this position of an interpolation: 0 is its first image, 1 its last.",
+        help="Draw only the image at this position of an interpolation: 0 is the first image, 1 the last.",
         minimum=0,
         maximum=1,
         operation="interpolate",
     ),
 )
 OWN = (*DRAWING, *INTERPOLATION)
-"""The fields of `Request` itself, but for `edit`, which is an object."""
+"""The fields of `Request` itself, except `edit`, which is an object."""
 
 FIELDS: Mapping[str, Field] = {field.name: field for field in (*OWN, MASK, STRENGTH, FIT, EDIT_NAME, NOISE, *MARGINS)}
-"""Every field that a surface may carry."""
+"""Every field that a surface may have."""
 
 
 def fields_of(surface: Surface, *operations: Operation) -> tuple[Field, ...]:
-    """The fields that a surface carries for these operations, in the table's order."""
+    """The fields that a surface has for these operations, in the order of the table."""
     return tuple(f for f in FIELDS.values() if surface in f.surfaces and f.operation in operations)
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """From a request's prompt and seed to others.
+    """An interpolation from the prompt and seed of a request to others.
 
     Args:
-        positions: of each image: 0 is the request's own prompt and seed, 1 these.
-        prompt, seed: of the other end; None leaves the request's.
+        positions: position of each image: 0 is the request's own prompt and seed, 1 the other end.
+        prompt, seed: prompt and seed of the other end; None for the request's own.
     """
 
     positions: tuple[float, ...]
@@ -181,11 +180,11 @@ class Request:
     """One request: a prompt and how to draw it.
 
     None means the model's own choice. Numbers of NumPy and other libraries become Python's. With `to_prompt`,
-    `to_seed` or both the images, 2 or more, go in even steps from prompt and seed to these; the first and the last
-    are to the bit what `generate` draws for either.
+    `to_seed` or both, the images, 2 or more, go in even steps from the prompt and seed to these; the first and last
+    are bit for bit those that `generate` draws for either end.
 
     Raises:
-        RequestError: a field is out of bounds, or two of them do not go together.
+        RequestError: a field is out of bounds, or two fields do not go together.
     """
 
     prompt: str = ""
@@ -220,14 +219,15 @@ class Request:
 
     @classmethod
     def from_public(cls, values: Mapping[str, Any], edit: Edit | None = None) -> Self:
-        """A request as a surface was asked for it.
+        """A request from the values that a surface received.
 
         Args:
-            values: by public name; None is as if left out, and what is no field of `Request` is not looked at.
-            edit: made of the fields of an edit.
+            values: values by public name; None counts as left out, and names that are not fields of `Request` are
+                ignored.
+            edit: the edit, made from the fields of edits.
 
         Raises:
-            RequestError: as for `Request`, with the public name of the field.
+            RequestError: as in `Request`, with the public name of the field.
         """
         given = {
             field.name: field.check(values[field.public], field.public)
@@ -245,12 +245,12 @@ class Request:
 
     @property
     def is_controlled(self) -> bool:
-        """Whether a control image steers."""
+        """Whether a control image has an effect."""
         return self.control is not None and self.control_strength != 0
 
     @property
     def interpolation(self) -> Interpolation | None:
-        """The interpolation that is asked for, if one is."""
+        """The interpolation, if the request is for one."""
         if self.to_prompt is None and self.to_seed is None:
             return None
         last = self.images - 1
@@ -260,17 +260,17 @@ class Request:
     def _check_images(self) -> None:
         is_between = self.to_prompt is not None or self.to_seed is not None
         if self.position is not None and not is_between:
-            raise RequestError("position", "position is for an interpolation: give to_prompt or to_seed")
+            raise RequestError("position", "position needs an interpolation: give to_prompt or to_seed")
         if self.position is not None and self.images > 1:
             raise RequestError("position", f"position draws one image, got images {self.images}: leave out one")
         if is_between and self.position is None and self.images == 1:
-            raise RequestError("images", "images of an interpolation must be at least 2, or give a position")
+            raise RequestError("images", "images must be at least 2 in an interpolation without position")
         if not is_between and self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
-            raise RequestError("seed", f"seed plus images must stay at most {MAX_SEED}, got {self.seed}")
+            raise RequestError("seed", f"seed plus images must be at most {MAX_SEED}, got seed {self.seed}")
 
 
 def _documented(fields: Iterable[Field]) -> str:
-    """Fields as the arguments of a docstring."""
+    """Fields as the argument list of a docstring."""
     texts = [f"{field.name}: {field.description}" for field in fields]
     texts.append("edit: the image to edit, and how (`Edit`).")
     lines = (textwrap.fill(text, 112, initial_indent=" " * 4, subsequent_indent=" " * 8) for text in texts)

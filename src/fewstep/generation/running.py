@@ -1,4 +1,4 @@
-"""Running a plan: jump after jump of the model's network, counted and timed."""
+"""Running a plan: one jump after another, with the network's evaluations counted and timed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fewstep.samplers.consistency import NoiseSource
 
 @dataclass
 class CountingNetwork:
-    """A network that counts how many samples it was called for, and how long it took."""
+    """A network that counts the samples that it was called for and the time that it took."""
 
     network: Network
     samples: int = 0
@@ -42,13 +42,13 @@ class CountingNetwork:
 
 @dataclass(frozen=True)
 class Progress:
-    """One jump done.
+    """The state after one jump.
 
     Args:
         jump: the jump.
-        steps: jumps in all.
-        codec: from data to pixels.
-        evaluations: network evaluations of one image so far.
+        steps: total number of jumps.
+        codec: the codec from data to pixels.
+        evaluations: network evaluations per image so far.
         timings: milliseconds by stage so far.
     """
 
@@ -60,12 +60,12 @@ class Progress:
 
     @property
     def previews(self) -> Any:
-        """The data estimates as pixels [b, c, h, w], decoded when they are asked for."""
+        """The data estimates as pixels [b, c, h, w], decoded on access."""
         return self.codec.decode(self.jump.estimate)
 
     @cached_property
     def pixels(self) -> Any:
-        """The state as pixels [b, c, h, w]: after the last jump, the pictures."""
+        """The state as pixels [b, c, h, w]; after the last jump, these are the pictures."""
         return self.codec.decode(self.jump.x)
 
 
@@ -74,9 +74,9 @@ def run(spec: ModelSpec, plan: Plan, network: CountingNetwork, estimator: Estima
 
     Args:
         spec: the model's description.
-        plan: what to draw.
-        network: counts and times the calls.
-        estimator: the model around this network.
+        plan: the plan.
+        network: the network, whose calls are counted and timed.
+        estimator: the estimator made from this network.
     """
     begun = time.perf_counter()
     sampling = plan.sampling
@@ -86,7 +86,7 @@ def run(spec: ModelSpec, plan: Plan, network: CountingNetwork, estimator: Estima
     noise = _noise(spec, sampling)
     settings: dict[str, Any] = {} if sampling.gamma is None else {"noise": noise, "gamma": sampling.gamma}
     x = _first(noise, sampling, plan.start)
-    away = 0.0  # what the reader of this stream spends between two jumps is not ours
+    away = 0.0  # seconds that the consumer of this generator spends between jumps, which do not count
     for jump in SAMPLERS[sampling.sampler].run(estimator, x, sampling.levels, cond, **settings):
         total = time.perf_counter() - encoded - away
         seconds = {"encode": encoded - begun, "model": network.seconds, "sampler": total - network.seconds}
@@ -98,7 +98,7 @@ def run(spec: ModelSpec, plan: Plan, network: CountingNetwork, estimator: Estima
 
 
 def condition(spec: ModelSpec, conditions: Conditions) -> Condition:
-    """The network's named arrays."""
+    """The named arrays that the network takes."""
     cond = _arrays(spec, conditions, conditions.prompts)
     way = conditions.interpolation
     if way is None or way.prompt is None:
@@ -118,7 +118,7 @@ def _arrays(spec: ModelSpec, conditions: Conditions, prompts: Sequence[str]) -> 
 
 
 def _guided(estimator: Estimator, spec: ModelSpec, conditions: Conditions) -> Estimator:
-    """Guidance on the prompt or label, where it is not distilled in, and on the control image."""
+    """The estimator with guidance on the prompt or label, unless that is distilled, and on the control image."""
     if spec.conditioning.guidance is None and conditions.guidance is not None and conditions.guidance != 1:
         away = (conditions.negative_prompt,) * len(conditions.prompts)
         estimator = Guided(estimator, _arrays(spec, replace(conditions, labels=None), away), conditions.guidance)
@@ -130,14 +130,14 @@ def _guided(estimator: Estimator, spec: ModelSpec, conditions: Conditions) -> Es
 
 
 def _constrained(estimator: Estimator, start: Start) -> Estimator:
-    """What an edit keeps, put into each estimate."""
+    """The estimator with what an edit keeps put into each estimate."""
     if start.known is None:
         return estimator
     return Constrained(Fitted(estimator, start.known, start.fit) if start.fit else estimator, start.known)
 
 
 def _noise(spec: ModelSpec, sampling: Sampling) -> NoiseSource:
-    """The images' noise, each by its own seed."""
+    """The noise of the images, each from its own seed."""
     shape = spec.codec.shape(spec.pixels)
     way = sampling.interpolation
     if way is None or way.seed is None:
@@ -146,7 +146,7 @@ def _noise(spec: ModelSpec, sampling: Sampling) -> NoiseSource:
 
 
 def _first(noise: NoiseSource, sampling: Sampling, start: Start) -> Any:
-    """Where the jumps begin: noise at the first level, over the start's image if it has one."""
+    """The state at the start: noise at the first level, added to the start image if there is one."""
     x = noise(0) * np.float32(sampling.levels.sigma[0])
     if start.image is None:
         return x

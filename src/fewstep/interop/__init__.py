@@ -1,1 +1,1 @@
-"""In and out of other libraries."""
+"""Interoperability: conversion from other libraries."""

@@ -1,7 +1,7 @@
-"""diffusers' `ConsistencyModelPipeline` to a model of ours: the same network, parameterisation and levels.
+"""Import diffusers' `ConsistencyModelPipeline` as a fewstep model: the same network, parameterisation and levels.
 
-Its scheduler is the consistency model of 2303.01469 app. C with OpenAI's time, 1000·¼·ln(σ + 1e-44); its levels for
-1 to 4 steps and the clipping of its estimates are taken over, so that both draw the same image from the same noise.
+Its scheduler is the consistency model of 2303.01469 app. C with OpenAI's time, 1000·¼·ln(σ + 1e-44). Its levels for
+1 to 4 steps and the clipping of its estimates are adopted, so that both draw the same image from the same noise.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ def import_pipeline(source: str | Path, directory: Path, name: str | None = None
     """Save a consistency pipeline as a model.
 
     Args:
-        source: its directory, or `user/name` on the hub.
-        directory: where to.
-        name: the model's; by default the directory's.
-        licence: of the weights.
+        source: directory of the pipeline, or `user/name` on the hub.
+        directory: the directory to write.
+        name: name of the model; by default that of the directory.
+        licence: licence of the weights.
 
     Raises:
-        ModelError: there is no such pipeline, or none that can be taken over: its weights are no safetensors, it has
-            classes, pixels that are no grey or RGB picture, or noise of another scale.
+        ModelError: the pipeline does not exist, or cannot be imported: its weights are not safetensors, it has
+            classes, its pixels are neither grey nor RGB, or its noise has another scale.
     """
     try:
         pipeline = ConsistencyModelPipeline.from_pretrained(str(source), use_safetensors=True)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()
-        raise ModelError(f"'{source}' is no ConsistencyModelPipeline: {reason[0] if reason else error}") from error
+        raise ModelError(f"'{source}' is not a ConsistencyModelPipeline: {reason[0] if reason else error}") from error
     return save_pipeline(pipeline, directory, name or directory.name, licence)
 
 
 def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") -> SavedModel:
-    """As `import_pipeline`, for a pipeline in memory."""
+    """`import_pipeline` for a pipeline in memory."""
     unet, scheduler = pipeline.unet, pipeline.scheduler
     if not isinstance(scheduler, CMStochasticIterativeScheduler):
-        raise ModelError(f"the pipeline's scheduler is a {type(scheduler).__name__}: no consistency model's")
+        raise ModelError(f"the pipeline's scheduler is a {type(scheduler).__name__}, not that of a consistency model")
     if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
-        raise ModelError("the pipeline's network has classes, which are not taken over yet")
+        raise ModelError("the pipeline's network has classes, which cannot be imported yet")
     settings = scheduler.config
     if settings.s_noise != 1:
-        raise ModelError(f"the pipeline's scheduler has s_noise {settings.s_noise:g}: only 1 can be taken over")
+        raise ModelError(f"the pipeline's scheduler has s_noise {settings.s_noise:g}: only 1 can be imported")
     channels, side = unet.config.in_channels, unet.config.sample_size
     if channels not in _FORMATS:
-        raise ModelError(f"the pipeline's network has {channels} channels: 1 (grey) or 3 (RGB) can be taken over")
+        raise ModelError(f"the pipeline's network has {channels} channels: only 1 (grey) or 3 (RGB) can be imported")
     height, width = (side, side) if isinstance(side, int) else side
     plain = json.loads(json.dumps(dict(unet.config), default=list))
     network = UNet2D(UNet2DConfig({key: value for key, value in plain.items() if not key.startswith("_")}))
-    network.unet.load_state_dict(unet.state_dict())  # which keeps this network's float32
+    network.unet.load_state_dict(unet.state_dict())  # load_state_dict keeps this network's float32
     consistency = Edm(settings.sigma_data, settings.sigma_min, "thousand_quarter_log")
     codec = SpaceToDepth(1, (0.5,), (settings.sigma_data / 2,), settings.sigma_data)  # pixels in [-1, 1] are the data
     spec = ModelSpec(
@@ -94,7 +94,7 @@ def _export(network: UNet2D, spec: ModelSpec, directory: Path) -> Path:
 
 
 def _levels(scheduler: CMStochasticIterativeScheduler, steps: int) -> tuple[float, ...]:
-    """The σ that the pipeline visits in so many steps."""
-    own = CMStochasticIterativeScheduler.from_config(scheduler.config)  # the caller's may be at work
+    """The values of σ that the pipeline visits in this number of steps."""
+    own = CMStochasticIterativeScheduler.from_config(scheduler.config)  # the caller may be using its own
     own.set_timesteps(steps)
     return tuple(float(sigma) for sigma in own.sigmas[:steps])

@@ -1,7 +1,7 @@
 """Distil a sentence encoder into a table of token vectors, as model2vec does (Minish Lab, 2024).
 
-Each token of the vocabulary is encoded alone; the vectors are reduced by PCA and stored in int8. Reading a
-prompt then costs a look-up, and words outside the captions still land near their meaning.
+Each token of the vocabulary is encoded alone; the vectors are reduced by PCA and stored in int8. Encoding a
+prompt is then a table look-up, and words that occur in no caption still get vectors close to their meaning.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def build_token_table(source: str, out: Path, width: int = 128, batch: int = 512
     """Write `table.safetensors` and `tokenizer.json` to `out`.
 
     Args:
-        source: a sentence-transformers model, by directory or hub name (all-MiniLM-L6-v2 for the shipped one).
-        out: the directory to write, made if missing.
-        width: components that PCA keeps.
-        batch: tokens encoded at once.
+        source: a sentence-transformers model, by directory or hub name (all-MiniLM-L6-v2 for the shipped table).
+        out: the directory to write to, created if missing.
+        width: number of components that PCA keeps.
+        batch: number of tokens encoded at once.
 
     Returns:
-        A summary: tokens, width, the share of variance kept.
+        A summary: the number of tokens, the width and the share of the variance kept.
 
     Raises:
         ImportError: transformers or torch is missing.
@@ -70,9 +70,9 @@ def build_token_table(source: str, out: Path, width: int = 128, batch: int = 512
 
 
 def _rarity(tokens: list[str], a: float = 1e-4) -> Any:
-    """Smooth inverse frequency a/(a + p): rarer words say more of what a text means.
+    """Smooth inverse frequency a/(a + p): rarer words say more about the meaning of a text.
 
-    WordPiece lists whole words by falling frequency after its single characters, so p follows from the rank by
+    WordPiece lists whole words by decreasing frequency after its single characters, so p follows from the rank by
     Zipf's law.
     """
     first = next((i for i, token in enumerate(tokens) if len(token) > 1 and token.isalpha()), None)
@@ -84,7 +84,7 @@ def _rarity(tokens: list[str], a: float = 1e-4) -> Any:
 
 
 def _write_tokenizer(tokenizer: Tokenizer, tokens: list[str], path: Path) -> None:
-    """The same tokenizer with its vocabulary renumbered to the table's rows, and nothing added around a text."""
+    """Write the tokenizer with its vocabulary renumbered to the rows of the table, and no tokens added to a text."""
     spec = json.loads(tokenizer.to_str())
     ids = {token: row for row, token in enumerate(tokens)}
     spec["model"]["vocab"] = ids

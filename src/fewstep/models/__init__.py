@@ -1,1 +1,1 @@
-"""Saved models: what a model is on disk, its text table, its description, finding and writing it."""
+"""Saved models: their form on disk, their description, the token table, and how models are found and written."""

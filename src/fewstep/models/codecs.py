@@ -1,8 +1,8 @@
-"""Codecs: between pixels and what is diffused.
+"""Codecs: between pixels and the data that are diffused.
 
-A codec encodes, decodes and says which shape the data have; that is all that training, sampling and serving need. One
-whose data are the pixels themselves, scaled and rearranged, is a `PixelCodec`: edits that constrain single pixels
-(grey, means of blocks, noise of a known size) need its rearrangement and its scales.
+A codec encodes, decodes and knows the shape of the data; that is all that training, sampling and serving need. A
+codec whose data are the pixels themselves, scaled and rearranged, is a `PixelCodec`: edits that constrain single
+pixels (grey values, block means, noise of a known deviation) need its order and its scales.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class PixelCodec(Codec, Protocol):
     """A codec whose data are the pixels, each channel scaled and shifted, in another order."""
 
     def mask(self, pixels: ArrayT) -> ArrayT:
-        """Numbers of pixels [b, c, h, w] in the order of the data [b, ...], not scaled."""
+        """Values of pixels [b, c, h, w] in the order of the data [b, ...], not scaled."""
         ...
 
     def unmask(self, data: ArrayT) -> ArrayT:
-        """Numbers in the order of the data [b, ...] as numbers of pixels [b, c, h, w]: the inverse of `mask`."""
+        """Values in the order of the data [b, ...] as values of pixels [b, c, h, w]: the inverse of `mask`."""
         ...
 
     def gains(self, channels: int) -> tuple[float, ...]:
@@ -59,7 +59,7 @@ class PixelCodec(Codec, Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """Data as it is: points in the plane."""
+    """Data that need no codec: points in the plane."""
 
     def encode(self, pixels: ArrayT) -> ArrayT:
         return pixels
@@ -84,12 +84,12 @@ class Identity:
 class SpaceToDepth:
     """Each patch × patch square of pixels becomes one position with patch²·c channels.
 
-    A permutation of normalised pixels, so white noise stays white.
+    This is a permutation of normalised pixels, so white noise stays white.
 
     Args:
-        patch: the square's side.
-        mean, std: of each channel's pixels in [0, 1].
-        sigma_data: the deviation that each channel gets.
+        patch: side of the square.
+        mean, std: mean and standard deviation of each channel, for pixels in [0, 1].
+        sigma_data: standard deviation of each channel of the data.
     """
 
     patch: int = 2
@@ -146,16 +146,16 @@ class SpaceToDepth:
 
 @dataclass(frozen=True)
 class LearnedCodec:
-    """A codec whose two directions are networks of the model: each cell of pixels becomes one position of a grid.
+    """A codec whose encoder and decoder are networks of the model: each cell of pixels becomes a position of a grid.
 
-    What normalises the latents belongs to the networks. They run one image at a time, so that the bits of an image do
-    not depend on its batch, and on NumPy arrays; tensors are converted to them and back.
+    The normalisation of the latents is part of the networks. They run one image at a time, so that the bits of an
+    image do not depend on its batch, and on NumPy arrays; tensors are converted to arrays and back.
 
     Args:
-        channels: of the latents.
-        factor: pixels a side of what becomes one position.
-        encoder, decoder: the components that are these networks; they take `x` alone.
-        networks: those, running on an engine.
+        channels: number of channels of the latents.
+        factor: side, in pixels, of the cell that becomes one position.
+        encoder, decoder: names of the components that are these networks; they take `x` alone.
+        networks: the networks by component, running on an engine.
     """
 
     channels: int
@@ -170,11 +170,11 @@ class LearnedCodec:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The components that have to run."""
+        """The components that must be running."""
         return self.encoder, self.decoder
 
     def running(self, networks: Mapping[str, Network]) -> LearnedCodec:
-        """The same with the networks that it needs, by component."""
+        """A copy with the networks that it needs, by component."""
         return replace(self, networks=networks)
 
     def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
@@ -191,7 +191,7 @@ class LearnedCodec:
         return self._run(self.decoder, data)
 
     def _run(self, name: str, values: ArrayT) -> ArrayT:
-        """Raise RuntimeError where the networks were not given: `fewstep.engines.component_networks` gives them."""
+        """Run a network; RuntimeError if `fewstep.engines.component_networks` has not yet provided it."""
         if name not in self.networks:
             raise RuntimeError(f"the codec's network '{name}' is not running: load the model with fewstep.load")
         images = np.asarray(to_device(values, "cpu"), dtype=np.float32)

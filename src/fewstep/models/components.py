@@ -1,8 +1,8 @@
-"""The components that a model is made of: what each kind is called, what it says of itself, which files it may have.
+"""The components that a model is made of: the name, settings and allowed files of each kind.
 
-A new kind is a frozen dataclass and one entry in `KINDS`. Its fields are its settings in model.json, its files stand
-beside it there. A component that is more than data says with which networks of the model it runs (`RunsNetworks`);
-`fewstep.engines.component_networks` opens those.
+A new kind is a frozen dataclass and one entry in `KINDS`. Its fields are its settings in model.json, which also lists
+its files. A component that runs networks of the model names them (`RunsNetworks`), and
+`fewstep.engines.component_networks` opens them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """A network: its weights (.safetensors), and exported with or without them (.onnx).
+    """A network: its weights (.safetensors), and its exported graph with or without weights (.onnx).
 
     Args:
-        architecture: a name in `fewstep.networks`; None for a network that exists only exported.
-        config: what that network is built with.
+        architecture: a name in `fewstep.networks`; None for a network that exists only as an exported graph.
+        config: the configuration to build the network with.
     """
 
     architecture: str | None = None
@@ -35,23 +35,23 @@ class NetworkPart:
 
     @property
     def description(self) -> dict[str, Any]:
-        """For `fewstep.networks.registry.build`."""
+        """The argument of `fewstep.networks.registry.build`."""
         return {"kind": self.architecture, "config": self.config}
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A recogniser of what the model draws (.onnx), which says in a served answer what it recognises."""
+    """A recogniser of what the model draws (.onnx); responses of the server report what it recognises."""
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """What is particular to drawing from a sketch.
+    """Settings for drawing from a sketch.
 
     Args:
-        fills: where each picture shows one thing: the share of the side that its longer side takes; sketches are
-            framed so. None where pictures are anything.
-        guidance: the guidance scale with a sketch if none is chosen; None: as without.
+        fills: for models whose pictures show a single object: the length of its longer side as a fraction of the
+            picture's side, to which sketches are framed. None for models of other pictures.
+        guidance: the default guidance scale with a sketch; None for the same as without.
     """
 
     fills: float | None = None
@@ -64,11 +64,11 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that a model was trained on: captions and others (.txt), and those with a meaning to a program.
+    """The words that a model was trained on: captions and others (.txt), and those with a meaning to programs.
 
     Args:
-        styles: style words, in the order in which they are offered.
-        palette: colour words and the colour that each stands for, "#rrggbb".
+        styles: style words, in the order in which they are offered to users.
+        palette: colour words and the colour of each, "#rrggbb".
     """
 
     styles: tuple[str, ...] = ()
@@ -84,15 +84,15 @@ class Vocabulary:
 
 @runtime_checkable
 class RunsNetworks(Protocol):
-    """A part that other components of its model have to run for."""
+    """A part that needs other components of its model to run."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of components of the kind `network`."""
+        """Names of the components, of the kind `network`, that it needs."""
         ...
 
     def running(self, networks: Mapping[str, Network]) -> Any:
-        """The part with those networks, by component."""
+        """A copy of the part with these networks, by component."""
         ...
 
 
@@ -102,7 +102,7 @@ class Kind:
 
     Args:
         part: the frozen dataclass that holds its settings.
-        files: endings of the files that it may have, one of each.
+        files: endings of the files that it may have, at most one file for each.
     """
 
     part: type[Any]
@@ -131,7 +131,7 @@ class Component:
     Args:
         part: an instance of a class in `KINDS`.
         files: SHA-256 of each of its files.
-        engine: which engine runs it, where it is not the one that was chosen for the model.
+        engine: the engine that runs it, if different from the one chosen for the model.
     """
 
     part: Any
@@ -140,18 +140,18 @@ class Component:
 
     @property
     def kind(self) -> str:
-        """Its name in `KINDS`.
+        """The name of its kind in `KINDS`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: its part is not in `KINDS`.
         """
         for name, kind in KINDS.items():
             if type(self.part) is kind.part:
                 return name
-        raise ValueError(f"a {type(self.part).__name__} is no component: it is not registered in KINDS")
+        raise ValueError(f"a {type(self.part).__name__} is not a component: it is not registered in KINDS")
 
     def file(self, ending: str) -> str | None:
-        """The name of its file with this ending."""
+        """The name of its file with this ending, or None."""
         return next((name for name in self.files if name.endswith(ending)), None)
 
 
@@ -162,16 +162,16 @@ PARTICULAR: Mapping[str, type[Any]] = {
     "sketch": Sketch,
     "vocabulary": Vocabulary,
 }
-"""The names that stand for something of their own in each model, and what they must be."""
+"""The component names with a special meaning in every model, and the type that each must have."""
 
 
 def components(network: Mapping[str, Any], conditioning: Conditioning, **others: Any) -> dict[str, Component]:
-    """The components of a model that is one network.
+    """The components of a model with a single network.
 
     Args:
-        network: of `fewstep.networks.registry.describe`.
+        network: the network's description, as returned by `fewstep.networks.registry.describe`.
         conditioning: its codec and conditioners.
-        others: parts by name, such as `sketch` and `vocabulary`; None is left out.
+        others: other parts by name, such as `sketch` and `vocabulary`; those that are None are left out.
     """
     parts = {
         "network": NetworkPart(network["kind"], network["config"]),
@@ -183,7 +183,7 @@ def components(network: Mapping[str, Any], conditioning: Conditioning, **others:
 
 
 def check_components(named: Mapping[str, Component]) -> None:
-    """Raise ValueError for components that do not make a model together."""
+    """Raise ValueError for components that do not form a model together."""
     for name, component in named.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"a component's name must be lower-case letters, digits and _, got {name!r}")

@@ -1,7 +1,8 @@
-"""Conditioners: one thing that steers a model each, from what people give to the arrays that its network takes.
+"""Conditioners: each turns one input of a request into the arrays that the network takes.
 
-The token table of the package, class labels, a control image and the guidance scale are the ones here; an encoder of
-text or images that is a network of its own joins as another class, registered in `fewstep.models.components.KINDS`.
+This module has those for prompts (by the token table of the package), class labels, control images and the guidance
+scale. A text or image encoder that is a separate network can be added as another class, registered in
+`fewstep.models.components.KINDS`.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from fewstep.models.text import MAX_PROMPT, table
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """From one input of a request to named arrays with the batch as their first axis: always the same names for one
-    conditioner, which an exported network relies on."""
+    """From one input of a request to named arrays whose first axis is the batch. The names are always the same for a
+    conditioner, since exported networks rely on them."""
 
     input: ClassVar[str]
-    """What it reads: "prompt", "label", "control", "guidance", or another name that callers give."""
+    """The input that it reads: "prompt", "label", "control", "guidance", or another name that callers use."""
 
     guided: ClassVar[bool]
-    """Whether guidance strengthens it: the other estimate of classifier-free guidance is made with `null`."""
+    """Whether guidance strengthens it: the unconditional estimate of classifier-free guidance uses `null`."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arrays that it gives."""
+        """The names of the arrays that it returns."""
         ...
 
     def encode(self, values: Sequence[Any]) -> dict[str, Any]:
-        """The arrays of a batch, one value a sample; a value that stands for nothing gives what `null` gives.
+        """The arrays of a batch, from one value per sample; an empty value gives the same as `null`.
 
         Raises:
-            ValueError: a value that cannot be encoded.
+            ValueError: a value cannot be encoded.
         """
         ...
 
     def null(self, size: int) -> dict[str, Any]:
-        """The arrays of a batch of samples that are not steered."""
+        """The arrays of a batch without this condition."""
         ...
 
 
@@ -53,16 +54,16 @@ class TextConditioner(Conditioner, Protocol):
 
     @property
     def length(self) -> int:
-        """Tokens kept of a prompt."""
+        """The number of tokens kept of a prompt."""
         ...
 
 
 @runtime_checkable
 class UsesCodec(Protocol):
-    """A conditioner that encodes images as the pixels are encoded."""
+    """A conditioner that encodes images in the same way as the pixels."""
 
     def with_codec(self, codec: Codec) -> Conditioner:
-        """The same for a model with this codec."""
+        """A copy for a model with this codec."""
         ...
 
 
@@ -71,7 +72,7 @@ class PromptTokens:
     """A prompt as the vectors of its tokens, looked up in the frozen table of the package (`fewstep.models.text`).
 
     Args:
-        length: tokens kept of a prompt.
+        length: number of tokens kept of a prompt.
         table: SHA-256 of the table that the model was trained with; None until the model is written.
     """
 
@@ -96,10 +97,10 @@ class PromptTokens:
 
 @dataclass(frozen=True)
 class ClassLabel:
-    """A class by its number; one number more stands for none.
+    """A class by its number; the number after the last stands for no class.
 
     Args:
-        classes: how many there are.
+        classes: number of classes.
     """
 
     classes: int
@@ -113,7 +114,7 @@ class ClassLabel:
             raise ValueError(f"classes must be at least 1, got {self.classes}")
 
     def encode(self, values: Sequence[int | None]) -> dict[str, Any]:
-        """`label` int64 [b]; None is no class."""
+        """`label` int64 [b]; None for no class."""
         return {"label": np.array([self._number(label) for label in values], dtype=np.int64)}
 
     def null(self, size: int) -> dict[str, Any]:
@@ -129,11 +130,11 @@ class ClassLabel:
 
 @dataclass(frozen=True)
 class ControlImage:
-    """An image beside the noise, encoded as the pixels are. Guidance leaves it as it is.
+    """An image given to the network together with the noise, encoded like the pixels. Guidance does not affect it.
 
     Args:
-        pixels: its shape [c, h, w].
-        codec: of the model that it belongs to.
+        pixels: shape [c, h, w] of the image.
+        codec: codec of the model.
     """
 
     pixels: tuple[int, ...]
@@ -144,12 +145,12 @@ class ControlImage:
     names: ClassVar[tuple[str, ...]] = ("control", "control_mask")
 
     def with_codec(self, codec: Codec) -> ControlImage:
-        """The same for a model with this codec."""
+        """A copy for a model with this codec."""
         return replace(self, codec=codec)
 
     def encode(self, values: Sequence[Any]) -> dict[str, Any]:
-        """`control` float32 [b, ...] like the data and `control_mask` float32 [b], from images float32 [c, h, w] in
-        [0, 1]; None is no image."""
+        """`control` float32 [b, ...], of the shape of the data, and `control_mask` float32 [b], from images float32
+        [c, h, w] in [0, 1]; None for no image."""
         mask = np.array([image is not None for image in values], dtype=np.float32)
         if not mask.any():
             return self.null(len(values))
@@ -162,16 +163,16 @@ class ControlImage:
 
     @cached_property
     def _empty(self) -> Any:
-        """The data of one image of zeros [1, ...], encoded once: most requests have no control image."""
+        """The data of one image of zeros [1, ...]; encoded only once, since most requests have no control image."""
         return self.codec.encode(np.zeros((1, *self.pixels), dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class GuidanceScale:
-    """The scale of a guidance that is distilled into the network.
+    """The scale of guidance that is distilled into the network.
 
     Args:
-        low, high: the range that was distilled.
+        low, high: the range of scales that was distilled.
     """
 
     low: float

@@ -1,6 +1,6 @@
-"""How a model's inputs are made from what people have: prompts, labels and sketches become named arrays.
+"""Conditioning: prompts, labels and sketches become the named arrays that a network takes.
 
-Training and generation call the same function, so a model is asked the way it was trained.
+Training and generation call the same functions, so a model is conditioned as it was trained.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from fewstep.models.conditioners import (
 )
 
 ORDER = ("prompt", "label", "control", "guidance")
-"""Of conditioners by name, and so of an exported network's inputs; others come after these."""
+"""The order of conditioners by name, and so of an exported network's inputs; all others come after these."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """All that steers a model, and the codec of its images.
+    """The conditioners of a model, and the codec of its images.
 
     Args:
-        codec: between pixels and data; control images pass through it too.
-        conditioners: by name.
+        codec: the codec between pixels and data, which also encodes control images.
+        conditioners: conditioners by name.
 
     Raises:
-        ValueError: two of them give an array of the same name.
+        ValueError: two conditioners return an array of the same name.
     """
 
     codec: Codec
@@ -50,19 +50,19 @@ class Conditioning:
         object.__setattr__(self, "conditioners", with_codec)
         names = [name for part in with_codec.values() for name in part.names]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two conditioners give the array {', '.join(twice)}")
+            raise ValueError(f"two conditioners return the array {', '.join(twice)}")
 
     def encode(self, size: int, **inputs: Sequence[Any] | None) -> dict[str, Any]:
-        """The named arrays of a batch, NumPy.
+        """The named NumPy arrays of a batch.
 
         Args:
-            size: of the batch.
-            inputs: by what conditioners read (`prompt`, `label`, `control`, `guidance`), a value for each sample; a
-                conditioner whose input is None or missing gives its null. Inputs that no conditioner reads are not
-                looked at: data sets have more than every model takes.
+            size: size of the batch.
+            inputs: values for each sample, by the input that conditioners read (`prompt`, `label`, `control`,
+                `guidance`); a conditioner whose input is None or missing returns its null. Inputs that no conditioner
+                reads are ignored, since data sets can have more inputs than a model takes.
 
         Raises:
-            ValueError: an input has another number of values, or one that cannot be encoded.
+            ValueError: an input has another number of values, or a value that cannot be encoded.
         """
         arrays: dict[str, Any] = {}
         for part in self.conditioners.values():
@@ -76,11 +76,12 @@ class Conditioning:
         return arrays
 
     def null(self, size: int) -> dict[str, Any]:
-        """The arrays of a batch that nothing steers."""
+        """The arrays of a batch without any condition."""
         return self.encode(size)
 
     def unguided(self, size: int) -> dict[str, Any]:
-        """The arrays that classifier-free guidance replaces in its other estimate: nulls of what it strengthens."""
+        """The arrays that classifier-free guidance replaces in its unconditional estimate: the nulls of those
+        conditioners that it strengthens."""
         arrays: dict[str, Any] = {}
         for part in self.conditioners.values():
             if part.guided:
@@ -88,12 +89,12 @@ class Conditioning:
         return arrays
 
     def without(self, *inputs: str) -> Conditioning:
-        """The same without the conditioners that read these inputs."""
+        """A copy without the conditioners that read these inputs."""
         kept = {name: part for name, part in self.conditioners.items() if part.input not in inputs}
         return replace(self, conditioners=kept)
 
     def having(self, **conditioners: Conditioner) -> Conditioning:
-        """The same with these conditioners beside."""
+        """A copy with these conditioners added."""
         return replace(self, conditioners={**self.conditioners, **conditioners})
 
     def takes(self, input: str) -> bool:
@@ -102,13 +103,13 @@ class Conditioning:
 
     @property
     def text_length(self) -> int:
-        """Tokens kept of a prompt; 0 for a model without text."""
+        """The number of tokens kept of a prompt; 0 for a model without text."""
         parts = self.conditioners.values()
         return max((part.length for part in parts if isinstance(part, TextConditioner)), default=0)
 
     @property
     def classes(self) -> int:
-        """How many labels; 0 for a model without."""
+        """The number of classes; 0 for a model without classes."""
         parts = self.conditioners.values()
         return max((part.classes for part in parts if isinstance(part, ClassLabel)), default=0)
 
@@ -119,7 +120,7 @@ class Conditioning:
 
     @property
     def guidance(self) -> tuple[float, float] | None:
-        """The range of scales distilled into the network; None if guidance is applied outside."""
+        """The range of guidance scales distilled into the network; None if guidance is applied outside it."""
         parts = self.conditioners.values()
         return next(((part.low, part.high) for part in parts if isinstance(part, GuidanceScale)), None)
 
@@ -133,10 +134,10 @@ def conditioners(
     """The usual conditioners by their usual names.
 
     Args:
-        text_length: tokens kept of a prompt; 0 for no text.
-        classes: how many labels; 0 for none.
-        control: the shape [c, h, w] of control images; None for none.
-        guidance: the range of scales distilled into the network; None where guidance is applied outside.
+        text_length: number of tokens kept of a prompt; 0 for no text.
+        classes: number of classes; 0 for none.
+        control: shape [c, h, w] of control images; None for none.
+        guidance: range of guidance scales distilled into the network; None if guidance is applied outside it.
     """
     usual: dict[str, Conditioner | None] = {
         "prompt": PromptTokens(text_length) if text_length else None,
@@ -148,14 +149,14 @@ def conditioners(
 
 
 def between(first: Mapping[str, Any], second: Mapping[str, Any], positions: Sequence[float]) -> dict[str, Any]:
-    """Named arrays on the way from one batch's to another's, that differ in their text.
+    """Interpolate between the named arrays of two batches that differ in their text.
 
-    Token vectors are mixed place by place. The shorter text is repeated up to the length of the longer one, which
-    says the same to attention and changes the picture little; zeros in its place would be words of their own.
+    Token vectors are mixed position by position. The shorter text is repeated up to the length of the longer one,
+    which means the same to attention and changes the picture little; zeros instead would act as further words.
 
     Args:
-        first, second: of `Conditioning.encode`, as long as positions.
-        positions: of each sample, 0 to 1: 0 is `first` and 1 `second`, both to the bit.
+        first, second: arrays returned by `Conditioning.encode`, as long as positions.
+        positions: position of each sample, from 0 to 1: 0 gives `first` and 1 gives `second`, both bit for bit.
     """
     longer = np.maximum(first["text_mask"], second["text_mask"])
     t = np.asarray(positions, dtype=np.float32)[:, None, None]
@@ -168,7 +169,7 @@ def between(first: Mapping[str, Any], second: Mapping[str, Any], positions: Sequ
 
 
 def _repeated(condition: Mapping[str, Any]) -> Any:
-    """Each text over and over, float32 [b, length, width]."""
+    """Each text, repeated up to the full length, float32 [b, length, width]."""
     text = condition["text"]
     counts = np.maximum(condition["text_mask"].sum(axis=1).astype(int), 1)
     return np.stack([row[np.arange(len(row)) % count] for row, count in zip(text, counts, strict=True)])

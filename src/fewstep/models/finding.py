@@ -1,4 +1,4 @@
-"""Find a model by name: inside the package, a directory, or on the Hugging Face hub."""
+"""Find a model by name: in the package, in a directory, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUILT_IN = Path(__file__).parent / "built_in"
 
 
 def built_in() -> list[str]:
-    """The names of the models inside the package."""
+    """The names of the models in the package."""
     return sorted(p.parent.name for p in BUILT_IN.glob(f"*/{DESCRIPTION}"))
 
 
@@ -24,11 +24,11 @@ def find(name: str | Path) -> SavedModel:
     """Find a model: built in by name, a directory, or `user/name` on the Hugging Face hub.
 
     Raises:
-        ModelError: nothing by that name; the message lists what there is.
+        ModelError: there is no model of this name; the message lists the built-in ones.
     """
     text = str(name)
     if not text.strip() or "\0" in text:
-        raise ModelError(f"a model's name must not be empty or hold a zero byte, got {text!r}")
+        raise ModelError(f"a model's name must not be empty or contain a zero byte, got {text!r}")
     if text in built_in():
         return read(BUILT_IN / text)
     if (directory := own_directory(text)) is not None:
@@ -42,14 +42,14 @@ def find(name: str | Path) -> SavedModel:
 
 
 def own_directory(name: str | Path) -> Path | None:
-    """The user's directory that a model's name stands for; None for a built-in model and for the hub's."""
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  pathlib's raises for an unknown user
-    is_there = os.path.exists(path)  # noqa: PTH110  pathlib's raises for a name too long for the file system
+    """The user's directory that a model's name refers to; None for built-in models and models on the hub."""
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  pathlib raises for an unknown user
+    is_there = os.path.exists(path)  # noqa: PTH110  pathlib raises for a name too long for the file system
     return path if is_there and str(name) not in built_in() else None
 
 
 def _download(name: str) -> Path:
-    """The files of a model on the hub: its description, then those that it names, of the same revision."""
+    """Download a model from the hub: its description, then the files that it names, of the same revision."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -60,6 +60,6 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, revision=place.name, allow_patterns=[DESCRIPTION, *files]))
     except ModelError:
         raise
-    except Exception as error:  # its own, and those of whichever HTTP library it uses, which share no base
+    except Exception as error:  # the hub's own errors and those of its HTTP library have no common base
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"no directory '{name}', and the hub did not give a model by that name: {reason}") from error
+        raise ModelError(f"no directory '{name}', and the hub returned no model of this name: {reason}") from error

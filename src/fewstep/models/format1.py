@@ -1,6 +1,6 @@
-"""model.json, format 1: one network, one codec and a fixed set of files. Read, never written.
+"""model.json, format 1: one network, one codec and a fixed set of files. It is read but never written.
 
-What it left to the code is stated here, as it was: which style and colour words a model of captions was trained on.
+Format 1 does not store the style and colour words that a model was trained on, so they are listed here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FILES = {
     "captions.txt": "vocabulary",
     "recogniser.onnx": "judge",
 }
-"""The files of format 1 and which component each belongs to."""
+"""The files of format 1 and the component that each belongs to."""
 
 STYLES = ("flat", "outline", "pixel art", "silhouette", "pastel", "neon", "night")
 
 EARLY_STYLES = STYLES[:5]
-"""Those of models whose recipe does not name any: neon and night came later."""
+"""The style words of models whose recipe does not name any: neon and night were added later."""
 
 PALETTE = {
     "red": "#db2626",
@@ -41,13 +41,13 @@ PALETTE = {
 }
 
 _MOVED = ("network", "conditioning", "files", "text_table", "fills", "control_guidance")
-"""Settings of format 1 that are components now."""
+"""Settings of format 1 that are now components."""
 
 SETTINGS = frozenset(ModelSpec.__dataclass_fields__) - {"components"} | set(_MOVED)
 
 
 def from_values(values: Mapping[str, Any]) -> ModelSpec:
-    """The description of a parsed model.json, not checked yet; raises as `format2.from_values`."""
+    """The description in a parsed model.json, not yet checked; raises the same errors as `format2.from_values`."""
     files = values["files"]
     if not isinstance(files, Mapping) or not all(isinstance(digest, str) for digest in files.values()):
         raise ModelError("files must map names to SHA-256 digests")
@@ -95,7 +95,7 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optional(values: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What only some models have."""
+    """The components that only some models have."""
     parts: dict[str, Any] = {}
     fills, guidance = values.get("fills"), values.get("control_guidance")
     if fills is not None or guidance is not None:

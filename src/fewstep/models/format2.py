@@ -25,12 +25,12 @@ def to_json(spec: ModelSpec) -> str:
 
 
 def from_values(values: Mapping[str, Any]) -> ModelSpec:
-    """The description of a parsed model.json, not checked yet.
+    """The description in a parsed model.json, not yet checked.
 
     Raises:
         KeyError: a setting is missing.
-        ModelError: a kind, a setting or a file is not known.
-        ValueError, TypeError, AttributeError: a value is no such thing.
+        ModelError: a kind, a setting or a file is unknown.
+        ValueError, TypeError, AttributeError: a value has the wrong form.
     """
     return ModelSpec(
         **{
@@ -42,7 +42,7 @@ def from_values(values: Mapping[str, Any]) -> ModelSpec:
 
 
 def sampling_from_plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that both formats write in the same way and that JSON has no types for."""
+    """The fields that both formats store in the same way and for which JSON has no types."""
     return {
         "parameterisation": from_plain(values["parameterisation"]),
         "targets": Targets(values["targets"]),
@@ -65,15 +65,13 @@ def component_from_plain(name: str, plain: Any) -> Component:
     """One component.
 
     Raises:
-        ModelError: its kind, or a file of it, is not known.
+        ModelError: its kind, or one of its files, is unknown.
     """
     if not isinstance(plain, Mapping) or not isinstance(plain.get("kind"), str):
         raise ModelError(f"the component '{name}' has no kind")
     if plain["kind"] not in KINDS:
         known = ", ".join(sorted(KINDS))
-        raise ModelError(
-            f"the component '{name}' is of the unknown kind '{plain['kind']}': this version knows {known}"
-        )
+        raise ModelError(f"the component '{name}' has the unknown kind '{plain['kind']}': this version knows {known}")
     kind, engine, files = KINDS[plain["kind"]], plain.get("engine"), plain.get("files", {})
     if engine is not None and not isinstance(engine, str):
         raise ModelError(f"engine of the component '{name}' must be a name, got {engine!r}")
@@ -85,12 +83,10 @@ def component_from_plain(name: str, plain: Any) -> Component:
 
 
 def check_files(name: str, files: Mapping[str, str], endings: tuple[str, ...]) -> None:
-    """Raise ModelError unless these are files beside model.json, one for each of some of the endings."""
+    """Raise ModelError unless these are plain files next to model.json, at most one for each of the endings."""
     for file in files:
         if "/" in file or "\\" in file or file.startswith("."):
-            raise ModelError(
-                f"the component '{name}' names the file '{file}': only plain names beside it are allowed"
-            )
+            raise ModelError(f"the component '{name}' names the file '{file}': only plain file names are allowed")
         if not file.endswith(endings or ("\0",)):
             allowed = f"only files ending in {' or '.join(endings)}" if endings else "no files"
             raise ModelError(f"the component '{name}' names the file '{file}': its kind has {allowed}")

@@ -1,4 +1,4 @@
-"""The parts of a model as JSON: frozen dataclasses by kind. Unknown kinds and fields are errors that say so."""
+"""The parts of a model as JSON: frozen dataclasses by kind. Unknown kinds and fields raise errors that name them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PARTS: dict[str, type[Any]] = {
     "trig": Trig,
     "vp": VP,
 }
-"""Parts that are numbers alone. Those that a model has by name are in `fewstep.models.components.KINDS`."""
+"""Parts that consist only of numbers. Named components of a model are in `fewstep.models.components.KINDS`."""
 
 BOUND = {"bound": True}
-"""Metadata of a field that a part is given when its model is put together, and that is never written."""
+"""Metadata of a field whose value is set when the model is assembled, and is never written."""
 
 _KINDS = {part: kind for kind, part in PARTS.items()}
 
@@ -35,7 +35,7 @@ class ModelError(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """A part, or anything made of parts, as JSON values; infinity, which JSON lacks, as the text inf."""
+    """A part, or a value made of parts, as JSON values; infinity, which JSON lacks, becomes the text inf."""
     if type(value) in _KINDS:
         return {"kind": _KINDS[type(value)], **settings_of(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -54,7 +54,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of `to_plain` for parts; JSON lists become tuples, the text inf infinity."""
+    """The inverse of `to_plain` for parts; JSON lists become tuples, and the text inf becomes infinity."""
     if isinstance(value, Mapping) and "kind" in value:
         kind = value["kind"]
         if kind not in PARTS:
@@ -66,17 +66,17 @@ def from_plain(value: Any) -> Any:
 
 
 def settings_of(part: Any) -> dict[str, Any]:
-    """The fields of a part as JSON values, without those that are `BOUND`."""
+    """The fields of a part as JSON values, except those marked `BOUND`."""
     return {field.name: to_plain(getattr(part, field.name)) for field in _written(type(part))}
 
 
 def with_settings(kind: str, part: type[Any], settings: Mapping[str, Any]) -> Any:
-    """The part of a class with fields from JSON values; `kind` is what errors call it.
+    """An instance of a part's class with fields from JSON values; error messages call it `kind`.
 
     Raises:
-        ModelError: a setting is unknown, or its value is of another type.
-        TypeError: a setting that has no default is missing.
-        ValueError: the part refuses a value.
+        ModelError: a setting is unknown, or its value has the wrong type.
+        TypeError: a setting without a default is missing.
+        ValueError: the part rejects a value.
     """
     known = {field.name for field in _written(part)}
     if unknown := sorted(set(settings) - known):
@@ -91,7 +91,7 @@ def _written(part: type[Any]) -> list[dataclasses.Field[Any]]:
 
 
 def check_types(kind: type[Any], fields: Mapping[str, Any]) -> None:
-    """Raise ModelError for a value that is not of its field's declared type, or not a number where one is due."""
+    """Raise ModelError for a value that does not have the declared type of its field, or is NaN."""
     hints = get_type_hints(kind)
     for name, value in fields.items():
         if not _fits(value, hints[name]):

@@ -1,8 +1,9 @@
 """A saved model: a directory with model.json and the files of its components.
 
-model.json describes the whole: each component with its kind, settings and files, how the network is asked, the levels
-to use for each number of steps, licence and lineage, and the SHA-256 of each file. So its own SHA-256 is the identity
-of the model. Nothing in a model is executed. Format 2 is written (`format2`), format 1 is read too (`format1`).
+model.json describes the whole model: each component with its kind, settings and files, the parameterisation of the
+network, the levels for each number of steps, licence and lineage, and the SHA-256 of each file. So the SHA-256 of
+model.json identifies the model. Nothing in a model is executed. Format 2 (`format2`) is read and written, format 1
+(`format1`) only read.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class SavedComponent:
     """One component of a model on disk.
 
     Args:
-        directory: of the model.
-        name: in the model.
-        component: what model.json says of it.
+        directory: directory of the model.
+        name: name of the component in the model.
+        component: its description in model.json.
     """
 
     directory: Path
@@ -48,11 +49,11 @@ class SavedComponent:
 
     @property
     def engine(self) -> str | None:
-        """Which engine runs it, where it is not the one that was chosen for the model."""
+        """The engine that runs it, if different from the one chosen for the model."""
         return self.component.engine
 
     def file(self, ending: str) -> Path | None:
-        """Its file with this ending, if it has one."""
+        """Its file with this ending, or None."""
         name = self.component.file(ending)
         return None if name is None else self.directory / name
 
@@ -62,9 +63,9 @@ class SavedModel:
     """A model's directory, read and checked.
 
     Args:
-        directory: where it is.
-        spec: what its model.json says.
-        hash: SHA-256 of model.json, which holds the hashes of all other files: the identity of the model.
+        directory: the directory.
+        spec: the description in model.json.
+        hash: SHA-256 of model.json, which contains the hashes of all other files, and so identifies the model.
     """
 
     directory: Path
@@ -75,7 +76,7 @@ class SavedModel:
         """A component by its name.
 
         Raises:
-            ModelError: the model has none by that name.
+            ModelError: the model has no component of this name.
         """
         if name not in self.spec.components:
             known = ", ".join(sorted(self.spec.components))
@@ -84,9 +85,9 @@ class SavedModel:
 
     @property
     def weights(self) -> Path:
-        """The network's weights."""
+        """The file with the network's weights."""
         weights = self.component("network").file(WEIGHTS)
-        assert weights is not None  # `read` refuses a model without
+        assert weights is not None  # `read` rejects a model without weights
         return weights
 
     @property
@@ -96,17 +97,17 @@ class SavedModel:
 
     @property
     def exported(self) -> Path | None:
-        """The network exported to ONNX, if it was."""
+        """The network exported to ONNX, or None."""
         return self.component("network").file(GRAPH)
 
     @property
     def judge(self) -> Path | None:
-        """The recogniser of what it draws, if it has one."""
+        """The recogniser of what it draws, or None."""
         return self.component("judge").file(GRAPH) if "judge" in self.spec.components else None
 
     @cached_property
     def captions(self) -> Captions | None:
-        """The captions it was trained on; None for a model without text."""
+        """The captions that it was trained on; None for a model without text."""
         if "vocabulary" not in self.spec.components or not self.spec.conditioning.text_length:
             return None
         if (file := self.component("vocabulary").file(TEXT)) is None:
@@ -119,7 +120,7 @@ def read(directory: Path) -> SavedModel:
     """Read a model's directory and check every file against its hash.
 
     Raises:
-        ModelError: a file is missing, damaged, not listed, a pickle, or of a newer format; the message names it.
+        ModelError: a file is missing, damaged, not listed, a pickle, or has a newer format; the message names it.
     """
     file = directory / DESCRIPTION
     text = _text(directory)
@@ -130,24 +131,24 @@ def read(directory: Path) -> SavedModel:
         _check(directory / name, digest)
     for name in _file_names(spec):
         if name not in spec.files and os.path.lexists(directory / name):
-            raise ModelError(f"'{directory / name}' is not among the files that '{file}' names, and so unchecked")
+            raise ModelError(f"'{directory / name}' is not listed in '{file}', so it cannot be checked")
     for component in spec.components.values():
         _check_token_table(component.part, file)
     return SavedModel(directory, spec, hashlib.sha256(text).hexdigest())
 
 
 def description(directory: Path) -> ModelSpec:
-    """What a model.json says, whether the files that it names are there or not.
+    """The description in a model.json, whether or not the files that it names exist.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: there is no model.json, or it cannot be read.
     """
     return _parse(_text(directory), directory / DESCRIPTION)
 
 
 def _text(directory: Path) -> bytes:
     if directory.is_file():
-        raise ModelError(f"'{directory}' is a file, a model is a directory{_pickle_hint(directory)}")
+        raise ModelError(f"'{directory}' is a file, but a model is a directory{_pickle_hint(directory)}")
     if not (directory / DESCRIPTION).is_file():
         raise ModelError(f"no model in '{directory}': {DESCRIPTION} is missing{_pickle_hint(directory)}")
     return (directory / DESCRIPTION).read_bytes()
@@ -179,7 +180,7 @@ def _spec(values: Mapping[str, Any], reader: Any) -> ModelSpec:
 
 
 def _file_names(spec: ModelSpec) -> Iterator[str]:
-    """What the files of these components are usually called, in either format."""
+    """The usual names of the files of these components, in either format."""
     for name, component in spec.components.items():
         yield from (f"{name}{ending}" for ending in KINDS[component.kind].files)
     yield from format1.FILES
@@ -214,5 +215,5 @@ def sha256(file: Path) -> str:
 
 @lru_cache(maxsize=1)
 def text_table_hash() -> str:
-    """SHA-256 of the token table that this version carries."""
+    """SHA-256 of the token table in this version of the package."""
     return sha256(TEXT_TABLE / "table.safetensors")

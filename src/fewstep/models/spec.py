@@ -1,4 +1,4 @@
-"""What is known of a model beside its files: its components, how its network is asked, how it is sampled."""
+"""The description of a model: its components, the parameterisation of its network, and how it is sampled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fewstep.pictures.pixels import CHANNELS, PixelFormat
 from fewstep.pictures.plain import label
 from fewstep.samplers import SAMPLERS
 
-MAX_NUMBERS = 2**26  # in one image
+MAX_NUMBERS = 2**26  # numbers in one image
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class ModelSpec:
     """A model's description.
 
     Args:
-        name: short, without slashes.
-        components: by name; `network` and `codec` are in every model (`fewstep.models.components`).
-        parameterisation, targets: how to ask the network.
-        pixels: an image's shape [c, h, w].
-        pixel_format: what the channels mean.
-        sampler: the sampler to use if none is chosen.
-        steps: how many steps then.
-        guidance: the guidance scale then, or None.
-        levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Pure noise
-            is infinity.
-        sigma_min, sigma_max: that grid's last σ/α before clean, and its first.
-        licence: SPDX expression or text, for weights and data.
-        recipe: the resolved recipe that made it.
-        lineage: what it was made from: {"name", "hash"} of teachers, data.
+        name: a short name, without slashes.
+        components: components by name; every model has `network` and `codec` (`fewstep.models.components`).
+        parameterisation, targets: how the network's output is interpreted, and which jumps it can make.
+        pixels: shape [c, h, w] of an image.
+        pixel_format: the meaning of the channels.
+        sampler: the default sampler.
+        steps: the default number of steps.
+        guidance: the default guidance scale, or None.
+        levels: for a number of steps, the σ/α to visit, noisiest first; other numbers use a Karras grid. Infinity is
+            pure noise.
+        sigma_min, sigma_max: the last σ/α before clean, and the first, of that grid.
+        licence: licence of weights and data, as an SPDX expression or text.
+        recipe: the resolved recipe that made the model.
+        lineage: what the model was made from: {"name", "hash"} of teachers and data.
     """
 
     name: str
@@ -63,30 +63,30 @@ class ModelSpec:
 
     @property
     def network(self) -> dict[str, Any]:
-        """The network's {"kind", "config"}, for `fewstep.networks.registry.build`."""
+        """The {"kind", "config"} of the network, for `fewstep.networks.registry.build`."""
         part: NetworkPart = self.components["network"].part
         return part.description
 
     @property
     def codec(self) -> Codec:
-        """Between pixels and data."""
+        """The codec between pixels and data."""
         codec: Codec = self.components["codec"].part
         return codec
 
     @cached_property
     def conditioning(self) -> Conditioning:
-        """All of its conditioners."""
+        """All conditioners, with the codec."""
         parts = {name: component.part for name, component in self.components.items()}
         return Conditioning(self.codec, {name: p for name, p in parts.items() if isinstance(p, Conditioner)})
 
     @property
     def sketch(self) -> Sketch:
-        """What is particular to drawing from a sketch; an empty one if the model says nothing of it."""
+        """The settings for drawing from a sketch; empty if the model has none."""
         return self.components["sketch"].part if "sketch" in self.components else Sketch()
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The style and colour words that it knows; an empty one if the model says nothing of it."""
+        """The style and colour words that the model knows; empty if it has none."""
         return self.components["vocabulary"].part if "vocabulary" in self.components else Vocabulary()
 
     @property
@@ -95,18 +95,18 @@ class ModelSpec:
         return {name: digest for component in self.components.values() for name, digest in component.files.items()}
 
     def usual_guidance(self, controlled: bool) -> float | None:
-        """The scale if none is chosen, with a control image or without."""
+        """The default guidance scale, with or without a control image."""
         return self.sketch.guidance if controlled and self.sketch.guidance is not None else self.guidance
 
     def grid(self, steps: int) -> Level:
-        """The levels [steps + 1] to visit: the model's own for this number of steps, else a Karras grid."""
+        """The levels [steps + 1] to visit: the model's own for this number of steps, otherwise a Karras grid."""
         grids.check_steps(steps)
         if steps in self.levels:
             return grids.from_ratios(self.levels[steps])
         return grids.karras(steps, self.sigma_min, self.sigma_max)
 
     def check(self) -> None:
-        """Raise ValueError for a value that would fail only later, in the middle of a request."""
+        """Raise ValueError for a value that would otherwise fail later, in the middle of a request."""
         if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w. +-]{0,99}", self.name):
             raise ValueError(f"name must be letters, digits, spaces and . _ + - only, got {self.name!r}")
         check_components(self.components)
@@ -137,14 +137,14 @@ class ModelSpec:
             raise ValueError(f"sampler must be one of {', '.join(sorted(SAMPLERS))}, got {self.sampler!r}")
         for steps in (self.steps, *self.levels):
             if len(self.grid(steps)) != steps + 1:
-                raise ValueError(f"levels for {steps} steps must be {steps}, got {len(self.levels[steps])}")
+                raise ValueError(f"there must be {steps} levels for {steps} steps, got {len(self.levels[steps])}")
         self._check_scale("guidance", self.guidance)
 
     def _check_sketch(self) -> None:
         if self.sketch.fills is not None and self.pixel_format != "rgba_premultiplied":
-            raise ValueError(f"a sketch's fills is for transparent pictures, these are {self.pixel_format}")
+            raise ValueError(f"a sketch's fills needs transparent pictures, these are {self.pixel_format}")
         if self.sketch.guidance is not None and not self.conditioning.control:
-            raise ValueError("a sketch's guidance is for models that take a control image")
+            raise ValueError("a sketch's guidance needs a model that takes a control image")
         self._check_scale("a sketch's guidance", self.sketch.guidance)
 
     def _check_scale(self, name: str, scale: float | None) -> None:

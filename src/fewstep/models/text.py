@@ -1,7 +1,7 @@
-"""Prompts as arrays: a frozen table of token vectors, in order, without torch.
+"""Prompts as arrays of token vectors, in order, from a frozen table; without torch.
 
 The table is distilled from all-MiniLM-L6-v2 (Apache-2.0) by `fewstep models build-text`; the trainable part of
-the text encoder belongs to the network and is exported with it.
+the text encoder is part of the network and is exported with it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True)
 class PromptReport:
-    """What the model can make of a prompt.
+    """How well a model knows a prompt.
 
     Args:
-        unknown_words: words that no training caption holds.
+        unknown_words: words that occur in no training caption.
         nearest: the training captions nearest in meaning with their cosine similarity, best first.
         truncated: whether words were cut off at the end.
     """
@@ -41,32 +41,32 @@ class PromptReport:
 
 
 class TokenTable:
-    """Words to vectors.
+    """A table from tokens to vectors.
 
     Args:
-        directory: where `table.safetensors` and `tokenizer.json` are.
+        directory: the directory with `table.safetensors` and `tokenizer.json`.
     """
 
     def __init__(self, directory: Path = BUILT_IN) -> None:
         arrays = load_file(directory / "table.safetensors")
         self._rows, self._scale, self._weight = arrays["rows"], arrays["scale"], arrays["weight"]
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._ids = lru_cache(1024)(self._read)  # a request asks for its prompt's several times
+        self._ids = lru_cache(1024)(self._read)  # a request needs the ids of its prompt several times
 
     @property
     def width(self) -> int:
-        """Numbers in a token's vector."""
+        """The length of a token's vector."""
         return int(self._rows.shape[1])
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """The table's rows for a text, in order."""
+        """The rows of the table for the tokens of a text, in order."""
         return self._ids(text)
 
     def _read(self, text: str) -> tuple[int, ...]:
         return tuple(int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [len(ids), width], of root mean square 1."""
+        """The vectors of tokens, float32 [len(ids), width], with root mean square 1."""
         rows = np.asarray(ids, dtype=np.int64)
         vectors: NDArray[np.float32] = self._rows[rows].astype(np.float32) * self._scale[rows, None]
         return vectors
@@ -75,8 +75,8 @@ class TokenTable:
         """The condition of a batch of prompts.
 
         Args:
-            prompts: the texts; an empty one is the unconditional prompt.
-            length: tokens kept of each.
+            prompts: the prompts; the empty one is unconditional.
+            length: number of tokens kept of each.
 
         Returns:
             `text` float32 [b, length, width], zeros after the end, and `text_mask` float32 [b, length], 1 where
@@ -91,7 +91,7 @@ class TokenTable:
         return {"text": text, "text_mask": mask}
 
     def meaning(self, text: str) -> NDArray[np.float32]:
-        """One unit vector for a whole text, float32 [width]: the mean of its tokens, rare ones weighing more."""
+        """A unit vector for a whole text, float32 [width]: the mean of its tokens, with more weight on rare ones."""
         (meaning,) = self.meanings([text])
         return np.asarray(meaning)
 
@@ -108,35 +108,35 @@ class TokenTable:
 
 @lru_cache(maxsize=4)
 def table(directory: Path = BUILT_IN) -> TokenTable:
-    """The token table of a directory, read once."""
+    """The token table in a directory, read only once."""
     return TokenTable(directory)
 
 
 def check_prompt(prompt: str) -> str:
-    """Return the prompt, or raise PromptError if it is no text or too long."""
+    """Return the prompt, or raise PromptError if it is not valid text or too long."""
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt must be text, got {type(prompt).__name__}")
     if len(prompt) > MAX_PROMPT:
         raise PromptError(f"a prompt must have at most {MAX_PROMPT} characters, got {len(prompt)}")
     try:
         prompt.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair: what undecodable bytes become
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which undecodable bytes become
         raise PromptError(f"a prompt must be valid Unicode, got {prompt[error.start]!r} at {error.start}") from None
     return prompt
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, and each run of pictographs, which say something too."""
+    """The words of a text in lower case, and each run of pictographs, which carry meaning too."""
     return _WORDS.findall(text.lower())
 
 
 class Captions:
-    """The captions that a model was trained on, to tell what it knows.
+    """The captions that a model was trained on, which show what it knows.
 
     Args:
-        captions: each caption once.
-        other_words: words seen in training beside them (keywords, colours, styles).
-        tokens: the table that gives meanings.
+        captions: the captions, without duplicates.
+        other_words: words seen in training besides the captions (keywords, colours, styles).
+        tokens: the table that gives the meaning of texts.
     """
 
     def __init__(self, captions: Sequence[str], other_words: Sequence[str], tokens: TokenTable) -> None:
@@ -150,16 +150,16 @@ class Captions:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """Every word that training held, and such as join others."""
+        """Every word that occurred in training, and function words."""
         known = {word for caption in self.captions for word in words(caption)}
         return frozenset(known | set(self.other_words) | _FUNCTION_WORDS)
 
     def report(self, prompt: str, length: int, count: int = 3) -> PromptReport:
-        """Say which words of a prompt are unknown and which captions lie nearest."""
+        """Report which words of a prompt are unknown and which captions are nearest to it."""
         unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self.known))
         nearest: tuple[tuple[str, float], ...] = ()
         meaning = self._tokens.meaning(prompt)
-        if self.captions and meaning.any():  # a prompt without tokens is near nothing
+        if self.captions and meaning.any():  # a prompt without tokens has no neighbours
             similarity = self._meanings @ meaning
             count = min(count, len(similarity))
             likely = np.flatnonzero(similarity >= np.partition(similarity, -count)[-count])
@@ -168,7 +168,7 @@ class Captions:
         return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
 
 
-# Unicode's blocks of pictographs, with what joins and varies them
+# Unicode's blocks of pictographs, with joiners and variation selectors
 _WORDS = re.compile("[^\\W_]+|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*")
 _FUNCTION_WORDS = frozenset(
     words("a an the of and or with in on at to for by from is are it its this that i you my me we")

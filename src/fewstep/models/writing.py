@@ -1,4 +1,4 @@
-"""Write a model's directory: all of it or nothing, its description last."""
+"""Write a model's directory, all of it or nothing, with the description last."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def write(
     """Save a model.
 
     Args:
-        spec: its description; the files of its components and the token table of its prompts are filled in.
-        weights: the network's arrays, stored in the precision they have.
-        directory: where; what stood there is replaced once the new model is whole.
-        captions: what it was trained on, to tell what it knows; kept with its vocabulary.
-        other_words: words it was trained on beside the captions.
-        complete: called with the unfinished directory, to add files of components, such as the exported network: a
-            file is called like its component, network.onnx or judge.onnx.
+        spec: the description; the files of its components and the token table of its prompts are filled in.
+        weights: the network's arrays, stored in their own precision.
+        directory: the directory; a model already there is replaced once the new one is complete.
+        captions: the captions that it was trained on, which show what it knows; stored with its vocabulary.
+        other_words: other words that it was trained on.
+        complete: called with the unfinished directory to add files of components, such as the exported network; a
+            file is named after its component, like network.onnx or judge.onnx.
 
     Returns:
         The model, read back.
 
     Raises:
-        ModelError: something other than a model stands there, a file belongs to no component, or the description
-            could not be read back.
+        ModelError: the directory contains something other than a model, a file belongs to no component, or the
+            description cannot be read back.
         ValueError: a number of the description is NaN.
     """
     return _whole(directory, lambda scratch: _fill(scratch, spec, weights, captions, other_words, complete))
 
 
 def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
-    """Save a model with another description, its files as they are.
+    """Save a model with another description and unchanged files.
 
     Args:
         saved: the model, as it was read.
-        spec: its new description, of the same components; their files stay.
-        directory: the model's own, where the description alone is replaced and whatever lies beside it stays; or
-            another, where each file is copied and what stood there is replaced once the copy is whole.
+        spec: the new description, with the same components; their files are kept.
+        directory: the model's own directory, in which only the description is replaced; or another directory, to
+            which each file is copied. A model already there is replaced once the copy is complete.
 
     Returns:
         The model, read back.
 
     Raises:
-        ModelError: the model is no longer the one that was read, or something other than a model stands there.
-        ValueError: the description could not be read back.
+        ModelError: the model was changed since it was read, or the directory contains something other than a model.
+        ValueError: the description cannot be read back.
     """
     place = Path(os.path.realpath(directory))
     described = replace(
@@ -78,7 +78,7 @@ def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
     described.check()
     text = to_json(described)
     if read(saved.directory).hash != saved.hash:
-        raise ModelError(f"'{saved.directory}' was changed meanwhile: it is no longer the model that was read")
+        raise ModelError(f"'{saved.directory}' has changed since it was read")
     if _is_own(saved, place):
         _replace_description(place, text)
         return read(place)
@@ -92,10 +92,10 @@ def rewrite(saved: SavedModel, spec: ModelSpec, directory: Path) -> SavedModel:
 
 
 def check_rewrite(saved: SavedModel, directory: Path) -> None:
-    """Raise what `rewrite` would: for the time before long work whose result is to be kept there.
+    """Raise the errors of `rewrite` in advance, before long work whose result is to be stored in the directory.
 
     Raises:
-        ModelError: something other than a model stands there.
+        ModelError: the directory contains something other than a model.
         OSError: nothing can be written there.
     """
     place = Path(os.path.realpath(directory))
@@ -104,11 +104,11 @@ def check_rewrite(saved: SavedModel, directory: Path) -> None:
         _check_place(directory)
         written = next(above for above in place.parents if above.exists())
     if not written.is_dir() or not _takes_files(written):
-        raise PermissionError(f"cannot write '{directory}': '{written}' is no directory that can be written to")
+        raise PermissionError(f"cannot write '{directory}': '{written}' is not a writable directory")
 
 
 def _takes_files(directory: Path) -> bool:
-    """Whether a file can be made there: to be allowed to is not enough in file systems like /proc."""
+    """Whether a file can be created there; permissions do not tell on file systems like /proc."""
     if not os.access(directory, os.W_OK):
         return False
     try:
@@ -123,7 +123,7 @@ def _is_own(saved: SavedModel, place: Path) -> bool:
 
 
 def _replace_description(directory: Path, text: str) -> None:
-    """Put the new description where the old one stood, which is there until then."""
+    """Replace the old description by the new one in one step, so that one of them is always there."""
     scratch = directory / f".{DESCRIPTION}.{os.getpid()}.writing"
     try:
         scratch.write_text(text, encoding="utf-8")
@@ -133,7 +133,7 @@ def _replace_description(directory: Path, text: str) -> None:
 
 
 def _whole(directory: Path, fill: Callable[[Path], object]) -> SavedModel:
-    """A model that `fill` puts into an empty directory beside, where it is read before it takes its place."""
+    """Write a model with `fill` into an empty neighbouring directory, read it there, and move it into place."""
     _recover(directory)
     _check_place(directory)
     scratch = directory.with_name(f".{directory.name}.{os.getpid()}.writing")  # another process may write there too
@@ -150,7 +150,7 @@ def _whole(directory: Path, fill: Callable[[Path], object]) -> SavedModel:
 
 def _check_place(directory: Path) -> None:
     if directory.exists() and not (directory / DESCRIPTION).is_file() and not _is_empty(directory):
-        raise ModelError(f"'{directory}' holds something that is no model: give another directory")
+        raise ModelError(f"'{directory}' contains something other than a model: give another directory")
 
 
 def _is_empty(directory: Path) -> bool:
@@ -168,7 +168,7 @@ def _fill(
     arrays = {name: np.ascontiguousarray(values) for name, values in weights.items()}
     save_file(arrays, scratch / f"network{WEIGHTS}")
     named = dict(spec.components)
-    # one caption a line, none empty: an empty line ends them in the file
+    # one caption per line, none of them empty, since an empty line ends the captions in the file
     lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
     if lines:
         named.setdefault("vocabulary", Component(Vocabulary()))
@@ -183,7 +183,7 @@ def _fill(
 
 
 def _with_files(named: Mapping[str, Component], directory: Path) -> dict[str, Component]:
-    """The components with the files of a directory, each of which is called like its component."""
+    """The components with the files of a directory, each of which is named after its component."""
     files: dict[str, dict[str, str]] = {name: {} for name in named}
     for file in sorted(directory.iterdir()):
         if file.stem not in named or file.suffix not in KINDS[named[file.stem].kind].files:
@@ -193,26 +193,26 @@ def _with_files(named: Mapping[str, Component], directory: Path) -> dict[str, Co
 
 
 def _with_table(component: Component) -> Component:
-    """A prompt's conditioner names the token table that it was trained with: this version's."""
+    """The component with the hash of this version's token table, if it is the conditioner of prompts."""
     if not isinstance(component.part, PromptTokens):
         return component
     return replace(component, part=replace(component.part, table=text_table_hash()))
 
 
 def _aside(directory: Path) -> Path:
-    """Where the old model stands while the new one takes its place."""
+    """The path of the old model while the new one is moved into place."""
     return directory.with_name(f".{directory.name}.old")
 
 
 def _recover(directory: Path) -> None:
-    """Put back the old model of a writing that was stopped while it stood aside."""
+    """Restore the old model if an earlier write was interrupted after moving it aside."""
     old = _aside(directory)
     if old.is_dir() and not directory.exists():
         old.rename(directory)
 
 
 def _replace(directory: Path, scratch: Path) -> None:
-    """Put the new model where the old one stood, which goes only once it is there."""
+    """Move the new model into place, and delete the old one only after that."""
     old = _aside(directory)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():

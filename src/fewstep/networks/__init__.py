@@ -1,1 +1,1 @@
-"""Networks, in torch."""
+"""Networks in torch."""

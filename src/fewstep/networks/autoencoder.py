@@ -1,9 +1,10 @@
-"""A learned codec's two networks: an encoder from pixels to latents and a decoder back.
+"""The two networks of a learned codec: an encoder from pixels to latents, and a decoder back.
 
-Patches of pixels become channels, then come residual blocks at each resolution; the decoder's last resolution is
-spread to pixels by a shuffle. The blocks are ConvNeXt's (2201.03545 §2): a 3 × 3 convolution of each channel by
-itself, then two 1 × 1 over all; a CPU runs two of them in the time of a block of two dense 3 × 3. Latents are
-normalised per channel, and noised in training: the decoder forgives what a few-step model gets slightly wrong.
+Patches of pixels become channels, followed by residual blocks at each resolution; a pixel shuffle expands the last
+resolution of the decoder to pixels. The blocks are those of ConvNeXt (2201.03545 §2): a depthwise 3 × 3 convolution,
+then two 1 × 1 convolutions; a CPU runs two of them in the time of one block with two dense 3 × 3 convolutions.
+Latents are normalised per channel, and noised in training, so that the decoder tolerates small errors of a few-step
+model.
 """
 
 from __future__ import annotations
@@ -62,13 +63,13 @@ class AutoencoderConfig:
 
     @property
     def factor(self) -> int:
-        """Pixels a side that become one position."""
+        """Side, in pixels, of the cell that becomes one position."""
         return int(self.patch * 2 ** (len(self.encoder) - 1))
 
 
 class Encoder(nn.Module):
-    """Pixels [b, c, h, w] in [0, 1] to latents [b, latents, h/factor, w/factor]: each channel of mean 0 and of the
-    config's deviation, by statistics that training keeps."""
+    """Pixels [b, c, h, w] in [0, 1] to latents [b, latents, h/factor, w/factor]. Each channel has mean 0 and the
+    deviation of the configuration, according to running statistics from training."""
 
     mean: Tensor
     variance: Tensor
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
         time_to: Tensor | None = None,
         cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b d i j"]:
-        """Latents of pixels x; what a `Network` is given beside them is not looked at."""
+        """Latents of pixels x; the other arguments of a `Network` are ignored."""
         return self.normalised(self.raw(x), self.mean, self.variance)
 
     def raw(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
@@ -107,19 +108,19 @@ class Encoder(nn.Module):
     def normalised(
         self, latents: Float[Tensor, "b d i j"], mean: Tensor, variance: Tensor
     ) -> Float[Tensor, "b d i j"]:
-        """Raw latents by given statistics of each channel."""
+        """Raw latents, normalised with the given statistics of each channel."""
         scale = self.deviation * (variance + 1e-5).rsqrt()
         return (latents - mean[:, None, None]) * scale[:, None, None]
 
     @torch.no_grad()
     def follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Bring the kept statistics nearer to those of a batch."""
+        """Update the running statistics with those of a batch."""
         self.mean.lerp_(mean, MOMENTUM)
         self.variance.lerp_(variance, MOMENTUM)
 
 
 MOMENTUM = 0.02
-"""The share of a batch in the moving averages of the latents' statistics."""
+"""The weight of a batch in the running statistics of the latents."""
 
 
 class Decoder(nn.Module):
@@ -142,11 +143,11 @@ class Decoder(nn.Module):
         time_to: Tensor | None = None,
         cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The picture of latents x; what a `Network` is given beside them is not looked at."""
+        """The picture of latents x; the other arguments of a `Network` are ignored."""
         return to_picture(self.aim(x), self.margin)
 
     def aim(self, latents: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
-        """What is compared with pictures in training: it reaches beyond [0, 1] by the margin."""
+        """The raw output, which training compares with pictures: it exceeds [0, 1] by the margin."""
         h = self.stem(latents / self.deviation)
         for level in reversed(range(len(self.stages))):
             h = self.stages[level](h)
@@ -164,7 +165,7 @@ def _stages(widths: Sequence[int], depths: Sequence[int]) -> nn.ModuleList:
 
 
 class ConvNextBlock(nn.Module):
-    """What lies around each position, channel by channel; then a perceptron over the channels, added to its input."""
+    """A depthwise convolution, then a perceptron over the channels; the result is added to the input."""
 
     def __init__(self, width: int, expansion: int = 3) -> None:
         super().__init__()
@@ -192,7 +193,7 @@ class Autoencoder(nn.Module):
         return latents
 
     def decode(self, latents: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
-        """The nearest picture: premultiplied RGBA, or any channels, in [0, 1]."""
+        """The nearest picture in [0, 1]: premultiplied RGBA, or any other channels."""
         picture: Tensor = self.decoder(latents)
         return picture
 
@@ -203,11 +204,11 @@ class Autoencoder(nn.Module):
         time_to: Float[Tensor, "b"],
         cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b c h w"]:
-        """What the decoder aims at for the latents of pixels; in the form of a `Network`.
+        """The raw output of the decoder for the latents of pixels, with the signature of a `Network`.
 
-        The condition `noise` [b, d, i, j] is added to the latents, times `time_at` in units of their deviation. It
-        marks training: an encoder that learns is normalised by the batch's own statistics, which the kept ones
-        follow; otherwise, and for a frozen encoder, the kept ones are used.
+        The condition `noise` [b, d, i, j] is added to the latents, multiplied by `time_at` in units of their
+        deviation. Its presence marks training: if the encoder is trained, its latents are normalised by the
+        statistics of the batch, which also update the running ones; otherwise the running statistics are used.
         """
         encoder, noise = self.encoder, cond.get("noise")
         latents = encoder.raw(x)
@@ -222,11 +223,11 @@ class Autoencoder(nn.Module):
 
 
 def to_picture(decoded: Tensor, margin: float) -> Tensor:
-    """The picture nearest to what was decoded: values in [0, 1], and colour at most alpha where there is one.
+    """The valid picture nearest to a decoder's output: values in [0, 1], and colours at most alpha, if it has alpha.
 
     Args:
-        decoded: [b, c, h, w]; c = 4 is premultiplied RGBA.
-        margin: that was taught: −margin stands for 0 and 1 + margin for 1.
+        decoded: the output [b, c, h, w]; c = 4 is premultiplied RGBA.
+        margin: the margin used in training: −margin stands for 0 and 1 + margin for 1.
     """
     pixels = ((decoded + margin) / (1 + 2 * margin)).clamp(0, 1)
     if pixels.shape[1] != 4:

@@ -1,5 +1,5 @@
-"""What steers a network beside x: two times, a guidance scale, a class, a text. All of it adds to one embedding;
-text also stays as tokens to attend to."""
+"""The inputs of a network besides x: two times, a guidance scale, a class and a text. All are added up to one
+embedding; text is also available as tokens to attend to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def zero(module: nn.Module) -> nn.Module:
 
 
 class Waves(nn.Module):
-    """Sines and cosines of a number: frequencies 1 … `fastest`, low enough for derivatives in time to stay small."""
+    """Sines and cosines of a number with frequencies 1 … `fastest`, low enough that time derivatives stay small."""
 
     frequencies: Tensor
 
@@ -35,16 +35,16 @@ class Waves(nn.Module):
 
 
 class Embedding(nn.Module):
-    """One vector a sample from both times and the optional guidance scale, class and text summary.
+    """One vector per sample from both times and the optional guidance scale, class and text summary.
 
-    The target's part is a zero-initialised function of the difference of both times' waves, so a denoiser's
-    weights, which never saw a target, start any student.
+    The target time enters through a zero-initialised function of the difference of both times' waves, so the weights
+    of a denoiser, which has never seen a target time, can initialise any student.
 
     Args:
-        width: numbers in the vector.
-        classes: labels, or 0; label `classes` means none.
+        width: length of the vector.
+        classes: number of classes, or 0; the label `classes` means none.
         guidance: whether the guidance scale is an input.
-        text: numbers in the text's summary, or 0.
+        text: length of the text summary, or 0.
     """
 
     def __init__(self, width: int, classes: int = 0, guidance: bool = False, text: int = 0) -> None:
@@ -73,8 +73,8 @@ class Embedding(nn.Module):
             none = torch.full_like(time_at, self.classes, dtype=torch.int64)
             embedding = embedding + self.label(none if label is None else label)
         if self.guidance is not None and "guidance" in cond:
-            # guidance scales are felt by their ratio; waves of ln w stay well spread for w from 1 to 16, and w = 0
-            # (no prompt at all) must be finite
+            # the effect of a guidance scale depends on its ratio to others; waves of ln w are well spread for w from
+            # 1 to 16, and w = 0 (no prompt at all) must stay finite
             scale = cond["guidance"].to(time_at.dtype).clamp(min=0.01)
             embedding = embedding + self.guidance(self.waves(scale.log()))
         if self.text is not None and summary is not None:
@@ -85,15 +85,15 @@ class Embedding(nn.Module):
 class TextEncoder(nn.Module):
     """A small transformer over frozen token vectors; words keep their order.
 
-    A learned token stands first and makes the empty prompt a valid one. The summary is the mean of all tokens: a
-    learned token alone would see nothing of the text until attention has been learned.
+    A learned token comes first, which makes the empty prompt valid. The summary is the mean of all tokens: a learned
+    token alone would see nothing of the text until attention has been learned.
 
     Args:
-        vectors: numbers in a token's vector.
-        length: tokens a prompt may have.
-        width: of the transformer.
-        layers: how many.
-        heads: attention heads.
+        vectors: length of a token's vector.
+        length: maximum number of tokens of a prompt.
+        width: width of the transformer.
+        layers: number of layers.
+        heads: number of attention heads.
     """
 
     def __init__(self, vectors: int, length: int, width: int = 192, layers: int = 2, heads: int = 4) -> None:
@@ -107,7 +107,7 @@ class TextEncoder(nn.Module):
     def forward(
         self, text: Float[Tensor, "b n v"], mask: Float[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b n+1 w"], Float[Tensor, "b n+1"], Float[Tensor, "b w"]]:
-        """Return the encoded tokens, the learned one first, their additive attention bias, and the summary."""
+        """The encoded tokens, with the learned one first, their additive attention bias, and the summary."""
         tokens = self.project(text)
         first = self.first.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([first, tokens], dim=1) + self.position.to(tokens.dtype)
@@ -121,7 +121,7 @@ class TextEncoder(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a two-layer perceptron, each after a norm and added to its input."""
+    """Attention and a two-layer perceptron, each preceded by a norm and added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def attend(
 ) -> Float[Tensor, "b n w"]:
     """Multi-head attention of q over k and v; `bias` is added to every query's scores.
 
-    Written out: forward-mode derivatives go through it, and for the few hundred tokens here it trains faster on
+    It is written out so that forward-mode derivatives work; for the few hundred tokens here it also trains faster on
     a CPU than the fused kernel.
     """
     b, n, w = q.shape

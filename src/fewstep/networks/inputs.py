@@ -1,4 +1,4 @@
-"""What a network of any kind must take, and how large it is to be."""
+"""The inputs that a network must take, and its size, in terms that apply to every kind of network."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NetworkInputs:
-    """What a network is called with.
+    """The inputs of a network.
 
     Args:
-        shape: of x: [c, h, w] for images after their codec, [d] for points.
-        text: numbers in a token's vector, or 0 for no text.
-        text_length: tokens a prompt may have.
-        classes: labels, or 0.
-        control: whether a control image of x's shape is an input.
+        shape: shape of x: [c, h, w] for images encoded by their codec, [d] for points.
+        text: length of a token's vector, or 0 for no text.
+        text_length: maximum number of tokens of a prompt.
+        classes: number of classes, or 0.
+        control: whether a control image of the shape of x is an input.
         guidance: whether the guidance scale is an input.
-        target: whether the network must know where a jump ends: a flow map's must.
+        target: whether the network must know where a jump ends, as a flow map must.
     """
 
     shape: tuple[int, ...]
@@ -30,14 +30,14 @@ class NetworkInputs:
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """How large a network is, in terms that every kind has.
+    """The size of a network, in terms that apply to every kind.
 
     Args:
-        widths: channels at each resolution, each half the one before; the first is a perceptron's width.
+        widths: channels at each resolution, which halves from one to the next; the first is a perceptron's width.
         depths: blocks at each resolution; the first is a perceptron's depth.
-        embedding: numbers in the embedding of times and summaries.
-        text_width: of the text's transformer.
-        canvas: at each resolution, channels of a canvas that the embedding alone draws on, or 0; () for none.
+        embedding: length of the embedding of times and summaries.
+        text_width: width of the text transformer.
+        canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none.
     """
 
     widths: tuple[int, ...]

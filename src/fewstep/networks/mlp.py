@@ -1,4 +1,4 @@
-"""A residual perceptron for points: the small network of 2-D experiments, with the U-Net's protocol."""
+"""A residual perceptron for points: the small network for 2-D experiments, with the same protocol as the U-Net."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class MLPConfig:
     """The shape of a perceptron.
 
     Args:
-        dims: numbers in a point.
-        width: of the hidden layers.
-        depth: residual blocks.
-        embedding: numbers in the embedding of times, label and guidance scale.
-        classes: labels, or 0.
-        guidance: whether the guidance scale is an input (a guidance-distilled student).
-        dropout: the rate in the blocks, used only where the condition brings `dropout` keys.
+        dims: dimension of a point.
+        width: width of the hidden layers.
+        depth: number of residual blocks.
+        embedding: length of the embedding of times, label and guidance scale.
+        classes: number of classes, or 0.
+        guidance: whether the guidance scale is an input (for a guidance-distilled student).
+        dropout: dropout rate in the blocks, used only if the condition contains `dropout` keys.
     """
 
     dims: int = 2
@@ -46,7 +46,7 @@ class MLPConfig:
         """The perceptron for these inputs.
 
         Raises:
-            ValueError: x is not a point, or there is text or a control image.
+            ValueError: x is not a point, or the inputs include text or a control image.
         """
         if len(inputs.shape) != 1:
             raise ValueError(f"the network 'mlp' is for points [d], got data of shape {list(inputs.shape)}")
@@ -63,7 +63,7 @@ class MLPConfig:
 
 
 class MLP(nn.Module):
-    """See the module's text. Input and output are [b, dims]."""
+    """The residual perceptron. Input and output are [b, dims]."""
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class MLP(nn.Module):
     ) -> Float[Tensor, "b d"]:
         """Run the raw network.
 
-        Conditions it knows: `label` int64 [b]; `guidance` [b]; `dropout` int64 keys [b]. Absent ones mean none.
+        It reads the conditions `label` int64 [b], `guidance` [b] and `dropout` int64 keys [b]; each may be absent.
         """
         embedding = self.embedding(time_at, time_to, cond, None)
         h = self.stem(x)

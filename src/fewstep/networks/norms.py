@@ -7,7 +7,8 @@ from torch.autograd import forward_ad
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's, whose derivative in forward mode does not take channels-last memory: there the layout is changed."""
+    """torch's group norm. Its forward-mode derivative does not support channels-last memory, so there the layout is
+    changed."""
 
     def forward(self, x: Tensor) -> Tensor:
         if forward_ad.unpack_dual(x).tangent is not None:

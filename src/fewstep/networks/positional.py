@@ -1,4 +1,4 @@
-"""A network whose conditions are positional arguments, as recorded CUDA graphs and exported graphs are called."""
+"""A network whose conditions are positional arguments, as CUDA graphs and exported graphs need."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fewstep.core.parameterisations import Network
 
 
 class Positional(nn.Module):
-    """A network called with tensors alone.
+    """A network that is called with tensors only.
 
     Args:
-        network: called with a dictionary of conditions.
-        names: of the conditions, in the order in which they are given here.
+        network: the network, which is called with a dictionary of conditions.
+        names: names of the conditions, in the order of the arguments.
     """
 
     def __init__(self, network: Network, names: Sequence[str]) -> None:
@@ -22,6 +22,6 @@ class Positional(nn.Module):
         self.network, self.names = network, names
 
     def forward(self, x: Tensor, time_at: Tensor, time_to: Tensor, *conditions: Tensor) -> Tensor:
-        """What the network says of x [b, …], with `conditions` under `names`."""
+        """The output of the network for x [b, …], with the conditions named by `names`."""
         output: Tensor = self.network(x, time_at, time_to, dict(zip(self.names, conditions, strict=True)))
         return output

@@ -23,9 +23,9 @@ class RecogniserNetwork(nn.Module):
     """Premultiplied RGBA [b, 4, h, w], h and w divisible by 8, to features [b, f] and three sets of logits.
 
     Args:
-        glyphs, colours, styles: how many of each; colours and styles have a class more, for none.
+        glyphs, colours, styles: number of each; colours and styles have one more class, for none.
         widths: channels at a half, a quarter and an eighth of the side.
-        features: numbers in the feature vector.
+        features: length of the feature vector.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RecogniserNetwork(nn.Module):
                 ConvNorm(eighth, eighth),
             ]
         )
-        # a 1 × 1 convolution instead of a linear layer, so that its norm folds in as the others do
+        # a 1 × 1 convolution instead of a linear layer, so that its norm can be folded in like the others
         self.project = nn.Conv2d(2 * eighth, features, 1, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(features)
         self.glyph = nn.Linear(features, glyphs)
@@ -56,7 +56,7 @@ class RecogniserNetwork(nn.Module):
         self.style = nn.Linear(features, 1 + styles)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features, and logits of glyphs, of colours and of styles; word 0 is none."""
+        """Features, and the logits of glyphs, colours and styles; index 0 of colours and styles means none."""
         alpha = pixels[:, 3:].clamp(0, 1)
         colour = torch.minimum(pixels[:, :3].clamp(min=0), alpha)
         h = self.stem(torch.cat([colour + 1 - alpha, alpha], dim=1) * 2 - 1)

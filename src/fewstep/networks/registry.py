@@ -1,4 +1,4 @@
-"""Networks by kind: for models read from disk, and for recipes that fit one to their data."""
+"""Networks by kind, for models read from disk and for recipes that fit a network to their data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     """A network with fresh weights from {"kind": …, "config": {…}}.
 
     Raises:
-        ValueError: the kind is not known.
+        ValueError: the kind is unknown.
     """
     network, config = _known(description["kind"])
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
@@ -36,7 +36,7 @@ def fit(kind: str, inputs: NetworkInputs, size: NetworkSize) -> nn.Module:
     """A network of a kind with fresh weights, for given inputs and of a given size.
 
     Raises:
-        ValueError: the kind is not known, or cannot take these inputs.
+        ValueError: the kind is unknown, or cannot take these inputs.
     """
     network, config = _known(kind)
     return network(config.fitted(inputs, size))

@@ -1,7 +1,7 @@
-"""A compact U-Net for few-step work on a CPU and a GPU alike.
+"""A compact U-Net for few-step models, for CPUs and GPUs alike.
 
-Convolutions at the high resolutions, attention over positions and text tokens at the low ones, two times as
-input, a zero-initialised output. Everything is differentiable in forward mode and exports to ONNX.
+It has convolutions at the high resolutions, attention over positions and text tokens at the low ones, two times as
+inputs, and a zero-initialised output. Everything is differentiable in forward mode and exports to ONNX.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.norms import GroupNorm
 
 ATTENDED = 16
-"""Positions a side at which attention over all of them is still cheap."""
+"""The largest side, in positions, at which attention over all positions is cheap."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class UNetConfig:
     """The shape of a U-Net.
 
     Args:
-        channels: of the data, after the codec.
-        control: channels of the control image after the codec, or 0; one more says whether there is one.
-        widths: channels at each resolution, each half the one before.
+        channels: channels of the encoded data.
+        control: channels of the encoded control image, or 0; one more channel tells whether there is one.
+        widths: channels at each resolution, which halves from one to the next.
         depths: residual blocks at each resolution, on the way down and again on the way up.
-        attention: at each resolution, whether its blocks attend.
-        embedding: numbers in the embedding of times and summaries.
-        canvas: at each resolution, channels of a canvas that the embedding alone draws on, or 0; () for none. It
-            lets a prompt place shapes where x is noise, and fixes the size of the network's input.
-        size: positions a side of the input, needed for a canvas.
-        text: numbers in a token's vector, or 0 for no text.
-        text_length: tokens a prompt may have.
-        text_width, text_layers: of the text's transformer.
-        classes: labels, or 0.
-        guidance: whether the guidance scale is an input (a guidance-distilled student).
-        dropout: the rate in residual blocks, used only where the condition brings `dropout` keys.
+        attention: whether the blocks at each resolution have attention.
+        embedding: length of the embedding of times and summaries.
+        canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none. It
+            lets a prompt place shapes while x is still noise, and fixes the size of the network's input.
+        size: side of the input in positions, needed for a canvas.
+        text: length of a token's vector, or 0 for no text.
+        text_length: maximum number of tokens of a prompt.
+        text_width, text_layers: width and number of layers of the text transformer.
+        classes: number of classes, or 0.
+        guidance: whether the guidance scale is an input (for a guidance-distilled student).
+        dropout: dropout rate in the residual blocks, used only if the condition contains `dropout` keys.
     """
 
     channels: int = 16
@@ -79,8 +79,8 @@ class UNetConfig:
 
     @classmethod
     def fitted(cls, inputs: NetworkInputs, size: NetworkSize) -> UNetConfig:
-        """The U-Net for these inputs. It attends where 16 positions a side or fewer are left, but not at the first
-        resolution, whose blocks are all convolutions.
+        """The U-Net for these inputs. It has attention at sides of 16 positions or fewer, except at the first
+        resolution, whose blocks are purely convolutional.
 
         Raises:
             ValueError: x is not an image.
@@ -107,7 +107,7 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """See the module's text. Input and output are [b, channels, h, w], h and w multiples of 2^(levels − 1)."""
+    """The U-Net. Input and output are [b, channels, h, w], with h and w multiples of 2^(levels − 1)."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """Run the raw network.
 
-        Conditions it knows: `text` [b, n, v] with `text_mask` [b, n]; `label` int64 [b]; `guidance` [b];
-        `control` [b, c', h, w] with `control_mask` [b]; `dropout` int64 keys [b]. Absent ones mean none.
+        It reads the conditions `text` [b, n, v] with `text_mask` [b, n], `label` int64 [b], `guidance` [b],
+        `control` [b, c', h, w] with `control_mask` [b], and `dropout` int64 keys [b]; each may be absent.
         """
         tokens, bias, summary = self._read_text(x, cond)
         embedding = self.embedding(time_at, time_to, cond, summary)
@@ -214,7 +214,7 @@ def _block(config: UNetConfig, level: int, inputs: int, layer: int) -> ResidualB
 
 
 class Canvas(nn.Module):
-    """Features at every position from the embedding alone: what a prompt says of where things are."""
+    """Features at every position from the embedding alone, with which a prompt can tell where things are."""
 
     def __init__(self, embedding: int, channels: int, width: int, side: int) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ class Canvas(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A residual block, modulated by the embedding, then attention where asked."""
+    """A residual block, modulated by the embedding, followed by attention if configured."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every position attends to all positions and to the text's tokens in one softmax."""
+    """Attention of every position over all positions and the tokens of the text, in one softmax."""
 
     def __init__(self, width: int, tokens: int, head: int = 32) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""diffusers' `UNet2DModel` as a network of ours: what imported consistency pipelines run on."""
+"""diffusers' `UNet2DModel` as a fewstep network, for imported consistency pipelines."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from fewstep.networks.inputs import NetworkInputs, NetworkSize
 
 @dataclass(frozen=True)
 class UNet2DConfig:
-    """What `UNet2DModel` is built from.
+    """The configuration of a `UNet2DModel`.
 
     Args:
-        settings: its configuration, by diffusers' names.
+        settings: its settings, by diffusers' names.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def fitted(cls, inputs: NetworkInputs, size: NetworkSize) -> UNet2DConfig:
-        """The `UNet2DModel` for these inputs; it attends at all resolutions but the first, as ours.
+        """The `UNet2DModel` for these inputs; it has attention at all resolutions except the first.
 
         Raises:
-            ValueError: x is not an image, or there is anything beside x and its level.
+            ValueError: x is not an image, or there are inputs other than x and its level.
         """
         if len(inputs.shape) != 3:
             raise ValueError(f"the network 'unet2d' is for images [c, h, w], got data of shape {list(inputs.shape)}")
@@ -38,7 +38,7 @@ class UNet2DConfig:
             "where a jump ends, which flow maps need": inputs.target,
         }
         if wrong := [name for name, value in given.items() if value]:
-            raise ValueError(f"the network 'unet2d' takes x and its level alone, not {', '.join(wrong)}")
+            raise ValueError(f"the network 'unet2d' takes only x and its level, not {', '.join(wrong)}")
         if size.canvas:
             raise ValueError("the network 'unet2d' has no canvas")
         deeper = len(size.widths) - 1
@@ -58,7 +58,7 @@ class UNet2DConfig:
 
 
 class UNet2D(nn.Module):
-    """A `UNet2DModel` without classes, which is told the time of x's level and no other.
+    """A `UNet2DModel` without classes, which is given only the time of the level of x.
 
     Raises:
         ImportError: diffusers is not installed.

@@ -1,6 +1,6 @@
-"""The record of what made an image: kept in the image itself, read back exactly, compared with another.
+"""The record of how an image was made: stored in the image itself, read back exactly, compared with another.
 
-It needs only the standard library and Pillow, so whatever handles the images can read it.
+It needs only the standard library and Pillow, so any program that handles the images can read it.
 """
 
 from fewstep.pictures.a1111 import parameters

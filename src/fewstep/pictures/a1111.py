@@ -1,7 +1,7 @@
-"""The text that image tools agree on: A1111's `parameters`, and its place in EXIF (UserComment).
+"""The text format common among image tools: A1111's `parameters`, and its place in EXIF (UserComment).
 
-Readers take the last line for the settings, the lines from `Negative prompt:` on for the negative prompt and
-the rest for the prompt.
+Readers take the last line as the settings, the lines from `Negative prompt:` on as the negative prompt and the
+rest as the prompt.
 """
 
 import json
@@ -9,7 +9,7 @@ import struct
 
 from fewstep.pictures.record import Record
 
-_SHORT_HASH = 10  # digits of a SHA-256 that model sites look models up by
+_SHORT_HASH = 10  # digits of a SHA-256 by which model sites look up models
 _MARKER_LIMIT = 65533  # bytes in one JPEG marker
 _EXIF_PREFIX = b"Exif\0\0"
 # A big-endian TIFF of one directory that points to another, which holds the UserComment and nothing else.
@@ -18,7 +18,7 @@ _CHARACTER_CODE = b"UNICODE\0"
 
 
 def parameters(record: Record) -> str:
-    """The record in A1111's form. It says less than the record: no levels, engine or parents."""
+    """The record in A1111's format, which lacks some of it, such as levels, engine and parents."""
     settings: list[tuple[str, object]] = [
         ("Steps", record.steps),
         ("Sampler", record.sampler),
@@ -40,9 +40,9 @@ def parameters(record: Record) -> str:
 def exif(record: Record) -> bytes:
     """An EXIF block whose UserComment is the A1111 text, small enough for a JPEG marker.
 
-    Both the block and the text in it are big-endian, as A1111's own writer has them: readers that take the
-    order from the block and readers that assume UTF-16BE then agree. A prompt too long for the marker is cut
-    here with an ellipsis; the settings stay whole, and the full record keeps the full prompt.
+    Both the block and its text are big-endian, as A1111 itself writes them, so that readers that take the byte
+    order from the block and readers that assume UTF-16BE agree. A prompt too long for the marker is cut here with
+    an ellipsis; the settings are always complete, and the full record has the full prompt.
     """
     room = _MARKER_LIMIT - len(_EXIF_PREFIX) - _TIFF_HEAD.size - len(_CHARACTER_CODE)
     comment = _CHARACTER_CODE + _shortened(parameters(record), room)
@@ -58,12 +58,12 @@ def exif(record: Record) -> bytes:
 
 
 def _quoted(value: str) -> str:
-    """A value with a separator in it becomes a JSON string, as A1111 writes and reads it."""
+    """The value; one that contains a separator becomes a JSON string, as A1111 writes and reads it."""
     return json.dumps(value, ensure_ascii=False) if any(c in value for c in ",:\n") else value
 
 
 def _encodable(text: str) -> str:
-    # NUL ends a PNG text field, and half a surrogate pair has no UTF-8.
+    # NUL ends a PNG text field, and half a surrogate pair cannot be encoded in UTF-8.
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -73,6 +73,6 @@ def _shortened(text: str, limit: int) -> bytes:
         return whole
     prompts, _, settings = text.rpartition("\n")
     rest = f"…\n{settings}".encode("utf-16-be")
-    # A cut between two halves of a surrogate pair drops the first half.
+    # A cut between the two halves of a surrogate pair drops the first half too.
     kept = prompts.encode("utf-16-be")[: (limit - len(rest)) // 2 * 2].decode("utf-16-be", "ignore")
     return kept.encode("utf-16-be") + rest

@@ -1,6 +1,6 @@
 """From an image file to a Pillow image: decoding that trusts no file.
 
-Orientation, colour profile, bit depth and transparency are settled here, for every source of images alike.
+Orientation, colour profile, bit depth and transparency are handled here, in the same way for every source of images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-# What a file may be, whatever its name says: no format that runs an interpreter (EPS) or that few encoders test.
+# The formats that a file may have, whatever its name: none that runs an interpreter (EPS), and no obscure ones.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 SUFFIXES = frozenset(
     [
@@ -35,7 +35,7 @@ SUFFIXES = frozenset(
         ".pbm",
     ]
 )
-# Pictures to a person but not to us: a folder that holds them is told so.
+# Picture formats that are not supported: for a folder that contains them, a message says so.
 OTHER_SUFFIXES = frozenset(
     [
         ".heic",
@@ -61,10 +61,10 @@ OTHER_SUFFIXES = frozenset(
     ]
 )
 
-MAX_PIXELS = 89_478_485  # a quarter of a gigabyte as 24-bit pixels, Pillow's own measure of a decompression bomb
-MAX_BYTES = 2**28  # of one file held in memory
+MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of 24-bit pixels, Pillow's own limit for decompression bombs
+MAX_BYTES = 2**28  # size of one file held in memory
 
-_USUAL_PROFILE = 65_536  # bytes of a colour profile that is kept for the next image
+_USUAL_PROFILE = 65_536  # largest size, in bytes, of a colour profile that is cached for the next image
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -86,11 +86,10 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
 
     Args:
         source: the file's bytes or its path.
-        reach: the size in pixels that is wanted in the end; a JPEG may be decoded at a fraction of its size, but
-            not below twice this.
+        reach: the final size in pixels; a JPEG may be decoded at a fraction of its size, but not below twice this.
 
     Raises:
-        BadImage: the file is missing, broken, too large or of no accepted format.
+        BadImage: the file is missing, broken, too large or not in an accepted format.
     """
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
@@ -114,7 +113,7 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
         raise BadImage("the file is missing") from error
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: {error}") from error
-    except Exception as error:  # decoders of hostile files raise OSError, SyntaxError, struct.error, KeyError …
+    except Exception as error:  # on hostile files, decoders raise OSError, SyntaxError, struct.error, KeyError …
         raise BadImage(f"{type(error).__name__}: {error}") from error
 
 
@@ -126,7 +125,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _srgb(image: Image.Image) -> Image.Image:
-    """Any mode a file may have to RGB or RGBA, 8 bits, through its colour profile where it has one."""
+    """An image of any mode as RGB or RGBA with 8 bits, converted through its colour profile if it has one."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         image = _eight_bits(image)
@@ -152,14 +151,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.uint32)
     grey = Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
     key = image.info.get("transparency")
-    if isinstance(key, int):  # one value of grey that means transparent
+    if isinstance(key, int):  # the one grey value that means transparent
         grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return grey
 
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> Any:
-    """From a file's colour profile to sRGB; None where it is sRGB already."""
+    """The transform from a file's colour profile to sRGB; None if it is sRGB already."""
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(opened):
         return None

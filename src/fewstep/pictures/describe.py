@@ -1,4 +1,4 @@
-"""How an image was made, for people; and what differs between the making of two: every field, and one sentence."""
+"""How an image was made, in words; and what differs between two images: every field, and one sentence."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fewstep.pictures.plain import Json
 from fewstep.pictures.record import Record
 
-# What can make an image differ, the likeliest reason first; ids and dates always do, and say nothing.
+# What can make images differ, the likeliest reason first; ids and dates always differ, and are left out.
 _REASONS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "negative_prompt", "label"),
     "seed": ("seed", "index"),
@@ -32,7 +32,7 @@ _NAMES = {"data": "images it started from (data)", "environment": "software or h
 
 
 class Change(NamedTuple):
-    """One field that differs; a mapping's entry is `mapping.entry`, with None where a side lacks it."""
+    """One field that differs; an entry of a mapping is `mapping.entry`, with None on a side that lacks it."""
 
     field: str
     before: Json
@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 
 def details(record: Record) -> dict[str, str]:
-    """What a record says beyond A1111's form, as lines for people; what it leaves empty is left out."""
+    """The fields of a record that A1111's format lacks, as lines of text; empty ones are left out."""
     levels = (("pure noise" if alpha == 0 else f"{sigma / alpha:.4g}") for alpha, sigma in record.levels)
     width, height = record.native_size or record.size
     told = {
@@ -69,7 +69,7 @@ def _plain(value: Json) -> str:
 
 
 def difference(a: Record, b: Record) -> list[Change]:
-    """What differs between two records: prompt, seed, data, model, workflow, environment, then outcome."""
+    """The differences between two records: prompt, seed, data, model, workflow, environment, then outcome."""
     return [change for fields in _REASONS.values() for name in fields for change in _changes(name, a, b)]
 
 

@@ -1,4 +1,4 @@
-"""Write an image with the record of what made it as PNG, JPEG or WebP, and read the record back."""
+"""Write an image with the record of how it was made as PNG, JPEG or WebP, and read the record back."""
 
 import hashlib
 import io
@@ -21,11 +21,11 @@ _OPAQUE_MODES = {"PNG": ("1", "L", "P", "RGB", "I;16"), "JPEG": ("L", "RGB"), "W
 _CHUNK = "fewstep"
 _XMP_CHUNK = "XML:com.adobe.xmp"
 _OURS = ("pnginfo", "exif", "xmp", "extra", "comment")
-# Pillow's own defaults halve the colour resolution of a JPEG, which a small image shows.
+# Pillow's defaults halve the colour resolution of a JPEG, which is visible in small images.
 _DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True, "method": 0},  # a tenth larger than the slow methods, as fast as PNG
+    "WEBP": {"lossless": True, "exact": True, "method": 0},  # a tenth larger than by slow methods, as fast as PNG
 }
 
 
@@ -40,8 +40,8 @@ def save(
 ) -> None:
     """Write `image` and its `record` to a path, all of it or nothing, or to a binary file object.
 
-    The format is that of the path's suffix unless given, or of the name of an open file; the rest is as for
-    `encode`. Raises OSError where the path cannot be written; whatever stood there before is then still there, whole.
+    Unless given, the format is that of the suffix of the path or of the open file's name; the other arguments are
+    those of `encode`. Raises OSError if the path cannot be written; an existing file is then left unchanged.
     """
     if isinstance(target, str | os.PathLike):
         path = Path(target)
@@ -61,9 +61,9 @@ def encode(
 ) -> bytes:
     """The bytes of `image` in `format` (png, jpeg or webp), with `record` in them or no metadata at all.
 
-    JPEG has no transparency: there the image is laid on `background`, a colour such as 'white' or '#ffcc00',
-    and the record says so.
-    WebP loses nothing unless a `quality` is given.
+    JPEG has no transparency: the image is placed on `background`, a colour such as 'white' or '#ffcc00', which the
+    record then names.
+    WebP is lossless unless a `quality` is given.
     `options` go to Pillow's encoder (quality, lossless, compress_level, …). Nothing from `image.info` is
     written, not even a colour profile: pass `icc_profile` to keep one.
     """
@@ -75,7 +75,7 @@ def encode(
     metadata = {} if record is None else _metadata(kind, record)
     defaults = {} if kind == "WEBP" and "quality" in options else _DEFAULTS[kind]
     buffer = io.BytesIO()
-    # Pillow's own: an image of a derived class may save itself by this very function
+    # Pillow's own method, since the `save` of a derived class may call this very function
     Image.Image.save(_prepared(image, kind, background), buffer, kind, **{**defaults, **options, **metadata})
     return buffer.getvalue()
 
@@ -83,8 +83,8 @@ def encode(
 def read_record(source: str | os.PathLike[str] | IO[bytes] | bytes | bytearray | memoryview) -> Record | None:
     """The record in a PNG, JPEG or WebP image, given as a path, a binary file object or bytes.
 
-    None where the image has none; ProvenanceError where it has one that cannot be read, or where `source`
-    is no such image; OSError where the path cannot be opened.
+    Returns None if the image has none. Raises ProvenanceError if the record cannot be read, or if `source` is not
+    such an image, and OSError if the path cannot be opened.
     """
     where = str(source) if isinstance(source, str | os.PathLike) else "the image"
     try:
@@ -97,13 +97,13 @@ def read_record(source: str | os.PathLike[str] | IO[bytes] | bytes | bytearray |
     except (ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise ProvenanceError(f"{where} is a damaged image: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the file system's word; Pillow's own errors have no number
+        if error.errno is not None:  # from the file system; Pillow's own errors have no number
             raise
         raise ProvenanceError(f"{where} is not a whole PNG, JPEG or WebP image: {error}") from error
 
 
 def image_hash(image: Image.Image) -> str:
-    """The hash of the pixels and size of `image`, whatever file they came in: a parent without a record."""
+    """The hash of the pixels and size of `image`, whatever its file: it identifies a parent without a record."""
     pixels = image.convert("RGBA")
     content = f"{pixels.width}x{pixels.height};".encode() + pixels.tobytes()
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -123,7 +123,7 @@ def _suffix(path: Path) -> str:
 
 
 def _named(file: IO[bytes]) -> str:
-    """The suffix of an open file's name: its format, as Pillow has it."""
+    """The suffix of an open file's name, which gives its format, as in Pillow."""
     name = getattr(file, "name", None)  # a number for a file opened by its descriptor
     suffix = Path(os.fsdecode(name)).suffix if isinstance(name, str | bytes | os.PathLike) else ""
     if suffix.lower().removeprefix(".") not in _FORMATS:
@@ -135,7 +135,7 @@ def _metadata(kind: str, record: Record) -> dict[str, object]:
     """The encoder options that carry the record."""
     if kind == "PNG":
         chunks = PngImagePlugin.PngInfo()
-        chunks.add_text("parameters", a1111.parameters(record))  # becomes iTXt where Latin-1 is not enough
+        chunks.add_text("parameters", a1111.parameters(record))  # becomes iTXt if Latin-1 is not enough
         chunks.add_text(_CHUNK, record.to_json())
         chunks.add_itxt(_XMP_CHUNK, xmp.packet(record, full=False).decode())
         return {"pnginfo": chunks}
@@ -145,7 +145,7 @@ def _metadata(kind: str, record: Record) -> dict[str, object]:
 
 
 def _prepared(image: Image.Image, kind: str, background: str) -> Image.Image:
-    """A copy that is upright, in a mode the format has, and bare of whatever it was read with."""
+    """A copy that is upright, in a mode that the format supports, and without the metadata that it was read with."""
     plain = ImageOps.exif_transpose(image)
     if plain.has_transparency_data:
         plain = plain.convert("RGBA")
@@ -168,10 +168,10 @@ def _sheet(size: tuple[int, int], background: str) -> Image.Image:
 
 
 def _found(image: Image.Image) -> str | None:
-    """The record's JSON wherever this format keeps it."""
+    """The record's JSON, from its place in this format."""
     if image.format == "PNG":
         if _CHUNK not in image.info and _follows(image):
-            image.load()  # other tools move text behind the pixels
+            image.load()  # other tools move text after the pixels
         found = image.info.get(_CHUNK)
         return found if isinstance(found, str) else None
     if image.format == "WEBP":
@@ -181,7 +181,7 @@ def _found(image: Image.Image) -> str | None:
 
 
 def _follows(image: Image.Image) -> bool:
-    """Whether the rest of a PNG's file names our chunk, in which case its pixels are worth decoding."""
+    """Whether the rest of a PNG file contains the name of our chunk; only then are its pixels worth decoding."""
     assert isinstance(image, ImageFile.ImageFile)
     assert image.fp is not None  # it was just opened
     place = image.fp.tell()

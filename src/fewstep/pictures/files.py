@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write files atomically."""
 
 import os
 import uuid
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes, what: str = "the file") -> None:
-    """Write the file whole or not at all: into a neighbour first, which then takes its name.
+    """Write a file whole or not at all: a temporary neighbour is written first, and then takes its name.
 
-    A link stays a link to the file it names; a pipe or a device is written into. Raises OSError where the path
-    cannot be written; whatever stood there before is then still there.
+    A link stays a link, and the file that it points to is replaced; a pipe or a device is written to directly.
+    Raises OSError if the path cannot be written; an existing file is then left unchanged.
     """
     try:
         real = Path(os.path.realpath(path))

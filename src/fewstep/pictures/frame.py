@@ -1,4 +1,4 @@
-"""Framing: every image brought to one size and one set of channels."""
+"""Framing: bring every image to one size and one set of channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 Channels = Literal["RGB", "RGBA", "L"]
 Crop = Literal["center", "random", "pad"]
 
-MAX_ASPECT = 16  # of what a random crop moves in; a longer strip is cut about its middle first
+MAX_ASPECT = 16  # largest aspect ratio that a random crop moves in; a longer strip is first cut around its middle
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Frame:
         size: the side, or (height, width), in pixels.
         channels: "RGB", "RGBA" (premultiplied) or "L".
         flip: mirror left and right in half of the draws.
-        crop: "center" or "random" cover the frame and cut what is over; "pad" shows all of the image and fills
-            the rest with the background (RGBA: transparent).
-        background: the RGB colour, 0 … 255, behind transparency where `channels` has no alpha.
+        crop: "center" and "random" cover the frame and cut off the rest; "pad" shows the whole image and fills the
+            margins with the background (RGBA: transparent).
+        background: the RGB colour, 0 … 255, behind transparency if `channels` has no alpha.
 
     Raises:
-        ValueError: a value outside of the above.
+        ValueError: a value is outside these ranges.
     """
 
     size: int | tuple[int, int]
@@ -57,11 +57,11 @@ class Frame:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of what `draw` gives: (c, h, w)."""
+        """The shape (c, h, w) of the arrays that `draw` returns."""
         return (len(self.channels), self.height, self.width)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The part without chance: an RGB or RGBA image to uint8 [h', w', c], at least as large as the frame."""
+        """The deterministic part: an RGB or RGBA image to uint8 [h', w', c], at least as large as the frame."""
         box, size = self._place(image.width, image.height)
         if image.mode == "RGBA":
             image = image.convert("RGBa")  # premultiplied: a transparent pixel's colour must not bleed
@@ -82,7 +82,7 @@ class Frame:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
     def _place(self, width: int, height: int) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-        """Which box of a width × height image is used, and the (width, height) it is resized to."""
+        """The box of a width × height image that is used, and the (width, height) that it is resized to."""
         if self.crop == "pad":
             scale = min(self.width / width, self.height / height)
             fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -98,7 +98,7 @@ class Frame:
     def _padded(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         high, wide, channels = pixels.shape
         fill = np.array(self.background, dtype=np.uint8)
-        if channels == 3 and self.channels == "RGBA":  # the margin is transparent even round an opaque image
+        if channels == 3 and self.channels == "RGBA":  # the margin is transparent even around an opaque image
             pixels = np.concatenate([pixels, np.full((high, wide, 1), 255, np.uint8)], axis=2)
         if pixels.shape[2] == 4:
             fill = np.zeros(4, dtype=np.uint8)
@@ -111,7 +111,7 @@ class Frame:
     def _coloured(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """RGB or premultiplied RGBA [h, w, 3 | 4] to this frame's channels."""
         alpha = pixels[..., 3:] if pixels.shape[2] == 4 else np.full_like(pixels[..., :1], 255)
-        colour = np.minimum(pixels[..., :3], alpha)  # resampling may overshoot what premultiplied colour allows
+        colour = np.minimum(pixels[..., :3], alpha)  # resampling may overshoot the range of premultiplied colour
         if self.channels == "RGBA":
             return np.concatenate([colour, alpha], axis=2)
         behind = (255 - alpha.astype(np.uint16)) * np.array(self.background, dtype=np.uint16)

@@ -1,4 +1,4 @@
-"""Pillow images that know what made them."""
+"""Pillow images that carry the record of how they were made."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from fewstep.pictures.record import Record
 
 
 class GeneratedImage(Image.Image):
-    """A Pillow image with the `record` of what made it; saving it as PNG, JPEG or WebP embeds the record.
+    """A Pillow image with the `record` of how it was made; saving it as PNG, JPEG or WebP embeds the record.
 
-    What its methods make of it (`resize`, `crop`, `rotate`, `convert`, …) carries the record too, as it is: it tells
-    what was drawn, not what became of it. So does what `Image.blend`, `Image.alpha_composite` and `Image.merge` make
-    where this is the first image they are given.
+    The results of its methods (`resize`, `crop`, `rotate`, `convert`, …) carry the same record, which tells what was
+    drawn, not how it was changed later. So do the results of `Image.blend`, `Image.alpha_composite` and `Image.merge`
+    if this is their first image.
     """
 
     record: Record
 
     def _new(self, im: Any) -> GeneratedImage:
-        # where Pillow's methods get their results from; a private name of Pillow's, so tests hold each to it
+        # Pillow's methods create their results here; the name is private to Pillow, so tests check every method
         return GeneratedImage._around(Image.Image._new(self, im), self.record)
 
     def transform(self, *args: Any, **options: Any) -> GeneratedImage:
-        """Pillow's `transform`, which starts from an image without a record."""
+        """Pillow's `transform`, which creates an image without a record."""
         return GeneratedImage._around(Image.Image.transform(self, *args, **options), self.record)
 
     def copy(self) -> GeneratedImage:
-        """The same picture with the same record."""
+        """A copy of the picture with the same record."""
         return GeneratedImage.of(self, self.record)
 
     __copy__ = copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and deep copies keep the record."""
+        """Keep the record in pickles and deep copies."""
         return GeneratedImage.of, (self._plain(), self.record)
 
     @classmethod
@@ -48,14 +48,14 @@ class GeneratedImage(Image.Image):
 
     @classmethod
     def _around(cls, image: Image.Image, record: Record) -> GeneratedImage:
-        """An image just made, which nobody else holds, with its record; its pixels are not copied."""
+        """A new image with its record; the pixels are not copied, so nothing else may use the original."""
         generated = cls()
         generated.__dict__.update(image.__dict__)
         generated.record = record
         return generated
 
     def _plain(self) -> Image.Image:
-        """A copy that is Pillow's own."""
+        """A copy as a plain Pillow image."""
         return Image.Image._new(self, self.im.copy())
 
     def save(
@@ -72,14 +72,14 @@ class GeneratedImage(Image.Image):
 
 
 def with_record(picture: Image.Image, source: Path | bytes) -> Image.Image:
-    """A picture with the record in the file it was read from, if that has one that can be read."""
+    """A picture with the record in the file that it was read from, if there is one that can be read."""
     try:
         record = read_record(source)
-    except ProvenanceError:  # a picture is a picture, whatever it says of itself
+    except ProvenanceError:  # an unreadable record does not make the picture unusable
         return picture
     return picture if record is None else GeneratedImage.of(picture, record)
 
 
 def prompt_of(picture: Image.Image) -> str:
-    """What a picture's record says that it shows; empty where it has none."""
+    """The prompt in a picture's record; empty if it has none."""
     return picture.record.prompt if isinstance(picture, GeneratedImage) else ""

@@ -1,4 +1,4 @@
-"""The paper of a drawing, found by its border and taken away."""
+"""Recognise the paper of a drawing by the colour of its border, and make it transparent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-PAPER_REACH = 24  # of 255 in any channel: what JPEG and a camera make of one colour
-PAPER_SHARE = 0.75  # of the border: a line may run off the edge
-_FINE = 512  # the most pixels a side at which paper is looked for
+PAPER_REACH = 24  # tolerance in any channel, of 255: how much JPEG and cameras vary a single colour
+PAPER_SHARE = 0.75  # share of the border that must have the paper's colour: a line may cross the edge
+_FINE = 512  # largest side, in pixels, at which paper is searched
 
 
 def on_nothing(image: Image.Image, side: int) -> Image.Image:
-    """A drawing as RGBA, an opaque one without its paper; for a model of `side` pixels."""
+    """A drawing as RGBA, with the paper of an opaque one made transparent; for a model of `side` pixels."""
     picture = image.convert("RGBA")
     if not is_opaque(picture):
         return picture
@@ -28,10 +28,10 @@ def is_opaque(picture: Image.Image) -> bool:
 
 
 def without_paper(picture: Image.Image, most: int) -> Image.Image:
-    """An RGB drawing without its paper: RGBA, at most `most` pixels a side.
+    """An RGB drawing as RGBA with its paper made transparent, at most `most` pixels on a side.
 
-    The paper is whatever has the border's colour. A picture whose border is of several colours is given back as it
-    is.
+    Paper is everything that has the colour of the border. A picture with a border of several colours is returned
+    unchanged.
     """
     small = picture.copy()
     small.thumbnail((most, most), Image.Resampling.LANCZOS)
@@ -44,7 +44,7 @@ def without_paper(picture: Image.Image, most: int) -> Image.Image:
 
 
 def paper_colour(pixels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """The middle colour [c] of the border of [h, w, c]."""
+    """The median colour [c] of the border of [h, w, c]."""
     middle: NDArray[np.float64] = np.median(_border(pixels), axis=0)
     return middle
 

@@ -20,13 +20,13 @@ _FRAMES: dict[PixelFormat, Channels] = {"grey": "L", "rgb": "RGB", "rgba_premult
 
 
 def to_image(pixels: Pixels, pixel_format: PixelFormat, background: str = "transparent") -> Image.Image:
-    """One image [c, h, w] in [0, 1] as Pillow's; transparent ones are laid on `background`."""
+    """One image [c, h, w] in [0, 1] as a Pillow image; a transparent one is placed on `background`."""
     if pixel_format == "grey":
         return Image.fromarray(_bytes(pixels[0]))
     if pixel_format == "rgb":
         return Image.fromarray(_bytes(pixels).transpose(1, 2, 0))
     if pixel_format != "rgba_premultiplied":
-        raise ValueError(f"pixels of the format '{pixel_format}' are no picture")
+        raise ValueError(f"pixels of the format '{pixel_format}' are not a picture")
     alpha = pixels[3:].clip(0, 1)
     colour = pixels[:3].clip(0, alpha)
     if background == "transparent":
@@ -37,7 +37,7 @@ def to_image(pixels: Pixels, pixel_format: PixelFormat, background: str = "trans
 
 
 def on_background(picture: Image.Image, background: str) -> Image.Image:
-    """A picture with alpha laid on a colour: RGB; opaque pixels stay as they are. Others are given back unchanged."""
+    """A picture with alpha placed on a colour, as RGB; opaque pixels stay the same. Others are returned unchanged."""
     if background == "transparent" or picture.mode != "RGBA":
         return picture
     behind = Image.new("RGBA", picture.size, ImageColor.getrgb(background))
@@ -47,10 +47,10 @@ def on_background(picture: Image.Image, background: str) -> Image.Image:
 def from_image(image: Image.Image, shape: tuple[int, ...], pixel_format: PixelFormat) -> Pixels:
     """A drawing of any size and mode as float32 [c, h, w] in [0, 1], for a model of these pixels.
 
-    The whole picture is shown; what is left of another aspect is transparent. A transparent model learned from
-    sketches on nothing, so of an opaque drawing the paper is taken away: the colour of its border, also inside an
-    outline. A picture whose border is of several colours stays as it is. Opaque models see paper: transparency is
-    laid on white, and what is left is of the border's colour.
+    The whole picture is shown; with another aspect ratio, the margins are transparent. Models of transparent images
+    were trained on sketches without paper, so the paper of an opaque drawing is made transparent: all pixels with the
+    colour of its border, also inside an outline. A picture with a border of several colours is kept as it is. Opaque
+    models see paper: transparency becomes white, and the margins get the colour of the border.
     """
     if pixel_format == "rgba_premultiplied":
         return to_pixels(on_nothing(image, max(shape[1:])), shape, pixel_format)
@@ -68,11 +68,11 @@ def to_pixels(
     pixel_format: PixelFormat,
     behind: tuple[int, int, int] = (255, 255, 255),
 ) -> Pixels:
-    """A picture of any size and mode as it is, all of it: float32 [c, h, w] in [0, 1], the margin of another aspect
-    transparent, or `behind` where the model's pictures are opaque."""
+    """The whole of a picture of any size and mode, with its paper, as float32 [c, h, w] in [0, 1]. With another
+    aspect ratio, the margins are transparent, or have the colour `behind` if the model's pictures are opaque."""
     _, height, width = shape
     if pixel_format == "rgba_premultiplied" and image.mode == "RGBA" and image.size == (width, height):
-        pixels = np.asarray(image.convert("RGBa"))  # what the frame below would give, without looking for it
+        pixels = np.asarray(image.convert("RGBa"))  # the same as from the frame below, but faster
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
     picture = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
     pixels = Frame((height, width), _FRAMES[pixel_format], crop="pad", background=behind).prepare(picture)
@@ -80,11 +80,11 @@ def to_pixels(
 
 
 def noise_of(pixels: Pixels) -> float:
-    """The standard deviation of the white noise in pixels [c, h, w] in [0, 1], estimated.
+    """An estimate of the standard deviation of the white noise in pixels [c, h, w] in [0, 1].
 
-    The median of the absolute finest diagonal Haar coefficients over 0.6745, their median were they noise alone
-    (Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425): edges are few and move a median little. Coefficients that
-    are exactly 0 are left out: there pixels are clipped, or a plain colour.
+    It is the median of the absolute values of the finest diagonal Haar coefficients, divided by 0.6745, the median
+    for standard normal noise (Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425): edges are few and hardly change
+    a median. Coefficients that are exactly 0 are left out, since their pixels are clipped or of a uniform colour.
     """
     _, h, w = pixels.shape
     cells = pixels[:, : h // 2 * 2, : w // 2 * 2].astype(np.float64)

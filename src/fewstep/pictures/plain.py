@@ -1,7 +1,7 @@
-"""Checks that turn a value into a plain, JSON-safe one, or say which field is wrong and how.
+"""Checks that turn a value into a plain, JSON-safe one, or raise an error that says which field is wrong and how.
 
-Python's own types are looked for first: asking whether a value has a protocol takes microseconds, and every image
-waits for some dozens of these checks.
+Python's built-in types are tried first: checking whether a value implements a protocol takes microseconds, and every
+image needs dozens of these checks.
 """
 
 import math
@@ -19,11 +19,11 @@ _HASH = re.compile(r"(?:[a-z0-9]+:)?[0-9a-f]{8,128}")
 _PATH = re.compile(r"[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_LABEL = 200
-_DEEPEST = 32  # lists and mappings within each other; what reads and writes them recurses
+_DEEPEST = 32  # largest nesting depth of lists and mappings, since reading and writing them recurses
 
 
 class ProvenanceError(ValueError):
-    """A record, or a file said to carry one, that is not what it should be."""
+    """A record, or a file that should contain one, is not valid."""
 
 
 def text(name: str, value: object) -> str:
@@ -34,7 +34,7 @@ def text(name: str, value: object) -> str:
 
 
 def label(name: str, value: object) -> str:
-    """A short name: one line and no file path, since a path names the machine and its user."""
+    """A short name: one line, and not a file path, since a path may reveal the machine and its user."""
     word = text(name, value)
     if _PATH.match(word):
         raise ProvenanceError(f"{name} must be a name, not a file path, got {word!r}")
@@ -52,7 +52,7 @@ def identifier(name: str, value: object) -> str:
 
 
 def digest(name: str, value: object) -> str:
-    """A hash or record id, with or without the algorithm in front (`sha256:…`)."""
+    """A hash or record id, with or without the name of the algorithm in front (`sha256:…`)."""
     word = text(name, value)
     if not _HASH.fullmatch(word):
         raise ProvenanceError(f"{name} must be a hash such as 'sha256:0123abcd…', got {word!r}")
@@ -60,7 +60,7 @@ def digest(name: str, value: object) -> str:
 
 
 def moment(name: str, value: object) -> str:
-    """An ISO 8601 time in UTC, kept as written."""
+    """An ISO 8601 time in UTC, stored as written."""
     word = text(name, value)
     try:
         offset = datetime.fromisoformat(word).utcoffset()
@@ -85,7 +85,7 @@ def whole(least: int) -> Check:
 
 
 def number(name: str, value: object) -> float:
-    """A finite number; NaN and the infinities have no JSON."""
+    """A finite number; NaN and infinity do not exist in JSON."""
     if type(value) is float and math.isfinite(value):
         return value
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
@@ -143,7 +143,7 @@ def anything(string: Check) -> Check:
 
 
 def _nested(string: Check, room: int) -> Check:
-    """`anything`, of at most `room` lists and mappings within each other."""
+    """`anything`, with at most `room` further levels of lists and mappings."""
 
     def inner(name: str, value: object) -> Json:
         if room == 0:

@@ -1,4 +1,4 @@
-"""The record of everything that made one image, as plain values with an exact JSON round trip."""
+"""The record of everything that determined an image, as plain values with an exact JSON round trip."""
 
 import dataclasses
 import functools
@@ -23,31 +23,31 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything that made one image. Values are checked and copied; a wrong one is a ProvenanceError.
+    """Everything that determined one image. Values are checked and copied; a wrong one raises ProvenanceError.
 
-    It holds no host name, user name, path or secret: names that look like file paths are refused, and the
-    only fact about the machine that is filled in unasked is its processor architecture.
+    A record contains no host name, user name, path or secret: names that look like file paths are refused, and the
+    only fact about the machine that is filled in automatically is its processor architecture.
     """
 
     prompt: str
     seed: int
     steps: int
-    levels: Sequence[Sequence[float]]  # (alpha, sigma) pairs in the order they were visited
+    levels: Sequence[Sequence[float]]  # (alpha, sigma) pairs in the order in which they were visited
     sampler: str
     model: str
     model_hash: str
     size: tuple[int, int]  # (width, height) of the image as delivered
 
     negative_prompt: str = ""
-    label: int | None = None  # the class asked for
+    label: int | None = None  # the requested class
     sampler_settings: Mapping[str, Json] = field(default_factory=dict)
     guidance: float | None = None
     network_evaluations: int = 0
-    native_size: tuple[int, int] | None = None  # what the model made, before any resizing; None: as `size`
+    native_size: tuple[int, int] | None = None  # size of the model's image before resizing; None: the same as `size`
     background: str | None = None
     recipe: str | None = None
-    index: int = 0  # of the image in its request
-    parents: Sequence[str] = ()  # record ids, or image hashes, of what it started from: an edited, a control image
+    index: int = 0  # index of the image in its request
+    parents: Sequence[str] = ()  # record ids or hashes of the images it was made from: edited, control
     unknown_words: Sequence[str] = ()
     nearest_captions: Sequence[tuple[str, float]] = ()  # (caption, similarity), nearest first
     engine: str | None = None
@@ -57,7 +57,7 @@ class Record:
     timings: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: str = field(default_factory=_now)
-    extra: Mapping[str, Json] = field(default_factory=dict)  # fields this version does not know
+    extra: Mapping[str, Json] = field(default_factory=dict)  # fields that this version does not know
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -69,25 +69,25 @@ class Record:
         return hash(self.id)  # the mappings inside cannot be hashed
 
     def to_dict(self) -> dict[str, Json]:
-        """The record as new dicts, lists and plain values, the format version first, unknown fields last."""
+        """The record as new dicts, lists and plain values, with the format version first and unknown fields last."""
         named = {name: getattr(self, name) for name in _CHECKS if name != "extra"}
         values = {"format_version": FORMAT_VERSION, **named, **self.extra}
         return {name: _copy(name, value) for name, value in values.items()}
 
     def to_json(self) -> str:
-        """One line of ASCII JSON: it passes unharmed through every text field of every image format."""
+        """The record as one line of ASCII JSON, which every text field of every image format can store."""
         return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "Record":
-        """The record these values describe; fields it does not know go to `extra`.
+        """The record that these values describe; unknown fields go to `extra`.
 
-        Raises ProvenanceError for a missing or wrong field and for a format version of the future.
+        Raises ProvenanceError for a missing or wrong field and for a newer format version.
         """
         version = plain.whole(1)("format_version", values.get("format_version"))
         if version != FORMAT_VERSION:
             raise ProvenanceError(
-                f"the record has format version {version}, this fewstep reads up to {FORMAT_VERSION}: "
+                f"the record has format version {version}, but this fewstep reads up to {FORMAT_VERSION}: "
                 "install a newer fewstep to read it"
             )
         if missing := [name for name in _REQUIRED if name not in values]:
@@ -98,29 +98,29 @@ class Record:
 
     @classmethod
     def from_json(cls, source: str | bytes) -> "Record":
-        """The record in this JSON text. Raises ProvenanceError saying what is wrong with it."""
+        """The record in a JSON text. Raises ProvenanceError if it is not valid."""
         try:
             values = json.loads(source, parse_constant=_refuse_constant)
             if not isinstance(values, dict):
                 raise ProvenanceError(f"the record must be a JSON object, got a {type(values).__name__}")
             return cls.from_dict(values)
-        except RecursionError as error:  # also of a complaint that shows a value
-            raise ProvenanceError("the record is not JSON that can be read: nested too deeply") from error
+        except RecursionError as error:  # also from an error message that shows a value
+            raise ProvenanceError("the record is not readable JSON: nested too deeply") from error
         except ProvenanceError:
             raise
         except ValueError as error:
-            raise ProvenanceError(f"the record is not JSON that can be read: {error}") from error
+            raise ProvenanceError(f"the record is not readable JSON: {error}") from error
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """The versions of those `packages` that are installed, by name: what `Record.software` wants."""
+    """The versions of those `packages` that are installed, by name, for `Record.software`."""
     versions = {package: _version(package) for package in packages}
     return {package: version for package, version in versions.items() if version is not None}
 
 
 @functools.cache
 def _version(package: str) -> str | None:
-    # a package in use says its version itself; reading its metadata takes longer than drawing a small image
+    # an imported package knows its version; reading its metadata takes longer than drawing a small image
     if isinstance(said := getattr(sys.modules.get(package), "__version__", None), str):
         return said
     from importlib import metadata
@@ -138,7 +138,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _copy = plain.anything(plain.text)
 _size = plain.pair(plain.whole(1), plain.whole(1))
 
-# Every field, in the order of the JSON: who and when, then what was asked, then how it was made.
+# Every field, in the order of the JSON: identity and model, then the request, then how the image was made.
 _CHECKS: Mapping[str, Check] = {
     "id": plain.identifier,
     "created": plain.moment,

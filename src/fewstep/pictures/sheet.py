@@ -1,4 +1,4 @@
-"""Sheets: rows of images with titles, headings and captions, as one picture."""
+"""Sheets: pictures that show rows of images with titles, headings and captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INK, SOFT = "#222222", "#666666"
 
 @dataclass(frozen=True)
 class Row:
-    """Images side by side, with a title and a line below it."""
+    """A row of images, with a title and a line below the title."""
 
     title: str
     note: str
@@ -21,12 +21,12 @@ class Row:
 
 
 def sheet(rows: Sequence[Row], above: Sequence[str] = (), below: Sequence[Sequence[str]] = ()) -> Image.Image:
-    """Rows of images on white.
+    """Draw rows of images on white.
 
     Args:
-        rows: from top to bottom.
+        rows: the rows from top to bottom.
         above: a heading for each column.
-        below: texts under the images of each row; rows take them in turn.
+        below: captions for the images of a row; the rows cycle through them.
     """
     font, bold = ImageFont.load_default(FONT - 2), ImageFont.load_default(FONT + 1)
     head, foot = (FONT + 12 if above else GAP), (FONT + 6 if below else 0)

@@ -1,7 +1,7 @@
-"""XMP packets that declare an image as generated (IPTC DigitalSourceType) and can carry the full record.
+"""XMP packets that declare an image as generated (IPTC DigitalSourceType) and can contain the full record.
 
-Storage in JPEG follows the XMP specification, part 3, section 1.1.3: what exceeds one marker is an extended
-packet, split over several.
+Storage in JPEG follows the XMP specification, part 3, section 1.1.3: a packet too large for one marker becomes an
+extended packet, split over several.
 """
 
 import hashlib
@@ -20,18 +20,18 @@ _NOTE = "http://ns.adobe.com/xmp/note/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _STANDARD = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-_EXTENSION_HEADER = struct.Struct(">32sII")  # MD5 of the whole as text, its length, this part's offset
+_EXTENSION_HEADER = struct.Struct(">32sII")  # MD5 of the whole packet as text, its length, the offset of this part
 _PACKET_LIMIT = 65502
 _PART_LIMIT = 65400
 
 
 def packet(record: Record, *, full: bool) -> bytes:
-    """The XMP packet of an image; with `full` it carries the record, otherwise only the declaration."""
+    """The XMP packet of an image; with `full` it contains the record, otherwise only the declaration."""
     return _wrapped(_DECLARATION + (_name(record) + _record(record) if full else ""))
 
 
 def jpeg_segments(record: Record) -> bytes:
-    """The APP1 markers that carry the packet, and where it is too long for one, its extension."""
+    """The APP1 markers with the packet and, if it is too long for one marker, its extension."""
     whole = packet(record, full=True)
     if len(whole) <= _PACKET_LIMIT:
         return _segment(_STANDARD + whole)
@@ -48,12 +48,12 @@ def jpeg_segments(record: Record) -> bytes:
 
 
 def record_in_packet(found: bytes) -> str | None:
-    """The record's JSON in this packet, or None. Raises ProvenanceError where one is announced but absent."""
+    """The record's JSON in a packet, or None. Raises ProvenanceError if a record is announced but missing."""
     return _announced(_properties(found))
 
 
 def record_in_segments(segments: Iterable[bytes]) -> str | None:
-    """As `record_in_packet`, for the payloads of a JPEG's APP1 markers."""
+    """`record_in_packet` for the payloads of a JPEG's APP1 markers."""
     payloads = list(segments)
     main = next((p.removeprefix(_STANDARD) for p in payloads if p.startswith(_STANDARD)), None)
     if main is None:
@@ -74,7 +74,7 @@ def _announced(properties: dict[str, str]) -> str | None:
 
 
 def _extension(payloads: Iterable[bytes], guid: str) -> bytes:
-    """The extended packet put together again from its parts, in whatever order they come."""
+    """The extended packet, assembled from its parts in any order."""
     parts: dict[int, bytes] = {}
     head = len(_EXTENSION) + _EXTENSION_HEADER.size
     for payload in payloads:
@@ -89,14 +89,14 @@ def _extension(payloads: Iterable[bytes], guid: str) -> bytes:
 
 
 def _properties(found: bytes) -> dict[str, str]:
-    """The simple properties of a packet by `{namespace}name`; both of RDF's spellings are read.
+    """The simple properties of a packet by `{namespace}name`; both of RDF's notations are supported.
 
-    A packet that cannot be parsed is somebody else's unless it names our namespace.
+    A packet that cannot be parsed is ignored as another program's, unless it contains our namespace.
     """
-    from xml.etree import ElementTree  # only reading needs it, and drawing an image should start at once
+    from xml.etree import ElementTree  # only needed for reading; drawing an image should start at once
 
     try:
-        if b"<!DOCTYPE" in found:  # XMP has none, and entities are how a small XML file grows large
+        if b"<!DOCTYPE" in found:  # not allowed in XMP, and entities can make a small XML file explode in size
             raise ProvenanceError("the XMP declares a document type, which XMP must not")
         tree = ElementTree.fromstring(found)
     except (ElementTree.ParseError, ProvenanceError, ValueError) as error:
@@ -111,7 +111,7 @@ def _properties(found: bytes) -> dict[str, str]:
 
 
 def _name(record: Record) -> str:
-    # It announces the record, so that one lost on the way is an error and not an absence.
+    # It announces the record, so that a record lost on the way is reported as an error.
     return f"<fewstep:recordId>{record.id}</fewstep:recordId>"
 
 

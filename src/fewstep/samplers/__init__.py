@@ -1,4 +1,4 @@
-"""Samplers: generators of jumps, one file each. `SAMPLERS` names them."""
+"""Samplers: generators of jumps, one per file. `SAMPLERS` holds them by name."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from fewstep.samplers.flow_map import flow_map
 from fewstep.samplers.heun import heun
 
 ddim = euler
-"""DDIM (2010.02502) with η = 0: the same loop."""
+"""DDIM (2010.02502) with η = 0, which is the same loop."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler and what is to be known before it runs.
+    """A sampler and its requirements.
 
     Args:
         run: the generator, called with an estimator, x, levels and conditions.
-        needs: the jumps it asks a model for.
-        gamma: the share of fresh noise that it uses if not told otherwise; None for one that takes no fresh noise.
+        needs: the jumps that the model must support.
+        gamma: the default share of fresh noise; None for a sampler that takes no fresh noise.
     """
 
     run: Callable[..., Iterator[Jump]]

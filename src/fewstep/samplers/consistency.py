@@ -1,11 +1,11 @@
-"""Consistency sampling in 1 … N steps (2303.01469 alg. 1), with the noise kept, renewed or partly both.
+"""Consistency sampling in 1 … N steps (2303.01469 alg. 1), with the noise kept, renewed or a mixture of both.
 
 γ is the share of fresh noise, as in CTM (2310.02279 alg. 2): 1 re-noises with fresh noise (multistep consistency
 sampling), 0 keeps the noise that the estimate implies, so that the result is a function of the start.
 
-Only γ = 1 keeps the distribution of the data with an exact consistency function: below it the kept noise is the
-one that made the estimate, and the two add up to more spread than the level has. (CTM jumps with the estimate
-towards the next level itself, which a model that only reaches clean does not give.)
+With an exact consistency function, only γ = 1 preserves the distribution of the data: with γ < 1, the noise that is
+kept is the noise that produced the estimate, and the two add up to more variance than the level has. (CTM jumps with
+the estimate for the next level itself, which a model that only jumps to clean does not provide.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fewstep.core.levels import CLEAN, Level
 from fewstep.core.parameterisations import Estimator, Targets, require_targets
 
 NoiseSource = Callable[[int], Array]
-"""Fresh noise [b, ...] by the number of the draw; draw 0 is the start."""
+"""Fresh noise [b, ...] for a draw number; draw 0 is the start."""
 
 
 def consistency(
@@ -31,7 +31,7 @@ def consistency(
     noise: NoiseSource,
     gamma: float = 1.0,
 ) -> Iterator[Jump]:
-    """Jump to clean, return to the next level, and again.
+    """Jump to clean, re-noise to the next level, and repeat.
 
     Args:
         estimator: a consistency function or a flow map.
@@ -69,7 +69,7 @@ def renoise(
 ) -> Array:
     """Bring an estimate of clean data to the level `to`: α'·D + s·(√(1 − γ²)·implied + γ·fresh noise).
 
-    s = √(σ'² − (α'·ε)²): an estimate that stands at the boundary ε already holds that much noise.
+    s = √(σ'² − (α'·ε)²): an estimate at the boundary ε already contains that much noise.
     """
     xp = namespace(to.sigma)
     spread = xp.sqrt(xp.clip(to.sigma**2 - (to.alpha * epsilon) ** 2, 0.0, float("inf")))

@@ -1,8 +1,8 @@
-"""DPM-Solver++(2M) (2211.01095 alg. 2): second order in the logarithm of α/σ, one evaluation a step.
+"""DPM-Solver++(2M) (2211.01095 alg. 2): second order in the logarithm of α/σ, one evaluation per step.
 
-Each step is a jump with an estimate extrapolated from this and the last one, D + (h/2h')·(D − D'), where h and h' are
-this step's and the last one's lengths in ln(α/σ). A step from pure noise or to clean has infinite length, and is a
-jump with its own estimate alone, as the last step is in common implementations.
+Each step is a jump with an estimate extrapolated from the current and the previous one, D + (h/2h')·(D − D'), where h
+and h' are the lengths of the current and the previous step in ln(α/σ). A step from pure noise or to clean has
+infinite length; it uses its own estimate alone, as the last step does in common implementations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def dpm_solver(estimator: Estimator, x: Array, levels: Level, cond: Condition) -
         N jumps, one evaluation each; `estimate` is the denoiser's own.
 
     Raises:
-        UnsupportedTarget: the model is no denoiser.
+        UnsupportedTarget: the model is not a denoiser.
     """
     require_targets(estimator, Targets.SAME, "dpm_solver")
     before: tuple[Array, Array] | None = None
@@ -46,7 +46,7 @@ def dpm_solver(estimator: Estimator, x: Array, levels: Level, cond: Condition) -
 
 
 def _length(at: Level, to: Level) -> Array:
-    """h = ln(α'/σ') − ln(α/σ), and 0 where it is infinite, so that nothing is extrapolated over it or from it."""
+    """h = ln(α'/σ') − ln(α/σ), or 0 where it is infinite, so that nothing is extrapolated over or from that step."""
     xp = namespace(at.sigma)
     finite = (at.alpha > 0) & (to.sigma > 0)
     quotient = divide(to.alpha * at.sigma, to.sigma * at.alpha)

@@ -1,5 +1,5 @@
 """First-order sampling of the probability-flow ODE: EDM's Euler, DDIM (2010.02502, η = 0) and the linear flow's
-Euler are this one loop on their own grids."""
+Euler are this same loop on different grids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def euler(estimator: Estimator, x: Array, levels: Level, cond: Condition) -> Ite
         N jumps, one evaluation each.
 
     Raises:
-        UnsupportedTarget: the model is no denoiser.
+        UnsupportedTarget: the model is not a denoiser.
     """
     require_targets(estimator, Targets.SAME, "euler")
     for index, at, to in consecutive(levels, x.shape[0]):

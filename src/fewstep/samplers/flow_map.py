@@ -1,8 +1,8 @@
 """Sampling with a flow map: jumps from level to level, each with the estimate for its own end (2506.14603 §2).
 
-γ is the share of fresh noise, as in CTM (2310.02279 alg. 2) and TCD (2402.19159 §3.3): a jump goes on to
-√(1 − γ²)·σ', and γ·σ' of fresh noise is added. 0 follows the flow, so that the result is a function of the start;
-1 jumps to clean and re-noises. Every γ keeps the distribution of the data with an exact flow map.
+γ is the share of fresh noise, as in CTM (2310.02279 alg. 2) and TCD (2402.19159 §3.3): a jump goes to √(1 − γ²)·σ',
+and γ·σ' of fresh noise is added. 0 follows the flow, so that the result is a function of the start; 1 jumps to clean
+and re-noises. With an exact flow map, every γ preserves the distribution of the data.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def flow_map(
         x: [b, ...] the state at the first level.
         levels: N + 1 levels [N + 1], from the noisiest to clean.
         cond: the network's conditions.
-        noise: fresh noise; draws 1 … N − 1 are used where gamma > 0, without which none is needed.
+        noise: fresh noise; draws 1 … N − 1 are used if gamma > 0, otherwise none is needed.
         gamma: the share of fresh noise, in [0, 1].
 
     Yields:
         N jumps, one evaluation each.
 
     Raises:
-        UnsupportedTarget: the model is no flow map.
-        ValueError: gamma is outside [0, 1], or has no noise.
+        UnsupportedTarget: the model is not a flow map.
+        ValueError: gamma is outside [0, 1], or above 0 without noise.
     """
     require_targets(estimator, Targets.ANY, "flow_map")
     check_share("gamma", gamma)

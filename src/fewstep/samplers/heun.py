@@ -18,21 +18,21 @@ def heun(
     variable: StepVariable = "angle",
     sigma_data: float = 0.5,
 ) -> Iterator[Jump]:
-    """Take N steps, the last one a jump: 2N − 1 evaluations; 2N on an accelerator, which is not asked where it ends.
+    """Take N steps, the last one a jump: 2N − 1 evaluations, or 2N on an accelerator, where the end is not checked.
 
     Args:
         estimator: a denoiser or a flow map.
         x: [b, ...] the state at the first level.
         levels: N + 1 levels [N + 1], from the noisiest to clean.
         cond: the network's conditions.
-        variable: what is integrated over; `ratio` is EDM's own choice, `angle` also starts at pure noise.
-        sigma_data: σd of the angle.
+        variable: the integration variable; `ratio` is EDM's choice, `angle` can also start at pure noise.
+        sigma_data: σd in the definition of the angle.
 
     Yields:
         N jumps.
 
     Raises:
-        UnsupportedTarget: the model is no denoiser.
+        UnsupportedTarget: the model is not a denoiser.
     """
     require_targets(estimator, Targets.SAME, "heun")
     for index, at, to in consecutive(levels, x.shape[0]):

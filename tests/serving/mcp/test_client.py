@@ -213,7 +213,7 @@ def test_a_cancelled_call_frees_its_place(serve: Callable[..., Running]) -> None
             {"image_id": "x", "margins": [0, 0, 0, 3]},
             "margins.3 must be at most 2, got 3",
         ),
-        ("draw_between", {"prompt": "x"}, "position is for an interpolation: give to_prompt or to_seed"),
+        ("draw_between", {"prompt": "x"}, "position needs an interpolation: give to_prompt or to_seed"),
         ("draw_between", {"prompt": "x", "to_seed": 1, "position": 2}, "position must be between 0 and 1, got 2"),
         (
             "change_image",
