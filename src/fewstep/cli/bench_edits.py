@@ -32,7 +32,7 @@ def edits(
         edit: What is removed: half of the picture (inpaint), the colours (colorize) or everything but block means
             (super-resolve). With --model also denoise, which removes added noise.
         size: Number of values in the Gaussian, which is a smooth line; colorize uses three such lines.
-        draws: Number of samples drawn from the Gaussian; the closed-form result is printed beside theirs.
+        draws: Number of samples drawn from the Gaussian; the closed-form result is printed too.
         model: A built-in model, a directory, or user/name on the hub; it must draw emoji by text or digits by class.
         n: Number of pictures to restore.
         seed: Seed of the choice of pictures and of the noise.

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a terminal without × is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a terminal without × must not stop us
     try:
         try:
             code = run(args)
