@@ -323,7 +323,7 @@ def test_evaluate_says_which_teacher_is_missing_and_gives_the_judge_its_threads(
     monkeypatch.setattr("fewstep.measure.evaluate.evaluate", lambda *measured: [])
     ran = run("evaluate", student, "--threads", 1, "--json", "-")
     assert (ran.code, json.loads(ran.out)) == (0, [])
-    assert "the teacher 'tiny-teacher' (0000000000) that the model names is another" in ran.err
+    assert "the teacher 'tiny-teacher' (0000000000) that the model names is not the one" in ran.err
     assert "--teacher" in ran.err
     assert judged == [(None, 1)]
 
