@@ -50,12 +50,12 @@ def codec_training(images: int) -> TrainingConfig:
     """The training settings of a codec: float32, for CPUs without bfloat16, and Muon with a rate that falls to 0."""
     return TrainingConfig(
         images=images,
-        batch=32,
-        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.3),
+        batch=16,
+        optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, warmup=20, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),
-        checkpoint_every=100,
-        preview_every=250,
-        log_every=25,
+        checkpoint_every=250,
+        preview_every=1000,
+        log_every=50,
     )
 
 
@@ -84,7 +84,7 @@ class CodecRecipe:
     variation: Variation = field(
         default_factory=lambda: Variation(shrink=0.3, shift=1.0, flip=0.5, colour=0.2, styled=0, worded=0)
     )
-    training: TrainingConfig = field(default_factory=lambda: codec_training(150_000))
+    training: TrainingConfig = field(default_factory=lambda: codec_training(64_000))
     packages: Path | None = None
     start: Path | None = None
     freeze: bool = False
