@@ -24,6 +24,7 @@ from fewstep.serving.engine.desk import Desk
 from fewstep.serving.engine.metrics import Metrics
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
+from fewstep.serving.server import wire
 from fewstep.serving.settings import ServeSettings
 from tiny_models import TinyModels, onnx
 
@@ -87,9 +88,9 @@ def running(
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)
     desk = build_desk(chosen, model, Traces())
-    server = uvicorn.Server(
-        uvicorn.Config(guarded(desk, chosen), "127.0.0.1", 0, log_config=None, ws="websockets-sansio")
-    )
+    config = wire(guarded(desk, chosen), chosen)
+    config.port = 0
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

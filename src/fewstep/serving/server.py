@@ -8,15 +8,33 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from fewstep.serving.app import guarded
 from fewstep.serving.engine.desk import Desk
+from fewstep.serving.http.protocol import BoundedProtocol
 from fewstep.serving.settings import ServeSettings
 
 _GRACE = 5
 """Seconds between the shutdown time-out, when running requests get an error, and the closing of connections."""
+
+
+def wire(app: Any, settings: ServeSettings) -> uvicorn.Config:
+    """How uvicorn speaks HTTP and WebSockets for an application of these settings."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=BoundedProtocol,
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # a sketch of 4 kB is sent faster than it is compressed
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=round(settings.shutdown_timeout) + _GRACE,
+    )
 
 
 class Server(uvicorn.Server):
@@ -29,17 +47,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> None:
-        config = uvicorn.Config(
-            guarded(desk, settings, announce),
-            log_config=None,
-            access_log=False,
-            ws="websockets-sansio",
-            ws_max_size=settings.max_body_bytes,
-            ws_per_message_deflate=False,  # a sketch of 4 kB is sent faster than it is compressed
-            server_header=False,
-            timeout_graceful_shutdown=round(settings.shutdown_timeout) + _GRACE,
-        )
-        super().__init__(config)
+        super().__init__(wire(guarded(desk, settings, announce), settings))
         self._desk, self._timeout = desk, settings.shutdown_timeout
         self._hurries = False
 

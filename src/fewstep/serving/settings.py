@@ -71,6 +71,7 @@ class ServeSettings(BaseSettings):
     keep_seconds: float = Field(3600, gt=0, description="Seconds for which images are kept under their id.")
     keep_images: int = Field(1000, ge=1, description="Most images kept at a time.")
     keep_bytes: int = Field(1_000_000_000, ge=1, description="Largest total size of the kept images, in bytes.")
+    keep_alive: int = Field(75, ge=1, le=3600, description="Seconds for which an idle connection stays open.")
     shutdown_timeout: float = Field(30, ge=0, description="Seconds that running requests get when the server stops.")
 
     max_body_bytes: int = Field(50_000_000, ge=1, description="Largest request body, in bytes.")
