@@ -16,6 +16,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import fewstep
@@ -38,6 +40,7 @@ from fewstep.serving.http.context import RequestContext
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
 from fewstep.serving.http.security import ApiKeyAuth, HostGuard, UrlSigner, read_keys
+from fewstep.serving.http.whole import WholeBody
 from fewstep.serving.mcp.server import mcp_server
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.studio.pages import pages_router
@@ -120,7 +123,8 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
     app.include_router(live_router(desk))
     app.include_router(pages_router())
     _add_health(app, desk)
-    app.router.routes.extend(mcp_app.routes)
+    for route in mcp_app.routes:
+        app.router.routes.append(Route(route.path, WholeBody(route.app)) if isinstance(route, Route) else route)
     _add_error_handlers(app)
     return app
 
@@ -148,7 +152,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         answer = as_api_error(error)
         return JSONResponse(answer.body, answer.status, answer.headers)
 
-    for kind in (ApiError, *DrawError):
+    for kind in (ApiError, ClientDisconnect, *DrawError):
         app.add_exception_handler(kind, refused)
 
     @app.exception_handler(RequestValidationError)

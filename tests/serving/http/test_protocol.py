@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -112,3 +113,36 @@ def test_an_idle_connection_stays_as_long_as_the_setting_says(serve: object) -> 
         send(connection, START + b"\r\n")
         assert answer(connection)[0] == 200
         assert connection.recv(1) == b"", "closed by the server once it is idle"
+
+
+def counted(server: Running, status: int) -> float:
+    """How many requests have been answered with this status, by the server's metrics."""
+    found = re.findall(
+        rf'^fewstep_http_errors_total{{status="{status}"}} (\S+)$', server.metrics.text().decode(), re.M
+    )
+    return sum(map(float, found))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begun"),
+    [
+        ("/v1/images/generations", "application/json", "{"),
+        ("/v1/images/edits", "multipart/form-data; boundary=edge", "--edge\r\n"),
+        ("/v1/live", "application/octet-stream", "{"),
+        ("/mcp", "application/json", "{"),
+    ],
+)
+def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_server(
+    connection: socket.socket, server: Running, path: str, kind: str, begun: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, failed = counted(server, 499), counted(server, 500)
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\naccept: application/json, text/event-stream\r\n"
+    send(connection, head.encode() + b"content-length: 1000\r\n\r\n" + begun.encode())
+    time.sleep(0.1)  # until it reads the body
+    connection.close()
+    ends = time.monotonic() + 20
+    while counted(server, 499) == left and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert counted(server, 499) == left + 1
+    assert counted(server, 500) == failed
+    assert not [record for record in caplog.records if record.exc_info]

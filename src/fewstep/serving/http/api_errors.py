@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from fewstep.generation import RequestError
 from fewstep.serving.engine.errors import Busy, InputError, NotFound, ShuttingDown, Stopped, Superseded
 
@@ -53,6 +55,8 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(400, str(error), error.field or None, error.code)
         case RequestError():
             return ApiError(400, str(error), error.field or None)
+        case ClientDisconnect():
+            return ApiError(499, "the client left while it was sending", None, "client_disconnected")
         case Busy():
             return ApiError(429, str(error), None, "queue_full", _retry_after(error.retry_after))
         case ShuttingDown():
