@@ -78,7 +78,7 @@ def test_captions_of_another_column_are_shown(run: Any, folder: Path) -> None:
 def test_a_built_in_source_has_no_columns_and_configurations(run: Any, folder: Path, option: str) -> None:
     ran = run("data", "preview", "ring", option, "x")
     assert (ran.code, ran.out) == (2, "")
-    assert "'ring' is built in" in ran.err
+    assert "'ring' is a built-in data set" in ran.err
 
 
 def test_points_are_drawn_as_points(run: Any, folder: Path) -> None:

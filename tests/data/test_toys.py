@@ -82,7 +82,7 @@ def test_a_checkerboard_leaves_every_second_square_empty() -> None:
             lambda: Mixture([1], [[0, 0], [1, 1]], 1),
             r"weights must be \[k\] and means \[k, d\], got \[1\] and \[2, 2\]",
         ),
-        (lambda: Mixture([1, 1], [[0, 0], [1, 1]], [1, 1, 1]), "stds must be one number or one a mean"),
+        (lambda: Mixture([1, 1], [[0, 0], [1, 1]], [1, 1, 1]), "stds must be one number or one per mean"),
         (lambda: Mixture([1, -1], [[0, 0], [1, 1]], 1), "weights and stds must be positive"),
         (lambda: checkerboard(3), "cells must be an even number from 2, got 3"),
         (lambda: ring(size=0), "size must be at least 1, got 0"),

@@ -121,7 +121,7 @@ def test_it_knows_its_levels_and_its_licence(made: Any, imported: Path) -> None:
 def test_a_pipeline_that_cannot_be_taken_over_says_why(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has classes"):
         save_pipeline(pipeline(num_class_embeds=3), tmp_path / "a", "a")
-    with pytest.raises(ModelError, match="has 5 channels: 1"):
+    with pytest.raises(ModelError, match="has 5 channels: only 1"):
         save_pipeline(pipeline(channels=5), tmp_path / "b", "b")
     other = pipeline()
     other.scheduler = diffusers.DDPMScheduler()

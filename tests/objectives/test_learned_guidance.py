@@ -84,5 +84,5 @@ def test_scales_from_0_on_are_taken(low: float, high: float) -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(-0.1, 1.0), (3.0, 2.0), (1.0, float("inf")), (float("nan"), 1.0)])
 def test_scales_that_cannot_be_are_refused(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match="guidance must be scales from 0 on, low then high"):
+    with pytest.raises(ValueError, match="guidance must have scales 0 ≤ low ≤ high"):
         LearnedGuidance(low, high, NULL)

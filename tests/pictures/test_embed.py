@@ -145,7 +145,7 @@ def png_with(chunk: str) -> bytes:
 def test_a_damaged_record_is_an_error_that_names_the_file_and_the_fault(tmp_path: Path) -> None:
     path = tmp_path / "fox.png"
     path.write_bytes(png_with('{"format_version": 1'))
-    with pytest.raises(ProvenanceError, match=r"fox\.png: the record is not JSON"):
+    with pytest.raises(ProvenanceError, match=r"fox\.png: the record is not readable JSON"):
         read_record(path)
     with pytest.raises(ProvenanceError, match="the image: the record lacks prompt"):
         read_record(png_with('{"format_version": 1}'))

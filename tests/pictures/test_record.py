@@ -95,9 +95,9 @@ def test_a_version_of_the_future_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{", "not JSON"),
-        (b"\xff\xfe\xfa", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("{", "not readable JSON"),
+        (b"\xff\xfe\xfa", "not readable JSON"),
+        ("[" * 100_000, "not readable JSON"),
         ("[1]", "must be a JSON object, got a list"),
         ("{}", "format_version must be a whole number of at least 1, got None"),
         ('{"format_version": 1, "prompt": "fox"}', "lacks seed, steps"),
