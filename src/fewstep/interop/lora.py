@@ -61,8 +61,8 @@ def add_lora(
         raise ValueError(f"rank must be at least 1, got {rank}")
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be positive and finite, got {alpha}")
-    if getattr(network, "peft_config", None):
-        raise ModelError(f"the network already has adapters ({', '.join(network.peft_config)}): fuse or unload them")
+    if present := getattr(network, "peft_config", None):
+        raise ModelError(f"the network already has adapters ({', '.join(present)}): fuse or unload them")
     if targets is None:
         paths = _default_paths(network, UNET_TARGETS if component == "unet" else TRANSFORMER_TARGETS)
     else:

@@ -211,9 +211,9 @@ def _alpha(path: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _save(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]) -> Path:
     scratch = file.with_name(f".writing-{os.getpid()}-{file.name}")
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    own = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     try:
-        save_file(plain, scratch, {"format": "pt", **metadata})
+        save_file(own, scratch, {"format": "pt", **metadata})
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
