@@ -14,6 +14,7 @@ from diffusers import (
     DDIMScheduler,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
 )
 
 from fewstep.core.arrays import Array, Condition
@@ -22,8 +23,10 @@ from fewstep.core.jump import jump
 from fewstep.core.levels import CLEAN, PURE_NOISE, VP, Level, Linear, from_ratio, place
 from fewstep.core.parameterisations import (
     Clipped,
+    Data,
     Edm,
     Epsilon,
+    Lcm,
     Parameterisation,
     Parameterised,
     Targets,
@@ -59,7 +62,7 @@ def _angle(sigma_data: float) -> Callable[[Any], Level]:
     return lambda time: Level(np.cos(time) / sigma_data, np.sin(time))
 
 
-def _table(make: type, path: VP) -> Case:
+def _table(make: Callable[[VP], Parameterisation], path: VP) -> Case:
     return Case(make(path), path.level, *(float(path.level(np.float64(t)).ratio) for t in (0, path.noisiest)))
 
 
@@ -80,6 +83,9 @@ CASES = {
     "epsilon_ddpm": _table(Epsilon, VP.ddpm()),
     "v": _table(V, VP.scaled_linear()),
     "v_cosine": _table(V, VP.cosine()),
+    "data": _table(Data, VP.scaled_linear()),
+    "lcm": _table(lambda path: Lcm(Epsilon(path)), VP.scaled_linear()),
+    "lcm_v": _table(lambda path: Lcm(V(path), 0.3, 2.0), VP.cosine()),
     "velocity": Case(Velocity(), Linear().level),
     "velocity_1000": Case(Velocity(1000.0), lambda time: Linear().level(time / 1000)),
     "clipped": Case(Clipped(Edm(epsilon=0.002), 100.0), _angle(0.5), 0.0021),  # within the bound
@@ -218,6 +224,21 @@ def test_edm_equals_diffusers_edm_preconditioning() -> None:
         np.testing.assert_allclose(p.estimate(x, f, at), theirs.precondition_outputs(x, f, s), rtol=1e-9)
         np.testing.assert_allclose(p.inputs(x, at, at)[0], theirs.precondition_inputs(x, s), rtol=1e-9)
         np.testing.assert_allclose(p.inputs(x, at, at)[1], [float(theirs.precondition_noise(s))] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_lcm_equals_diffusers_latent_consistency_boundary(prediction: str) -> None:
+    theirs = LCMScheduler(prediction_type=prediction, beta_start=0.00085, beta_end=0.012)
+    theirs.set_timesteps(4)
+    path = VP.scaled_linear()
+    p = Lcm({"epsilon": Epsilon, "v_prediction": V, "sample": Data}[prediction](path))
+    for t in (int(t) for t in theirs.timesteps):
+        x, f = (tensor(normal(2, 2, seed=seed), dtype=torch.float32) for seed in (0, 1))
+        theirs._step_index = None
+        denoised = theirs.step(f, t, x).denoised
+        np.testing.assert_allclose(p.estimate(x, f, path.level(float(t)).batch(2)), denoised, rtol=1e-4, atol=1e-5)
+    at_end = path.level(0.0).batch(2)
+    np.testing.assert_allclose(p.estimate(x, 1e3 * f, at_end), x, rtol=1e-6)  # 10·t = 0 keeps x, noise and all
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

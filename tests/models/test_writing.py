@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fewstep.core.levels import VE, VP, Linear, Trig
-from fewstep.core.parameterisations import Clipped, Edm, Epsilon, Targets, V, Velocity
+from fewstep.core.parameterisations import Clipped, Data, Edm, Epsilon, Lcm, Targets, V, Velocity
 from fewstep.models.codecs import Identity, LearnedCodec, SpaceToDepth
 from fewstep.models.components import KINDS, Component, Judge, NetworkPart, Sketch, Vocabulary
 from fewstep.models.conditioners import ClassLabel, ControlImage, GuidanceScale, PromptTokens
@@ -30,8 +30,10 @@ EVERY_PART: list[Any] = [
     Edm(0.7, 0.002, "quarter_log"),
     Epsilon(),
     V(),
+    Data(),
     Velocity(),
     Clipped(Edm(0.7, 0.002), 1.5),
+    Lcm(Epsilon(), 0.4, 9.0),
     VE(),
     Linear(),
     Trig(0.8),

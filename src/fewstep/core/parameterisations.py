@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 from fewstep.core.arrays import Array, ArrayT, Condition, batch_of, divide, namespace, per_sample, reciprocal
+from fewstep.core.checks import check_above_0
 from fewstep.core.levels import VP, Level, Linear, place
 
 
@@ -220,6 +221,24 @@ class V:
 
 
 @dataclass(frozen=True)
+class Data:
+    """A network that predicts the data on a VP path (x0, `sample` in diffusers): D = F where there is noise."""
+
+    path: VP = field(default_factory=VP.scaled_linear)
+    epsilon: float = 0.0
+
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
+        return _vp_inputs(self.path, x, at, to)
+
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
+        noisy = per_sample(at.sigma, x) > 0
+        return namespace(x).where(noisy, output, per_sample(reciprocal(at.alpha), x) * x)
+
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
+        return data
+
+
+@dataclass(frozen=True)
 class Velocity:
     """A network that predicts v = noise − data on the linear path (2210.02747): D = x − t·F.
 
@@ -279,6 +298,53 @@ class Clipped:
 
     def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
         return self.parameterisation.output(x, data, at)
+
+
+@dataclass(frozen=True)
+class Lcm:
+    """Another parameterisation with the boundary of latent consistency models (2310.04378 §4.1), t its own timestep:
+
+        D = c_skip·x + c_out·D'    c_skip = σd²/((s·t)² + σd²)    c_out = s·t/√((s·t)² + σd²)
+
+    c_out has no factor σd, as the released weights were trained. At t = 0 the estimate is x on the network's path,
+    noise and all, so no σ/α is pinned.
+
+    Args:
+        parameterisation: of the network, on a VP path.
+        sigma_data: σd.
+        timestep_scaling: s.
+    """
+
+    parameterisation: Parameterisation
+    sigma_data: float = 0.5
+    timestep_scaling: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.parameterisation, "estimate"):
+            raise ValueError(f"parameterisation must be a part of that kind, got {self.parameterisation!r}")
+        check_above_0(sigma_data=self.sigma_data, timestep_scaling=self.timestep_scaling)
+
+    @property
+    def epsilon(self) -> float:
+        return 0.0
+
+    def inputs(self, x: ArrayT, at: Level, to: Level) -> tuple[ArrayT, ArrayT, ArrayT]:
+        return self.parameterisation.inputs(x, at, to)
+
+    def estimate(self, x: ArrayT, output: ArrayT, at: Level) -> ArrayT:
+        skipped, out = self._boundary(x, at)
+        return skipped + per_sample(out, x) * self.parameterisation.estimate(x, output, at)
+
+    def output(self, x: ArrayT, data: ArrayT, at: Level) -> ArrayT:
+        skipped, out = self._boundary(x, at)
+        return self.parameterisation.output(x, per_sample(reciprocal(out), x) * (data - skipped), at)
+
+    def _boundary(self, x: ArrayT, at: Level) -> tuple[ArrayT, ArrayT]:
+        """c_skip·x on the network's path [b, ...], and c_out [b]."""
+        native, time, _ = self.parameterisation.inputs(x, at, at)
+        scaled = self.timestep_scaling * time
+        square = scaled**2 + self.sigma_data**2
+        return per_sample(self.sigma_data**2 / square, x) * native, scaled / namespace(square).sqrt(square)
 
 
 def _native(path: VP, level: Level) -> tuple[Level, Array]:

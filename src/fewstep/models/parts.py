@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fewstep.core.levels import VE, VP, Linear, Trig
-from fewstep.core.parameterisations import Clipped, Edm, Epsilon, V, Velocity
+from fewstep.core.parameterisations import Clipped, Data, Edm, Epsilon, Lcm, V, Velocity
 
 PARTS: dict[str, type[Any]] = {
     "edm": Edm,
     "epsilon": Epsilon,
     "v": V,
+    "data": Data,
     "velocity": Velocity,
     "clipped": Clipped,
+    "lcm": Lcm,
     "ve": VE,
     "linear": Linear,
     "trig": Trig,
