@@ -57,7 +57,7 @@ _UNET = {
     "block_out_channels": (8, 16),
     "norm_num_groups": 4,
 }
-_CROSS = {
+SD_CONFIG = {
     **_UNET,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -124,9 +124,9 @@ EXAMPLES: Mapping[str, Example] = {
             up_block_types=("UpBlock2D", "UpBlock2D"), num_class_embeds=5,
         ), 3, {"label": ()},
     ),
-    "sd": Example(lambda: UNet2DConditionModel(**_CROSS), 4, TEXT),
-    "lcm": Example(lambda: UNet2DConditionModel(**_CROSS, time_cond_proj_dim=8), 4, {**TEXT, "guidance": ()}),
-    "sdxl": Example(lambda: UNet2DConditionModel(**_CROSS, **_SDXL), 4, {**TEXT_POOLED, "time_ids": (6,)}),
+    "sd": Example(lambda: UNet2DConditionModel(**SD_CONFIG), 4, TEXT),
+    "lcm": Example(lambda: UNet2DConditionModel(**SD_CONFIG, time_cond_proj_dim=8), 4, {**TEXT, "guidance": ()}),
+    "sdxl": Example(lambda: UNet2DConditionModel(**SD_CONFIG, **_SDXL), 4, {**TEXT_POOLED, "time_ids": (6,)}),
     "dit": Example(
         lambda: DiTTransformer2DModel(**_TRANSFORMER, in_channels=4, out_channels=8, num_embeds_ada_norm=5),
         4, {"label": ()},

@@ -128,13 +128,14 @@ MU_16, MU_64 = (0.5 + 0.65 * (tokens - 256) / (4096 - 256) for tokens in (16, 64
 
 PAIRS: Mapping[str, Pair] = {
     "ddim, leading as in SD 1.5": Pair(
-        lambda: DDIMScheduler(**NO_CLIP, steps_offset=1, set_alpha_to_one=False, timestep_spacing="leading"), _euler
+        lambda: DDIMScheduler(**NO_CLIP, steps_offset=1, set_alpha_to_one=False, timestep_spacing="leading"), _euler,
+        steps=(2, 4, 8),
     ),
     "ddim, trailing": Pair(lambda: DDIMScheduler(**NO_CLIP, timestep_spacing="trailing"), _euler),
     "ddim, v with zero SNR": Pair(lambda: DDIMScheduler(**ZERO_SNR, timestep_spacing="trailing"), _euler),
-    "ddim, x0": Pair(lambda: DDIMScheduler(**NO_CLIP, prediction_type="sample"), _euler, steps=(1, 4)),
+    "ddim, x0": Pair(lambda: DDIMScheduler(**NO_CLIP, prediction_type="sample", timestep_spacing="trailing"), _euler, steps=(1, 4)),
     "ddim, clipped pixels": Pair(
-        lambda: DDIMScheduler(**{**NO_CLIP, "clip_sample": True}), _euler, "unet", step={"use_clipped_model_output": True}
+        lambda: DDIMScheduler(**{**NO_CLIP, "clip_sample": True}, timestep_spacing="trailing"), _euler, "unet", step={"use_clipped_model_output": True}
     ),
     "ddim, classes": Pair(lambda: DDIMScheduler(**NO_CLIP), _euler, "unet_of_classes", steps=(2,)),
     "ddim, LCM's network": Pair(lambda: DDIMScheduler(**NO_CLIP), _euler, "lcm", steps=(2,)),
@@ -143,13 +144,14 @@ PAIRS: Mapping[str, Pair] = {
     "ddim, PixArt": Pair(lambda: DDIMScheduler(**NO_CLIP), _euler, "pixart", steps=(2,)),
     "ddim, PixArt with sizes": Pair(lambda: DDIMScheduler(**NO_CLIP), _euler, "pixart_of_sizes", steps=(2,)),
     "euler, leading as in SDXL": Pair(
-        lambda: EulerDiscreteScheduler(**VP_SETTINGS, steps_offset=1, timestep_spacing="leading"), _euler, "sdxl", scale=_ve
+        lambda: EulerDiscreteScheduler(**VP_SETTINGS, steps_offset=1, timestep_spacing="leading"), _euler, "sdxl", scale=_ve,
+        steps=(2, 4, 8),
     ),
     "euler, trailing": Pair(
         lambda: EulerDiscreteScheduler(**VP_SETTINGS, timestep_spacing="trailing"), _euler, scale=_ve
     ),
-    "euler, linspace": Pair(lambda: EulerDiscreteScheduler(**VP_SETTINGS), _euler, scale=_ve),
-    "euler, Karras": Pair(lambda: EulerDiscreteScheduler(**VP_SETTINGS, use_karras_sigmas=True), _euler, scale=_ve),
+    "euler, linspace": Pair(lambda: EulerDiscreteScheduler(**VP_SETTINGS), _euler, scale=_ve, steps=(2, 4, 8)),
+    "euler, Karras": Pair(lambda: EulerDiscreteScheduler(**VP_SETTINGS, use_karras_sigmas=True), _euler, scale=_ve, steps=(2, 4, 8)),
     "euler, v": Pair(
         lambda: EulerDiscreteScheduler(**VP_SETTINGS, prediction_type="v_prediction"), _euler, scale=_ve, steps=(2,)
     ),
@@ -158,7 +160,7 @@ PAIRS: Mapping[str, Pair] = {
         lambda: DPMSolverMultistepScheduler(**VP_SETTINGS, timestep_spacing="trailing"), _dpm_solver
     ),
     "dpm-solver++ 2m, Karras": Pair(
-        lambda: DPMSolverMultistepScheduler(**VP_SETTINGS, use_karras_sigmas=True), _dpm_solver, unrounded=True
+        lambda: DPMSolverMultistepScheduler(**VP_SETTINGS, use_karras_sigmas=True), _dpm_solver, unrounded=True, steps=(2, 4, 8)
     ),
     "dpm-solver++ 2m, flow as in Sana": Pair(
         lambda: DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),

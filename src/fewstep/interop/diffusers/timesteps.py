@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class SchedulerKind:
         targets: to which level models sampled with it jump.
         path: of a scheduler with a path of its own; None for a VP table, or the linear path.
         boundary: whether its estimates have the boundary of latent consistency models.
+        settings: of the scheduler that is asked for its grid.
     """
 
     grid: Callable[[Any, Path], Level]
@@ -47,6 +48,7 @@ class SchedulerKind:
     targets: Targets = Targets.SAME
     path: Path | None = None
     boundary: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,12 @@ class Timetable:
             sigmas: σ of the N steps before the shift, where the pipeline gives them and not the scheduler (Flux).
 
         Raises:
-            ValueError: steps are not possible with this scheduler, or `tokens` are missing.
+            ValueError: steps are not possible with this scheduler, one step would begin at the clean end of the table
+                (leading and linspaced timesteps), or `tokens` are missing.
         """
         check_steps(steps)
-        own = type(self.scheduler).from_config(self.scheduler.config)  # the caller's may be at work
+        # a scheduler of its own: the caller's may be at work
+        own = type(self.scheduler).from_config(self.scheduler.config, **self.kind.settings)
         options: dict[str, Any] = {} if sigmas is None else {"sigmas": list(sigmas)}
         if own.config.get("use_dynamic_shifting"):
             if tokens is None:
@@ -129,7 +133,13 @@ class Timetable:
         if "intermediate_timesteps" in inspect.signature(own.set_timesteps).parameters and steps != 2:
             options["intermediate_timesteps"] = None
         own.set_timesteps(steps, **options)
-        return self.kind.grid(own, self.path)
+        levels = self.kind.grid(own, self.path)
+        if levels.ratio[0] < 1:
+            raise ValueError(
+                f"{steps} step of this scheduler begins at σ/α = {levels.ratio[0]:.2g}, where hardly any noise is: "
+                "set its timestep_spacing to 'trailing', or take a grid of fewstep.core.grids on the table's path"
+            )
+        return levels
 
     def parameterisation(self, time_scale: float = 1.0, clip: bool = True) -> Parameterisation:
         """How the output of this scheduler's network becomes a data estimate.
@@ -231,7 +241,8 @@ SCHEDULERS: Mapping[str, SchedulerKind] = {
     "HeunDiscreteScheduler": _BY_SIGMA,
     "LCMScheduler": SchedulerKind(_to_clean, targets=Targets.CLEAN, boundary=True),
     "LMSDiscreteScheduler": _BY_SIGMA,
-    "PNDMScheduler": SchedulerKind(_to_final_alpha),
+    # its Runge-Kutta steps ask the network between two timesteps, where no level is visited
+    "PNDMScheduler": SchedulerKind(_to_final_alpha, settings={"skip_prk_steps": True}),
     # SCM's x has its data's deviation σd taken out: x/σd is on the path with σd = 1, where the network's data lie
     "SCMScheduler": SchedulerKind(_times, targets=Targets.CLEAN, path=Trig(1.0)),
     "TCDScheduler": SchedulerKind(_to_first, targets=Targets.ANY),
