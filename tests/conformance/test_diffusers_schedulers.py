@@ -49,6 +49,9 @@ from fewstep.interop.diffusers.networks import estimator
 from fewstep.interop.diffusers.timesteps import Timetable, tcd_gammas
 from fewstep.samplers import consistency, dpm_solver, euler, flow_map, heun
 
+# their own use of NumPy
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 SEEDS = [3, 4]
 NO_CLIP = {**VP_SETTINGS, "clip_sample": False}
 ZERO_SNR = {**NO_CLIP, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}

@@ -221,6 +221,17 @@ def test_an_edit_keeps_what_is_known() -> None:
     assert float((free[-1].x - known)[..., : SIDE // 2].abs().max()) > 0.1
 
 
+def test_it_is_a_module_with_the_networks_parameters_and_mode() -> None:
+    inner = network("sd3").requires_grad_(True)
+    wrapped = DiffusersNetwork(inner)
+    assert {id(parameter) for parameter in wrapped.parameters()} == {
+        id(parameter) for parameter in inner.parameters()
+    }
+    assert not wrapped.training
+    wrapped.train()
+    assert inner.training
+
+
 def test_an_unsupported_network_is_refused_by_naming_those_supported() -> None:
     with pytest.raises(ModelError, match="the network Linear is not supported: use one of DiTTransformer2DModel, "):
         DiffusersNetwork(torch.nn.Linear(1, 1))

@@ -12,6 +12,9 @@ from fewstep.core.parameterisations import Clipped, Data, Epsilon, Lcm, Targets,
 from fewstep.interop.diffusers.timesteps import SCHEDULERS, Timetable, dynamic_shift, tcd_gammas
 from fewstep.models.parts import ModelError
 
+# their own use of NumPy
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 STEPS = [1, 2, 4, 8]
 
 

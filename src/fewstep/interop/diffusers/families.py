@@ -43,6 +43,7 @@ class Family:
         patch: latents a side of one token, on which a dynamic shift depends; 0 for networks without tokens.
         flow_map: whether a network takes the jump's end as a second time.
         text: what encodes prompts for it, by name in `fewstep.interop.diffusers.text`; None for nothing.
+        no_class: the label that stands for no class; None for networks without one.
         own_sigmas: whether its pipeline gives the scheduler σ = 1 … 1/N instead of asking for its own.
     """
 
@@ -53,6 +54,7 @@ class Family:
     patch: Callable[[Any], int] = lambda config: 0
     flow_map: Callable[[Any], bool] = lambda config: False
     text: Callable[[Any], str | None] = lambda config: None
+    no_class: Callable[[Any], int | None] = lambda config: None
     own_sigmas: bool = False
 
 
@@ -200,7 +202,8 @@ def _flux3(network: Any, x: Tensor, times: Times, cond: Named) -> Tensor:
         **target,
         return_dict=False,
     )
-    return _output(output).transpose(1, 2).unflatten(2, (rows, columns))
+    grid: Tensor = _output(output).transpose(1, 2).unflatten(2, (rows, columns))
+    return grid
 
 
 _FLUX3_POSITION_SCALE = 0.5
@@ -243,7 +246,9 @@ FAMILIES: Mapping[str, Family] = {
         takes=("text_mask",),
         text=lambda config: "sdxl" if config.addition_embed_type else "clip",
     ),
-    "DiTTransformer2DModel": Family(_dit, lambda config: ("label",)),
+    "DiTTransformer2DModel": Family(
+        _dit, lambda config: ("label",), no_class=lambda config: int(config.num_embeds_ada_norm)
+    ),
     "PixArtTransformer2DModel": Family(_pixart, _pixart_needs, takes=("text_mask",), text=lambda config: "t5"),
     "SD3Transformer2DModel": Family(
         _sd3,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,8 +61,7 @@ def family_of(network: nn.Module) -> Family:
     return FAMILIES[name]
 
 
-@dataclass(frozen=True)
-class DiffusersNetwork:
+class DiffusersNetwork(nn.Module):
     """A diffusers network as fewstep's `Network`: called with x [b, c, h, w], times [b] and named conditions.
 
     Tensors stay in their graph; NumPy arrays are taken and given too, without a graph. x and conditions are cast to
@@ -71,18 +69,18 @@ class DiffusersNetwork:
 
     Args:
         network: the diffusers module, whose mode and parameters are left as they are.
+
+    Raises:
+        ModelError: its class or kind is not supported.
     """
 
-    network: nn.Module
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.family = family_of(network)
+        self.training = network.training
 
-    def __post_init__(self) -> None:
-        family_of(self.network)
-
-    @property
-    def family(self) -> Family:
-        return FAMILIES[type(self.network).__name__]
-
-    def __call__(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
+    def forward(self, x: Array, time_at: Array, time_to: Array, cond: Condition) -> Any:
         """The network's prediction, of x's shape.
 
         Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.core.arrays import Array, ArrayLike
+from fewstep.core.arrays import Array, ArrayLike, ArrayT, per_sample
 from fewstep.core.checks import check_share
 from fewstep.core.grids import check_steps
 from fewstep.core.levels import CLEAN, VP, Level, Linear, Path, Trig, from_ratio, place
@@ -41,6 +41,7 @@ class SchedulerKind:
         path: of a scheduler with a path of its own; None for a VP table, or the linear path.
         boundary: whether its estimates have the boundary of latent consistency models.
         settings: of the scheduler that is asked for its grid.
+        starts_at_sigma: whether it starts with σ·noise unless its timesteps are leading; others start with the noise.
     """
 
     grid: Callable[[Any, Path], Level]
@@ -49,6 +50,7 @@ class SchedulerKind:
     path: Path | None = None
     boundary: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    starts_at_sigma: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,19 @@ class Timetable:
             )
         return levels
 
+    def start(self, noise: ArrayT, first: Level) -> ArrayT:
+        """The state [b, ...] at the first level that diffusers begins with, to draw what its pipelines draw.
+
+        On a VP table most schedulers begin with the noise itself, though σ < 1 there, as if the data's share were in
+        it; fewstep's own start is σ·noise, which differs the more the later the first timestep is.
+
+        Args:
+            noise: standard normal [b, ...].
+            first: the first level of `levels`, [].
+        """
+        at_sigma = self.kind.starts_at_sigma and self.scheduler.config.timestep_spacing != "leading"
+        return per_sample(first.sigma, noise) * noise if at_sigma else noise
+
     def parameterisation(self, time_scale: float = 1.0, clip: bool = True) -> Parameterisation:
         """How the output of this scheduler's network becomes a data estimate.
 
@@ -196,7 +211,8 @@ def _visited(scheduler: Any) -> Any:
 
 
 def _append(levels: Level, end: Level) -> Level:
-    return Level(np.append(levels.alpha, end.alpha), np.append(levels.sigma, end.sigma))
+    ends = (levels.alpha, end.alpha), (levels.sigma, end.sigma)
+    return Level(*(np.append(np.asarray(part), np.asarray(last)) for part, last in ends))
 
 
 def _to_clean(scheduler: Any, path: Path) -> Level:
@@ -225,6 +241,7 @@ def _times(scheduler: Any, path: Path) -> Level:
 
 _FLOW = SchedulerKind(_sigmas, flow=True)
 _BY_SIGMA = SchedulerKind(_sigmas)
+_VE = SchedulerKind(_sigmas, starts_at_sigma=True)
 
 SCHEDULERS: Mapping[str, SchedulerKind] = {
     "DDIMScheduler": SchedulerKind(_to_final_alpha),
@@ -232,15 +249,15 @@ SCHEDULERS: Mapping[str, SchedulerKind] = {
     "DEISMultistepScheduler": _BY_SIGMA,
     "DPMSolverMultistepScheduler": _BY_SIGMA,
     "DPMSolverSinglestepScheduler": _BY_SIGMA,
-    "EulerAncestralDiscreteScheduler": _BY_SIGMA,
-    "EulerDiscreteScheduler": _BY_SIGMA,
+    "EulerAncestralDiscreteScheduler": _VE,
+    "EulerDiscreteScheduler": _VE,
     "FlowMapEulerDiscreteScheduler": _FLOW,
     "FlowMatchEulerDiscreteScheduler": _FLOW,
     "FlowMatchHeunDiscreteScheduler": _FLOW,
     "FlowMatchLCMScheduler": SchedulerKind(_sigmas, flow=True, targets=Targets.CLEAN),
-    "HeunDiscreteScheduler": _BY_SIGMA,
+    "HeunDiscreteScheduler": _VE,
     "LCMScheduler": SchedulerKind(_to_clean, targets=Targets.CLEAN, boundary=True),
-    "LMSDiscreteScheduler": _BY_SIGMA,
+    "LMSDiscreteScheduler": _VE,
     # its Runge-Kutta steps ask the network between two timesteps, where no level is visited
     "PNDMScheduler": SchedulerKind(_to_final_alpha, settings={"skip_prk_steps": True}),
     # SCM's x has its data's deviation σd taken out: x/σd is on the path with σd = 1, where the network's data lie
