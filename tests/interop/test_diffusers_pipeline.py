@@ -24,13 +24,14 @@ from diffusers_folders import (
     write_index,
     write_sana,
 )
-from diffusers_parts import start
+from diffusers_parts import network, start
 from fewstep.core.guidance import Guided
 from fewstep.core.parameterisations import Targets
 from fewstep.interop.diffusers import text
 from fewstep.interop.diffusers.folders import chosen_variant, open_folder, wanted_files
 from fewstep.interop.diffusers.pipeline import Pipeline, open_pipeline
 from fewstep.interop.diffusers.text import PromptCache, PromptEncoder
+from fewstep.interop.diffusers.timesteps import Timetable
 from fewstep.interop.diffusers.vae import VaeCodec
 from fewstep.models.codecs import Codec, SpaceToDepth
 from fewstep.models.parts import ModelError
@@ -255,6 +256,24 @@ def test_an_empty_prompt_of_others_is_encoded(ours: Any) -> None:
 def test_sizes_are_those_of_the_network_or_as_told(ours: Any) -> None:
     assert ours("sdxl").encode(["a"])["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
     assert ours("sdxl").encode(["a"], (8, 24))["time_ids"].tolist() == [[8, 24, 0, 0, 8, 24]]
+
+
+def test_pixart_is_told_its_sizes_where_it_wants_them() -> None:
+    table = Timetable.of(diffusers.DDIMScheduler(clip_sample=False))
+    prompts: Any = SimpleNamespace(encode=lambda texts: {"text": torch.zeros(len(texts), 5, 16)})
+    pipeline = Pipeline("folder", network("pixart_of_sizes"), table, VaeCodec(vae(4)), prompts)
+    cond = pipeline.encode(PROMPTS, (8, 24))
+    assert cond["resolution"].tolist() == [[8, 24]] * 2
+    torch.testing.assert_close(cond["aspect_ratio"], torch.full((2, 1), 1 / 3))
+    assert pipeline.encode(PROMPTS)["resolution"].tolist() == [[16, 16]] * 2
+    level = pipeline.levels(2)[0].batch(2)
+    assert pipeline.estimator()(start("pixart_of_sizes"), level, level, cond).shape == (2, 4, 8, 8)
+
+
+def test_a_dynamic_shift_needs_the_shape(ours: Any) -> None:
+    assert len(ours("flux").levels(4, (16, 8, 8))) == 5
+    with pytest.raises(ValueError, match="depends on the size of the image, which was not given"):
+        ours("flux").levels(4)
 
 
 # Codecs.

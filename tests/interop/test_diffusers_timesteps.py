@@ -110,8 +110,22 @@ def test_the_dynamic_shift_grows_with_the_image() -> None:
     for tokens, mu in ((256, 0.5), (4096, 1.15)):
         sigma = float(timetable.levels(2, tokens, [1.0, 0.5]).sigma[1])
         assert sigma == pytest.approx(np.exp(mu) / (np.exp(mu) + 1), rel=1e-6)
-    with pytest.raises(ValueError, match="shift depends on the image's size: give `tokens`"):
+    with pytest.raises(ValueError, match="depends on the size of the image, which was not given"):
         timetable.levels(2)
+
+
+def test_it_starts_as_diffusers_does() -> None:
+    noise = np.ones((1, 2))
+    trailing, leading = (
+        table("EulerDiscreteScheduler", timestep_spacing=spacing) for spacing in ("trailing", "leading")
+    )
+    for timetable, scale in ((trailing, float(trailing.levels(4).sigma[0])), (leading, 1.0), (table(), 1.0)):
+        np.testing.assert_allclose(timetable.start(noise, timetable.levels(4)[0]), scale * noise)
+        if timetable.kind.starts_at_sigma:
+            own = type(timetable.scheduler).from_config(timetable.scheduler.config)
+            own.set_timesteps(4)
+            theirs = own.init_noise_sigma * float(timetable.levels(4).alpha[0])  # on the VP path's scale
+            assert float(theirs) == pytest.approx(scale, rel=1e-5)
 
 
 def test_the_callers_scheduler_is_left_as_it_is() -> None:

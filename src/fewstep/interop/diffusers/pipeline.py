@@ -82,7 +82,8 @@ class Pipeline:
 
     def null(self, batch: int = 1) -> dict[str, Tensor]:
         """The conditions of the other estimate of classifier-free guidance, for `fewstep.core.guidance.Guided`: of an
-        empty prompt, or of no class. Conditions that guidance leaves alone are not among them.
+        empty prompt, or of no class. Conditions that guidance leaves alone are not among them. For a negative prompt
+        `encode` it instead.
 
         Raises:
             ModelError: the network has neither.
@@ -125,7 +126,7 @@ def open_pipeline(
     source: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     text_length: int | None = None,
 ) -> Pipeline:
     """Open a pipeline.
@@ -164,7 +165,9 @@ def open_pipeline(
     if recipe is not None:
         length = text_length or _TEXT_LENGTHS.get(folder.index.get("_class_name", ""))
         width = int(config.get("joint_attention_dim") or 0)
-        prompts = PromptEncoder(folder, recipe, width, length, PromptCache(cache), dtype, device)
+        prompts = PromptEncoder(
+            folder, recipe, width, length, PromptCache(None if cache is None else Path(cache)), dtype, device
+        )
     # which SDXL pipelines do unless they say otherwise
     zero_null = bool(folder.index.get("force_zeros_for_empty_prompt", recipe == "sdxl"))
     return Pipeline(folder.source, network, timetable, codec, prompts, zero_null)

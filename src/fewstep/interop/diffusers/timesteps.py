@@ -130,7 +130,7 @@ class Timetable:
         options: dict[str, Any] = {} if sigmas is None else {"sigmas": list(sigmas)}
         if own.config.get("use_dynamic_shifting"):
             if tokens is None:
-                raise ValueError("this scheduler's shift depends on the image's size: give `tokens`")
+                raise ValueError("the shift of this scheduler depends on the size of the image, which was not given")
             options["mu"] = dynamic_shift(tokens, own.config)
         if "intermediate_timesteps" in inspect.signature(own.set_timesteps).parameters and steps != 2:
             options["intermediate_timesteps"] = None
@@ -144,10 +144,10 @@ class Timetable:
         return levels
 
     def start(self, noise: ArrayT, first: Level) -> ArrayT:
-        """The state [b, ...] at the first level that diffusers begins with, to draw what its pipelines draw.
+        """The state [b, ...] at the first level that diffusers begins with: to draw what its pipelines draw.
 
-        On a VP table most schedulers begin with the noise itself, though σ < 1 there, as if the data's share were in
-        it; fewstep's own start is σ·noise, which differs the more the later the first timestep is.
+        Most schedulers with a VP table begin with the noise itself, where fewstep begins with σ·noise and σ < 1; the
+        difference grows the further from the noisy end the first timestep is.
 
         Args:
             noise: standard normal [b, ...].
