@@ -220,9 +220,9 @@ def test_a_network_can_have_a_gradient_norm_of_its_own(tmp_path: Path, monkeypat
 def test_a_loss_that_is_missing_or_not_due_is_refused() -> None:
     loss = mean_loss(torch.ones(1), None)  # type: ignore[arg-type]
     assert by_step(loss, ["student"]) == {"student": loss}
-    with pytest.raises(ValueError, match="steps that are due, fake, student, got student"):
+    with pytest.raises(ValueError, match=r"steps that are due \(fake, student\), got student"):
         by_step(loss, ["student", "fake"])
-    with pytest.raises(ValueError, match="steps that are due, fake, got fake, student"):
+    with pytest.raises(ValueError, match=r"steps that are due \(fake\), got fake, student"):
         by_step({"student": loss, "fake": loss}, ["fake"])
 
 
