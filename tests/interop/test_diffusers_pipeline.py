@@ -193,6 +193,20 @@ def test_prompts_are_encoded_once(root: Path, ours: Any, tmp_path: Path, monkeyp
         torch.testing.assert_close(values, expected[name][[1, 0]], atol=0, rtol=0)
 
 
+def test_a_prompt_that_the_encoder_does_not_read_to_its_end_is_told(
+    root: Path, ours: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours("sdxl")
+    pipeline = open_pipeline(root / "sdxl")
+    assert pipeline.prompts is not None
+    most = pipeline.prompts.encoders["text_encoder"].tokenizer.model_max_length
+    pipeline.encode(["a"])
+    assert not caplog.records
+    pipeline.encode(["a " * (most - 1)])  # beside the tokens for start and end
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith(f"a prompt has {most + 1} tokens, of which this text encoder reads {most}: 'a a")
+
+
 def test_another_encoder_or_length_is_not_mistaken_for_the_cached_one(root: Path, ours: Any, tmp_path: Path) -> None:
     ours("pixart")
     shutil.copytree(root / "pixart", tmp_path / "tuned")

@@ -6,6 +6,7 @@ A pipeline family's way with prompts joins by one entry in `RECIPES`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from torch import Tensor
 from fewstep.interop.diffusers.folders import Folder
 from fewstep.models.parts import ModelError
 
+log = logging.getLogger(__name__)
+
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
 _SAMPLES, _SAMPLE = 256, 4096
@@ -35,13 +38,13 @@ class Encoder:
     tokenizer: Any
 
     def tokens(self, prompt: str, length: int | None = None) -> Mapping[str, Tensor]:
-        """`input_ids` and `attention_mask`, each [1, length]: padded, and cut where the prompt is longer."""
+        """`input_ids` and `attention_mask`, each [1, length]: padded, and cut where the prompt is longer, which is
+        logged as a warning."""
+        most = length or self.tokenizer.model_max_length
+        if (count := len(self.tokenizer(prompt, verbose=False)["input_ids"])) > most:
+            log.warning("a prompt has %d tokens, of which this text encoder reads %d: '%.60s…'", count, most, prompt)
         encoded: Mapping[str, Tensor] = self.tokenizer(
-            [prompt],
-            padding="max_length",
-            max_length=length or self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
+            [prompt], padding="max_length", max_length=most, truncation=True, return_tensors="pt"
         ).to(self.model.device)
         return encoded
 
