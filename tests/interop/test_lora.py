@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -279,10 +280,10 @@ def test_fusing_in_half_precision_rounds_once() -> None:
         (sd3, "the LoRA is for a unet, the network is a SD3Transformer2DModel"),
     ],
 )
-def test_a_lora_of_another_model_is_refused_in_one_line(base: object, message: str) -> None:
+def test_a_lora_of_another_model_is_refused_in_one_line(base: Callable[[], nn.Module], message: str) -> None:
     weights = LoraWeights.of(with_lora("unet"))
     with pytest.raises(ModelError) as refused:
-        weights.fused(base())  # type: ignore[operator]
+        weights.fused(base())
     assert str(refused.value) == message
 
 

@@ -6,7 +6,8 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def connection(server: Running) -> Iterator[socket.socket]:
         yield connection
 
 
-def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
+def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
     """Status and JSON of one response."""
     reader = connection.makefile("rb")
     status = int(reader.readline().split()[1])
@@ -63,7 +64,7 @@ def test_what_is_no_body_is_bounded(connection: socket.socket, server: Running, 
     for start in range(0, len(data), 8_192):
         send(connection, data[start : start + 8_192])
     status, body = answer(connection)
-    assert (status, body["error"]["code"]) == (431, "headers_too_large")  # type: ignore[index]
+    assert (status, body["error"]["code"]) == (431, "headers_too_large")
     assert connection.recv(1) == b"", "the connection must be closed"
 
 
@@ -77,7 +78,7 @@ def test_it_is_bounded_when_it_comes_at_once(connection: socket.socket, data: by
 def test_what_is_not_http_is_refused_as_all_errors_are(connection: socket.socket) -> None:
     send(connection, b"HELLO\r\n\r\n")
     status, body = answer(connection)
-    assert (status, body["error"]["code"]) == (400, "invalid_http")  # type: ignore[index]
+    assert (status, body["error"]["code"]) == (400, "invalid_http")
 
 
 def test_a_long_cookie_is_taken(connection: socket.socket) -> None:
@@ -105,8 +106,8 @@ def test_a_request_after_a_large_body_in_one_packet_is_taken(connection: socket.
     assert b"HTTP/1.1 200" in found
 
 
-def test_an_idle_connection_stays_as_long_as_the_setting_says(serve: object) -> None:
-    server = serve(keep_alive=1)  # type: ignore[operator]
+def test_an_idle_connection_stays_as_long_as_the_setting_says(serve: Callable[..., Running]) -> None:
+    server = serve(keep_alive=1)
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
         send(connection, START + b"\r\n")
         assert answer(connection)[0] == 200
