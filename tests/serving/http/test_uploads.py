@@ -151,7 +151,7 @@ def test_what_is_out_of_range_is_told_with_the_range_that_holds(
 @pytest.mark.parametrize(
     ("fields", "param", "said"),
     [
-        ({"images": ["x"]}, "images", "images.0: "),
+        ({"images": ["x"]}, "images", "images.0 must be an object, got 'x'"),
         ({"images": []}, "images", "at least 1"),
         ({"images": [{"image_url": "a", "file_id": "b"}]}, "images", "either image_url or file_id"),
         ({"images": [{}]}, "images", "either image_url or file_id"),

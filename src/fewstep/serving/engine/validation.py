@@ -42,7 +42,10 @@ def complaint(error: Mapping[str, Any]) -> str:
         error: an entry of a pydantic `ValidationError`'s `errors()`.
     """
     kind, given = error["type"], error.get("input")
-    said = _SAID[kind].format(**error.get("ctx", {})) if kind in _SAID else str(error["msg"])
+    bounds = {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in error.get("ctx", {}).items()
+    }
+    said = _SAID[kind].format(**bounds) if kind in _SAID else str(error["msg"])
     if isinstance(given, (dict, list)) or kind in ("missing", "extra_forbidden") or ", got " in said:
         return said
     return f"{said}, got {_shown(given)}"
