@@ -23,6 +23,9 @@ from fewstep.data.styles import COLOURS, recolour
 from fewstep.data.wording import caption
 
 STYLES = tuple(artist.style for artist in ARTISTS)
+LINES, TRACED = "outline", ("3D", "gradient", "flat", "outline")
+"""The style of line drawings, and the styles that show the same shapes."""
+
 SIZES = range(16, 513)  # pixels a side
 KEPT = 256
 """Side in pixels of the cached drawings for pictures up to half as large, so that they stay sharp when moved; for
@@ -55,6 +58,15 @@ class Variation:
                 raise DataError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.shrink <= 0.9:
             raise DataError(f"shrink must be between 0 and 0.9, got {self.shrink}")
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a drawing is in its picture: its side and its left top corner, in pixels."""
+
+    side: int
+    left: int
+    top: int
 
 
 PLAIN = Variation(shrink=0, shift=0, flip=0, colour=0, styled=1, worded=0)
@@ -111,6 +123,17 @@ class Stickers:
         held_back = derive("held back", self.glyphs[thing].name) % HELD_BACK == 0
         return self.things == "all" or held_back == (self.things == "test")
 
+    @cached_property
+    def _traced(self) -> dict[int, int]:
+        """The index in `rendered` of the outline artist's drawing of each thing."""
+        drawn = zip(self.rendered.things, self.rendered.styles, strict=True)
+        return {thing: place for place, (thing, style) in enumerate(drawn) if STYLES[style] == LINES}
+
+    def line_art(self, place: int) -> int | None:
+        """The index in `rendered` of a line drawing of the same shapes as this drawing; None if there is none."""
+        is_traced = STYLES[self.rendered.styles[place]] in TRACED
+        return self._traced.get(self.rendered.things[place]) if is_traced else None
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (4, self.size, self.size)
@@ -143,7 +166,7 @@ class Stickers:
         place, vary = self.shown[index], self.variation
         thing, style = self.rendered.things[place], self.rendered.styles[place]
         glyph = self.glyphs[thing]
-        image = self._moved(place, rng)
+        image = self.posed(place, self.pose(rng))
         if rng.random() < vary.flip and not {"left", "right"} & set(glyph.name.replace("-", " ").split()):
             image = np.ascontiguousarray(image[:, :, ::-1])
         colour = self._colour(thing, rng)
@@ -157,16 +180,21 @@ class Stickers:
         word = list(COLOURS)[int(rng.integers(len(COLOURS)))] if rng.random() < self.variation.colour else None
         return None if word is None or self.is_held_out(thing, word) else word
 
-    def _moved(self, place: int, rng: np.random.Generator) -> Any:
-        """A drawing, shrunk and shifted within its frame."""
+    def pose(self, rng: np.random.Generator) -> Pose:
+        """A random pose, as shrunk and shifted as the variation says."""
         vary = self.variation
         side = round(self.size * (1 - rng.uniform(0, vary.shrink)))
         room = self.size - side
         left, top = (
             int(rng.integers(0, round(room * vary.shift) + 1) + room * (1 - vary.shift) / 2) for _ in range(2)
         )
+        return Pose(side, left, top)
+
+    def posed(self, place: int, pose: Pose) -> Any:
+        """The drawing at an index in `rendered` in this pose: premultiplied RGBA, float32 [4, size, size]."""
         canvas = np.zeros(self.shape, dtype=np.float32)
-        canvas[:, top : top + side, left : left + side] = self.picture(place, side)
+        rows, columns = (slice(start, start + pose.side) for start in (pose.top, pose.left))
+        canvas[:, rows, columns] = self.picture(place, pose.side)
         return canvas
 
 

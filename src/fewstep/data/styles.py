@@ -77,7 +77,7 @@ def flat(image: Image4) -> Image4:
 
 def outline(image: Image4) -> Image4:
     """Dark lines where colour or coverage changes, nothing between them."""
-    return join(np.full((3, *image.shape[1:]), 0.1, dtype=np.float32), _edges(image)[None])
+    return join(np.full((3, *image.shape[1:]), 0.1, dtype=np.float32), edges(image)[None])
 
 
 def pixel_art(image: Image4, cells: int = 12) -> Image4:
@@ -107,7 +107,7 @@ def neon(image: Image4) -> Image4:
     grey = luminance(straight)[None]
     vivid = 0.5 + 2.5 * (straight - grey)
     bright = 0.35 + 0.65 * (vivid / np.maximum(vivid.max(axis=0), 1e-3)).clip(0, 1)
-    lines = _edges(image)[None]
+    lines = edges(image)[None]
     return join(lines * bright + (1 - lines) * 0.3 * straight**2, alpha)
 
 
@@ -173,7 +173,7 @@ def sketch(image: Image4, rng: np.random.Generator) -> Image4:
 
 def _inked(image: Image4, seen: Image4, rng: np.random.Generator) -> Image4:
     """Lines where `seen` has edges, dark or in the picture's mean colour."""
-    drawn = _edges(seen, threshold=float(rng.uniform(0.12, 0.3)))
+    drawn = edges(seen, threshold=float(rng.uniform(0.12, 0.3)))
     if rng.random() < 0.4:
         drawn = _filtered(drawn[None], ImageFilter.MaxFilter(3))[0]
     ink = np.full((3, 1, 1), rng.uniform(0, 0.3)) if rng.random() < 0.6 else _mean_colour(image)
@@ -209,7 +209,7 @@ def _mean_colour(image: Image4) -> Any:
     return (image[:3].sum(axis=(1, 2)) / total)[:, None, None].clip(0, 1)
 
 
-def _edges(image: Image4, threshold: float = 0.2) -> Any:
+def edges(image: Image4, threshold: float = 0.2) -> Any:
     """The strength of edges of colour or coverage at each pixel [h, w], in [0, 1]."""
     on_white = image[:3] + (1 - image[3:])
     tones = np.concatenate([on_white, image[3:]])
@@ -222,14 +222,17 @@ def _edges(image: Image4, threshold: float = 0.2) -> Any:
 
 def _wobble(image: Image4, rng: np.random.Generator) -> Image4:
     """Shift every pixel by a smooth random field of about one pixel."""
-    height, width = image.shape[1:]
-    amount = float(rng.uniform(0, 1.2)) * height / 32
+    return warped(image, float(rng.uniform(0, 1.2)) * image.shape[1] / 32, rng)
+
+
+def warped(channels: Any, amount: float, rng: np.random.Generator) -> Any:
+    """Channels [c, h, w] with every pixel shifted by a smooth random field of about this many pixels."""
+    height, width = channels.shape[1:]
     field = [_resized(rng.normal(size=(4, 4)).astype(np.float32), (width, height)) * amount for _ in range(2)]
     rows, columns = np.mgrid[0:height, 0:width]
     rows = np.clip(np.round(rows + field[0]), 0, height - 1).astype(int)
     columns = np.clip(np.round(columns + field[1]), 0, width - 1).astype(int)
-    wobbled: Image4 = image[:, rows, columns]
-    return wobbled
+    return channels[:, rows, columns]
 
 
 def _resized(channel: Any, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BICUBIC) -> Any:

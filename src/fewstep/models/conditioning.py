@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.models.codecs import Codec
+from fewstep.models.codecs import Codec, Identity
 from fewstep.models.conditioners import (
     ClassLabel,
     Conditioner,
@@ -96,6 +96,14 @@ class Conditioning:
     def having(self, **conditioners: Conditioner) -> Conditioning:
         """A copy with these conditioners added."""
         return replace(self, conditioners={**self.conditioners, **conditioners})
+
+    def encoded(self, shape: Sequence[int]) -> Conditioning:
+        """A copy whose pixels and control images are data [*shape] of the codec already."""
+        parts = {
+            name: ControlImage(tuple(shape)) if isinstance(part, ControlImage) else part
+            for name, part in self.conditioners.items()
+        }
+        return Conditioning(Identity(), parts)
 
     def takes(self, input: str) -> bool:
         """Whether a conditioner reads this input."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,10 @@ from torch import nn
 
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
-from fewstep.data.latents import INDEX, Facts, Latents, write_latents
+from fewstep.data.latents import INDEX, Latents, write_latents
+from fewstep.data.scenes import Scene, Scenes
 from fewstep.data.stickers import PLAIN, STYLES, Stickers, Variation, attributions
-from fewstep.data.styles import COLOURS, hexadecimal, recolour
+from fewstep.data.styles import COLOURS, hexadecimal
 from fewstep.models.codecs import LearnedCodec
 from fewstep.models.components import GRAPH, WEIGHTS, Component, NetworkPart, Sketch, Vocabulary
 from fewstep.models.conditioning import Conditioning, conditioners
@@ -44,6 +45,7 @@ from fewstep.training.saving import resolved, save_model
 log = logging.getLogger(__name__)
 
 TEXT_LENGTH = 16
+LOGGED = 2000  # pictures encoded between two lines of the log
 FILLS = 0.93
 """The longer side of a plain drawing as a share of the picture's side."""
 
@@ -75,6 +77,7 @@ class StickersRecipe:
         text_width: Width of the text transformer.
         draws: Augmented copies of each picture, besides the plain one.
         variation: How these copies are augmented.
+        pairs: Share of these copies that show two things side by side.
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
         scale: Default guidance scale.
@@ -91,6 +94,7 @@ class StickersRecipe:
     text_width: int = 192
     draws: int = 3
     variation: Variation = field(default_factory=lambda: Variation(shrink=0.15, shift=0.5, colour=0.3))
+    pairs: float = 0.1
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
@@ -123,35 +127,34 @@ class StickersRecipe:
             if self.dataset.codec != made_by:
                 raise DataError(f"the latents in '{self.latents}' were made by another codec: delete them or give it")
             return
-        latents, facts = [], []
+        latents, sketches, facts = [], [], []
+        for batch in self._scenes():
+            latents.append(self._encoded([scene.pixels for scene in batch]))
+            sketches.append(self._encoded([scene.sketch for scene in batch]))
+            facts += [scene.facts for scene in batch]
+            if len(facts) // LOGGED != (len(facts) - len(batch)) // LOGGED:
+                log.info("%d pictures encoded", len(facts))
+        write_latents(self.latents, np.concatenate(latents), np.concatenate(sketches), facts, made_by)
+
+    def _encoded(self, pictures: Sequence[Any]) -> Any:
+        with torch.no_grad():
+            return self.autoencoder.encode(torch.from_numpy(np.stack(pictures))).numpy().astype(np.float16)
+
+    def _scenes(self, batch: int = 64) -> Iterator[Sequence[Scene]]:
+        """Every drawing as it is, then in `draws` varied copies, in batches."""
+        plain = Scenes(Stickers(self.size, PLAIN, self.packages), colour=0, pairs=0)
+        varied = Scenes(Stickers(self.size, self.variation, self.packages), self.variation.colour, self.pairs)
+        made: list[Scene] = []
         for draw in range(self.draws + 1):
-            for pixels, told in self._pictures(draw):
-                with torch.no_grad():
-                    latents.append(self.autoencoder.encode(torch.from_numpy(pixels)).numpy())
-                facts += told
-            log.info("%d pictures encoded", len(facts))
-        write_latents(self.latents, np.concatenate(latents), facts, made_by)
-
-    def _pictures(self, draw: int, batch: int = 64) -> Iterator[tuple[Any, list[Facts]]]:
-        """Batches of one draw: pixels float32 [b, 4, h, w] and what they show. Draw 0 is the plain drawings."""
-        vary = PLAIN if draw == 0 else replace(self.variation, colour=0)
-        dataset = Stickers(self.size, vary, self.packages)
-        pixels: list[Any] = []
-        facts: list[Facts] = []
-        for index, place in enumerate(dataset.shown):
-            rng = np.random.Generator(np.random.Philox(derive("latents", draw, index)))
-            image = dataset.example(index, rng).data
-            thing, style = dataset.rendered.things[place], dataset.rendered.styles[place]
-            colour = self._colour(dataset, thing, rng) if draw else None
-            pixels.append(image if colour is None else recolour(image, colour))
-            facts.append(Facts(dataset.glyphs[thing].text, style, colour))
-            if len(pixels) == batch or index + 1 == len(dataset):
-                yield np.stack(pixels), facts
-                pixels, facts = [], []
-
-    def _colour(self, dataset: Stickers, thing: int, rng: np.random.Generator) -> str | None:
-        word = list(COLOURS)[int(rng.integers(len(COLOURS)))] if rng.random() < self.variation.colour else None
-        return None if word is None or dataset.is_held_out(thing, word) else word
+            scenes = varied if draw else plain
+            for index in range(len(scenes.stickers)):
+                rng = np.random.Generator(np.random.Philox(derive("latents", draw, index)))
+                made.append(scenes.scene(index, rng))
+                if len(made) == batch:
+                    yield made
+                    made = []
+        if made:
+            yield made
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
@@ -171,7 +174,7 @@ class StickersRecipe:
         shape = self.autoencoder.config
         networks = {"encoder": Called(self.autoencoder.encoder), "decoder": Called(self.autoencoder.decoder)}
         codec = LearnedCodec(shape.latents, shape.factor).running(networks)
-        return Conditioning(codec, conditioners(TEXT_LENGTH, classes=len(STYLES)))
+        return Conditioning(codec, conditioners(TEXT_LENGTH, classes=len(STYLES), control=self.pixels))
 
     @property
     def guidance_range(self) -> tuple[float, float]:

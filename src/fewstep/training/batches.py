@@ -61,13 +61,16 @@ class DatasetBatches:
         drawn = np.array([derive("drop", self.seed, position + i) for i in range(len(rows))], dtype=np.float64)
         dropped = (drawn / 2**63 < self.drop).tolist()
         pixels = np.stack([row.data for row in rows])
-        cond = self.conditioning.without("guidance").encode(
+        conditioning = self.conditioning.without("guidance")
+        if self.encoded:
+            conditioning = conditioning.encoded(pixels.shape[1:])
+        cond = conditioning.encode(
             len(rows),
             prompt=["" if out else row.caption for row, out in zip(rows, dropped, strict=True)],
             label=[None if out else row.label for row, out in zip(rows, dropped, strict=True)],
             control=[row.control for row in rows],
         )
-        data = pixels if self.encoded else self.conditioning.codec.encode(pixels)
+        data = conditioning.codec.encode(pixels)
         return Batch(torch.from_numpy(data), tensors(cond))
 
 

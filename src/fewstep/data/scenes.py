@@ -1,0 +1,110 @@
+"""What the latent model of stickers is trained on: a drawing, or two side by side, what it shows, and a sketch of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewstep.data.line_drawings import LineDrawing, line_drawing
+from fewstep.data.stickers import Pose, Stickers
+from fewstep.data.styles import COLOURS, recolour
+
+SHRUNK = (0.9, 1.0)
+"""The range of a drawing's side as a share of its half of the picture, where two are side by side."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a picture shows.
+
+    Args:
+        thing: the emoji.
+        style: the index of the artist.
+        colour: the colour word, or None for the artist's own colours.
+        beside: the emoji to the right of it, or None.
+        painted: whether the sketch of it shows its colours.
+    """
+
+    thing: str
+    style: int
+    colour: str | None = None
+    beside: str | None = None
+    painted: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One training picture: premultiplied RGBA, float32 [4, h, w] in [0, 1], a sketch of the same shape, its facts."""
+
+    pixels: Any
+    sketch: Any
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Pictures of stickers.
+
+    Args:
+        stickers: the drawings and how they are moved.
+        colour: the share that is recoloured.
+        pairs: the share with two things side by side.
+    """
+
+    stickers: Stickers
+    colour: float = 0.3
+    pairs: float = 0.1
+
+    def scene(self, index: int, rng: np.random.Generator) -> Scene:
+        """A moved drawing, often recoloured, sometimes with a second one beside it, with a sketch of it."""
+        stickers = self.stickers
+        place = stickers.shown[index]
+        if rng.random() < self.pairs:
+            return self._pair(place, rng)
+        pose = stickers.pose(rng)
+        image, traced = stickers.posed(place, pose), self._traced(place, pose)
+        colour = self._colour(place, rng)
+        image = image if colour is None else recolour(image, colour)
+        drawn = line_drawing(image, rng, traced)
+        return Scene(image, drawn.image, Facts(self._name(place), self._style(place), colour, None, drawn.painted))
+
+    def _pair(self, place: int, rng: np.random.Generator) -> Scene:
+        """Two drawings by one artist side by side."""
+        stickers = self.stickers
+        alike = [other for other in stickers.shown if self._style(other) == self._style(place)]
+        other = alike[int(rng.integers(len(alike)))]
+        half = stickers.size // 2
+        image, sketch, painted = 0.0, 0.0, True
+        for left, each in ((0, place), (half, other)):
+            side = round(half * rng.uniform(*SHRUNK))
+            free = half - side
+            top = round((stickers.size - side) / 2 + rng.uniform(-0.5, 0.5) * half / 4)
+            pose = Pose(side, left + int(rng.integers(free + 1)), top)
+            alone = stickers.posed(each, pose)
+            drawn = line_drawing(alone, rng, self._traced(each, pose))
+            image, sketch, painted = image + alone, _over(drawn, sketch), painted and drawn.painted
+        facts = Facts(self._name(place), self._style(place), None, self._name(other), painted)
+        return Scene(image, sketch, facts)
+
+    def _traced(self, place: int, pose: Pose) -> Any:
+        """The artist's line drawing of a drawing in this pose, or None."""
+        art = self.stickers.line_art(place)
+        return None if art is None else self.stickers.posed(art, pose)
+
+    def _colour(self, place: int, rng: np.random.Generator) -> str | None:
+        word = list(COLOURS)[int(rng.integers(len(COLOURS)))] if rng.random() < self.colour else None
+        held_out = word is not None and self.stickers.is_held_out(self.stickers.rendered.things[place], word)
+        return None if held_out else word
+
+    def _name(self, place: int) -> str:
+        return self.stickers.glyphs[self.stickers.rendered.things[place]].text
+
+    def _style(self, place: int) -> int:
+        return self.stickers.rendered.styles[place]
+
+
+def _over(drawn: LineDrawing, below: Any) -> Any:
+    """A sketch over another."""
+    return (drawn.image + below * (1 - drawn.image[3:])).astype(np.float32)
