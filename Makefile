@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core libfribidi0 chromium node-typescript
+DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core libfribidi0 chromium-headless-shell node-typescript
 
 .PHONY: run test setup debian check format pictures screenshots clean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import fewstep
 from fewstep.data import latents as data_latents
 from fewstep.data.dataset import DataError
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST
-from fewstep.data.latents import Facts, Latents, write_latents
+from fewstep.data.latents import Latents
+from fewstep.data.latents import write_latents as write_both
+from fewstep.data.scenes import Facts
 from fewstep.data.stickers import PLAIN, STYLES, Stickers, attributions
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fewstep.recipes import codec as codec_recipes
@@ -30,6 +33,11 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING
 pytest.importorskip("resvg_py")
 
 SHAPE = AutoencoderConfig(latents=8, encoder=(16, 32), decoder=(16, 32), encoder_depths=(1, 1), decoder_depths=(1, 1))
+
+
+def write_latents(folder: Path, latents: np.ndarray, facts: Sequence[Facts], codec: str) -> None:
+    """Latents whose sketches are their negatives."""
+    write_both(folder, latents, -latents, facts, codec)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +180,7 @@ def test_both_stages_train_on_latents_and_the_models_draw(
         assert all(line in model.spec.licence for line in attributions())
         assert model.spec.vocabulary.styles == STYLES
     assert list((tmp_path / "run" / "teacher" / "previews").glob("teacher-*2.png"))
-    monkeypatch.setattr(StickersRecipe, "_pictures", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(StickersRecipe, "_scenes", lambda *args: pytest.fail("encoded again"))
     recipe.run(tmp_path / "run")
 
 
@@ -209,11 +217,33 @@ def test_examples_of_latents_leave_the_style_open_or_say_it_by_label_or_caption(
     assert {example.caption for example in drawn} == {"green rocket", "noto green rocket"}
 
 
+def test_half_of_the_examples_have_a_sketch_that_may_say_the_colour(tmp_path: Path) -> None:
+    facts = [Facts("🚀", 4, "green", painted=True), Facts("🚀", 4, "green"), Facts("🚀", 4, None, "🍎")]
+    write_latents(tmp_path, np.full((3, 8, 4, 4), 0.25), facts, "hash")
+    dataset = Latents(tmp_path, styled=0, worded=0)
+    painted, drawn, both = (
+        [dataset.example(i, np.random.default_rng(seed)) for seed in range(1000)] for i in range(3)
+    )
+    for examples in (painted, drawn, both):
+        sketches = [each.control for each in examples]
+        assert all(sketch is None or (sketch.dtype == np.float32 and sketch.mean() == -0.25) for sketch in sketches)
+        assert np.mean([sketch is None for sketch in sketches]) == pytest.approx(0.5, abs=0.06)
+    said = [each.caption for each in painted if each.control is not None]
+    assert set(said) == {"rocket", "green rocket"}
+    assert said.count("rocket") / len(said) == pytest.approx(0.5, abs=0.08)
+    assert {each.caption for each in painted if each.control is None} == {"green rocket"}
+    assert {each.caption for each in drawn} == {"green rocket"}
+    assert {each.caption for each in both} == {"rocket and red apple"}
+
+
 def test_latents_that_cannot_be_read_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="cannot read latents in"):
         len(Latents(tmp_path))
     write_latents(tmp_path, np.zeros((2, 8, 4, 4)), [Facts("🚀", 0)], "hash")
     with pytest.raises(DataError, match=r"has shape \(2, 8, 4, 4\) for 1 pictures"):
+        len(Latents(tmp_path))
+    write_both(tmp_path, np.zeros((1, 8, 4, 4)), np.zeros((1, 8, 4, 2)), [Facts("🚀", 0)], "hash")
+    with pytest.raises(DataError, match=r"sketches.npy has shape \(1, 8, 4, 2\) for 1 pictures"):
         len(Latents(tmp_path))
     write_latents(tmp_path, np.zeros((1, 8, 4, 4)), [Facts("?", 0)], "hash")
     with pytest.raises(DataError, match="holds 1 emoji that have no name here"):

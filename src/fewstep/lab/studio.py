@@ -66,7 +66,7 @@ def pen_to_pixels(
 async def _measured(
     model: str, engine: str, seconds: float, minutes: float, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         raise FileNotFoundError("Chromium is not installed: install Debian's package 'chromium'")
     with served(model, "--engine", engine) as server:
