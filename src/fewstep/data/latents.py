@@ -1,7 +1,8 @@
 """Stickers encoded once by a codec: the training data of a latent model, without pictures and codec.
 
 `latents.npy` is float16 [pictures, c, h, w], and so is `sketches.npy`, a sketch of each picture; `latents.json` holds
-what each picture shows (`Facts`), and the hash of the codec that made them. Captions are worded anew each time an example is drawn.
+what each picture shows (`Facts`), and the hash of the codec that made them. Captions are worded anew each time an
+example is drawn.
 """
 
 from __future__ import annotations
@@ -102,10 +103,8 @@ class Latents:
     @cached_property
     def _glyphs(self) -> dict[str, Glyph]:
         glyphs = {glyph.text: glyph for glyph in read_glyphs(self.selection)}
-        if (
-            missing := {thing for each in self.facts for thing in (each.thing, each.beside or each.thing)}
-            - glyphs.keys()
-        ):
+        shown = {thing for each in self.facts for thing in (each.thing, each.beside) if thing is not None}
+        if missing := shown - glyphs.keys():
             raise DataError(
                 f"'{self.folder}' holds {len(missing)} emoji that have no name here, such as {min(missing)}"
             )

@@ -35,7 +35,7 @@ class LineDrawing:
 
 
 def line_drawing(image: Image4, rng: np.random.Generator, traced: Image4 | None = None) -> LineDrawing:
-    """A sketch of a picture: half are lines, a quarter lines over painted areas, the others painted areas or a contour.
+    """A sketch of a picture: half are lines, a quarter lines over paint, the others paint alone or a contour.
 
     Args:
         image: the picture.

@@ -1,4 +1,4 @@
-"""What the latent model of stickers is trained on: a drawing, or two side by side, what it shows, and a sketch of it."""
+"""What the latent model of stickers is trained on: one drawing, or two side by side, with facts and a sketch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Scene:
-    """One training picture: premultiplied RGBA, float32 [4, h, w] in [0, 1], a sketch of the same shape, its facts."""
+    """One training picture and a sketch of it, both premultiplied RGBA, float32 [4, h, w] in [0, 1]."""
 
     pixels: Any
     sketch: Any

@@ -22,6 +22,8 @@ from fewstep.lab.serving import served
 EVENTS = 120
 """Pen events per second."""
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+
 _TIMED = """() => {
   studio.handled = [];
   studio.events = 0;
