@@ -52,10 +52,12 @@ RECIPES: dict[str, RecipeEntry] = {
     "stickers": RecipeEntry(
         "fewstep.recipes.stickers:StickersRecipe",
         "stickers in the styles of seven artists from text, on the latents of the codec",
-        is_two_stage=False,
     ),
     "recogniser": RecipeEntry(
         "fewstep.recipes.recogniser:RecogniserRecipe", "the judge of emoji that evaluation uses", is_two_stage=False
+    ),
+    "stickers-recogniser": RecipeEntry(
+        "fewstep.recipes.recogniser:StickersRecogniserRecipe", "the judge of stickers", is_two_stage=False
     ),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+from fewstep.data.stickers import LINES
 from fewstep.data.styles import COLOURS
-from fewstep.measure.subjects import EmojiSubject, Query, matches
+from fewstep.measure.subjects import EmojiSubject, Query, StickersSubject, matches
 
 
 def judge_accuracy(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dict[str, Any]:
@@ -56,6 +58,60 @@ def judge_accuracy(subject: EmojiSubject, draws: int = 2, most: int = 12) -> dic
         "style_by_style": styles_right,
         "glyph_in_style": by_style,
         "confusions": confusions,
+    }
+
+
+def sticker_judge_accuracy(
+    subject: StickersSubject, draws: int = 1, part: int = 512, most: int = 12
+) -> dict[str, Any]:
+    """A recogniser's accuracies on augmented real stickers, as JSON values.
+
+    Args:
+        subject: the drawings and the recogniser.
+        draws: pictures per drawing.
+        part: pictures drawn at once.
+        most: the most confusions to list.
+
+    Returns:
+        For drawings in their own colours: `thing`, `style` and `both`, the shares named correctly, by style
+        `thing_by_style` and `style_by_style`, `no_colour`, the share without a false colour word, and `confusions`,
+        the most frequent ones. For the same in a colour: `thing_in_colour` and `colour`.
+    """
+    things: dict[str, list[bool]] = {}
+    styles: dict[str, list[bool]] = {}
+    plain, in_colour, colours = [], [], []
+    wrong: Counter[tuple[str, str]] = Counter()
+    queries = subject.queries(len(subject.dataset), seed=0)
+    words = list(COLOURS)
+    for draw in range(draws):
+        for start in range(0, len(queries), part):
+            asked = queries[start : start + part]
+            seen = subject.judge(subject.real(asked, _unseen(draw)))
+            for query, name, style, colour in zip(
+                asked, seen.names, seen.words["style"], seen.words["colour"], strict=True
+            ):
+                things.setdefault(query.style, []).append(query.name == name)
+                styles.setdefault(query.style, []).append(query.style == style)
+                plain.append(query.style == LINES or colour == "")
+                if query.name != name:
+                    wrong[query.name, name] += 1
+            painted = [replace(each, colour=words[i % len(words)]) for i, each in enumerate(asked)]
+            painted = [each for each in painted if each.style != LINES]
+            seen = subject.judge(subject.real(painted, _unseen(draws + draw)))
+            in_colour += [query.name == name for query, name in zip(painted, seen.names, strict=True)]
+            colours += [query.colour == word for query, word in zip(painted, seen.words["colour"], strict=True)]
+    named, styled = ([right for each in kind.values() for right in each] for kind in (things, styles))
+    return {
+        "thing": _share(named),
+        "style": _share(styled),
+        "both": _share(a and b for a, b in zip(named, styled, strict=True)),
+        "pictures": len(named),
+        "no_colour": _share(plain),
+        "thing_in_colour": _share(in_colour),
+        "colour": _share(colours),
+        "thing_by_style": {word: _share(right) for word, right in things.items()},
+        "style_by_style": {word: _share(right) for word, right in styles.items()},
+        "confusions": [{"thing": a, "taken_for": b, "times": n} for (a, b), n in wrong.most_common(most)],
     }
 
 

@@ -15,12 +15,17 @@ import numpy as np
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError
 from fewstep.data.emoji import SIZES, Augmentation, Emoji
-from fewstep.data.styles import COLOURS
+from fewstep.data.stickers import LINES, Stickers, Variation
+from fewstep.data.stickers import STYLES as STICKER_STYLES
+from fewstep.data.styles import COLOURS, recolour
+from fewstep.data.wording import caption
 from fewstep.generation.model import Model
 from fewstep.measure.judges import PictureJudge, Recogniser, RecogniserError, Verdict, judge_of
 
 HeldOutKind = Literal["colour", "style"]
 GEOMETRY = Augmentation(shift=0.03, turn=6.0, shrink=0.1, colour=0, style=0, control=0, keywords=0)
+PLACED = Variation(shrink=0.15, shift=0.5, colour=0)
+"""How stickers are moved in pictures to compare with, as in the training of the model."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,7 @@ class EmojiSubject:
     name: str = "emoji"
 
     def __post_init__(self) -> None:
-        if self.recogniser.shape != self.dataset.shape:
-            raise RecogniserError(
-                f"the recogniser judges pictures of shape {self.recogniser.shape}, the data have {self.dataset.shape}"
-            )
-        unknown = sorted(set(self.dataset.captions) - set(self.recogniser.names))
-        if unknown:
-            raise RecogniserError(
-                f"the recogniser does not know {len(unknown)} of {len(self.dataset)} emoji, such as '{unknown[0]}'"
-            )
+        _check_judge(self.recogniser, self.dataset.shape, self.dataset.captions, "emoji")
 
     @property
     def judge(self) -> PictureJudge:
@@ -140,6 +137,79 @@ class EmojiSubject:
     def real(self, queries: Sequence[Query], draw: int) -> Any:
         return np.stack(
             [self.dataset.picture_in(a.index, _rng(draw, k), a.colour, a.style) for k, a in enumerate(queries)]
+        )
+
+
+@dataclass(frozen=True)
+class StickersSubject:
+    """Stickers, judged by a recogniser. A query asks for a thing in a style; held-out ones were never shown together.
+
+    Args:
+        dataset: the drawings, held out as in the training of the model, moved as real pictures to compare with are.
+        recogniser: the judge.
+
+    Raises:
+        RecogniserError: the recogniser was trained on other things or another size.
+    """
+
+    dataset: Stickers
+    recogniser: Recogniser
+    name: str = "stickers"
+
+    def __post_init__(self) -> None:
+        _check_judge(self.recogniser, self.dataset.shape, self.dataset.captions, "stickers")
+
+    @property
+    def judge(self) -> PictureJudge:
+        return self.recogniser
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[int, int], int]:
+        """The drawings' indices by thing and style, held out or not."""
+        rendered = self.dataset.rendered
+        return {pair: place for place, pair in enumerate(zip(rendered.things, rendered.styles, strict=True))}
+
+    def _query(self, place: int, colour: str = "") -> Query:
+        thing, style = self.dataset.rendered.things[place], self.dataset.rendered.styles[place]
+        words = caption(self.dataset.glyphs[thing], colour or None)
+        return Query(place, self.dataset.captions[thing], words, style, colour, STICKER_STYLES[style])
+
+    def queries(self, n: int, seed: int) -> list[Query]:
+        shown = self.dataset.shown
+        return [self._query(shown[i]) for i in evenly(len(shown), n, seed)]
+
+    def held_out(self, kind: HeldOutKind, n: int, seed: int) -> list[Query]:
+        """Held-out combinations: drawings of an artist that were never shown, or drawings in a colour never shown."""
+        dataset, rendered = self.dataset, self.dataset.rendered
+        queries: list[Query] = []
+        for place in evenly(len(rendered.things), len(rendered.things), derive("held out", kind, seed)):
+            thing, style = rendered.things[place], STICKER_STYLES[rendered.styles[place]]
+            is_held_out = dataset.is_held_out(thing, style)
+            if len(queries) == n:
+                break
+            if kind == "style" and is_held_out:
+                queries.append(self._query(place))
+            words = [word for word in COLOURS if dataset.is_held_out(thing, word)]
+            named = set(dataset.captions[thing].split()) & set(COLOURS)  # another caption: red instead of green apple
+            if kind == "colour" and not is_held_out and words and not named and style != LINES:
+                queries.append(self._query(place, words[derive(kind, seed, place) % len(words)]))
+        return queries
+
+    def real(self, queries: Sequence[Query], draw: int) -> Any:
+        pictures = []
+        for position, query in enumerate(queries):
+            image = self.dataset.posed(query.index, self.dataset.pose(_rng(draw, position)))
+            pictures.append(recolour(image, query.colour) if query.colour else image)
+        return np.stack(pictures)
+
+
+def _check_judge(recogniser: Recogniser, shape: tuple[int, ...], names: Sequence[str], what: str) -> None:
+    """Raise RecogniserError unless a recogniser judges pictures of this shape and knows these names."""
+    if recogniser.shape != shape:
+        raise RecogniserError(f"the recogniser judges pictures of shape {recogniser.shape}, the data have {shape}")
+    if unknown := sorted(set(names) - set(recogniser.names)):
+        raise RecogniserError(
+            f"the recogniser does not know {len(unknown)} of {len(names)} {what}, such as '{unknown[0]}'"
         )
 
 
@@ -225,6 +295,16 @@ def _emoji(model: Model, recogniser: Path | None, threads: int | None) -> Subjec
     return EmojiSubject(dataset, Recogniser(recogniser, threads) if recogniser else judge_of(model.saved, threads))
 
 
+def _stickers(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
+    """The stickers subject, for a model trained by the stickers recipe; else None."""
+    spec = model.spec
+    if spec.recipe.get("name") != StickersSubject.name or spec.pixel_format != "rgba_premultiplied":
+        return None
+    dataset = Stickers(spec.pixels[-1], PLACED)
+    judge = Recogniser(recogniser, threads) if recogniser else judge_of(model.saved, threads)
+    return StickersSubject(dataset, judge)
+
+
 def _digits(model: Model, recogniser: Path | None, threads: int | None) -> Subject | None:
     """The digits subject, for a class-conditional model trained by the digits recipe; else None."""
     spec = model.spec
@@ -234,6 +314,7 @@ def _digits(model: Model, recogniser: Path | None, threads: int | None) -> Subje
 
 SUBJECTS: Mapping[str, Callable[[Model, Path | None, int | None], Subject | None]] = {
     "emoji from text": _emoji,
+    "stickers from text": _stickers,
     "digits by class": _digits,
 }
 """Subjects by description: functions of a model, a recogniser file and threads, None if the model does not fit."""

@@ -1,4 +1,4 @@
-"""The judge of emoji: a small convolutional network with three heads."""
+"""The judge of emoji and stickers: a small convolutional network with three heads."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class ConvNorm(nn.Module):
 
 
 class RecogniserNetwork(nn.Module):
-    """Premultiplied RGBA [b, 4, h, w], h and w divisible by 8, to features [b, f] and three sets of logits.
+    """Premultiplied RGBA [b, 4, h, w], h and w divisible by 8 · pool, to features [b, f] and three sets of logits.
 
     Args:
         glyphs, colours, styles: number of each; colours and styles have one more class, for none.
         widths: channels at a half, a quarter and an eighth of the side.
         features: length of the feature vector.
+        pool: side of the squares of pixels that are averaged first.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class RecogniserNetwork(nn.Module):
         styles: int,
         widths: tuple[int, int, int] = (40, 80, 128),
         features: int = 128,
+        pool: int = 1,
     ) -> None:
         super().__init__()
         half, quarter, eighth = widths
+        self.pool = pool
         self.stem = ConvNorm(4, half, kernel=6, stride=2)
         self.stages = nn.ModuleList(
             [
@@ -57,6 +60,8 @@ class RecogniserNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features, and the logits of glyphs, colours and styles; index 0 of colours and styles means none."""
+        if self.pool > 1:
+            pixels = F.avg_pool2d(pixels, self.pool)
         alpha = pixels[:, 3:].clamp(0, 1)
         colour = torch.minimum(pixels[:, :3].clamp(min=0), alpha)
         h = self.stem(torch.cat([colour + 1 - alpha, alpha], dim=1) * 2 - 1)

@@ -1,4 +1,4 @@
-"""Train the judge of emoji: a small convolutional network that names the glyph, its colour and its style.
+"""Train a judge of emoji or stickers: a small convolutional network that names the thing, its colour and its style.
 
 Its features, of unit variance over the training pictures, also serve distances between sets of pictures.
 """
@@ -21,14 +21,18 @@ from torch.nn import functional as F
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import indices
 from fewstep.data.emoji import Emoji
-from fewstep.data.styles import COLOURS, STYLES
+from fewstep.data.stickers import LINES, Stickers
+from fewstep.data.stickers import STYLES as sticker_styles
+from fewstep.data.styles import COLOURS, STYLES, recolour
 from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.training import checkpoints
+from fewstep.training.optimizers import arithmetic
 
 log = logging.getLogger(__name__)
 
 IGNORED = -100
+
 _HUELESS = ("outline", "silhouette", "night")  # styles that leave next to nothing of a colour
 
 
@@ -39,7 +43,8 @@ class RecogniserConfig:
     Args:
         widths: Channels at a half, a quarter and an eighth of the side.
         features: Length of the feature vector.
-        draws: Pictures of each glyph rendered before training.
+        pool: Side of the squares of pixels that are averaged before the first layer.
+        draws: Pictures of each drawing rendered before training.
         images: Training images in all; rendered pictures are reused with different shift, blur, light and noise.
         batch: Images in a batch.
         lr: Peak learning rate of AdamW, on a one-cycle schedule.
@@ -49,6 +54,7 @@ class RecogniserConfig:
 
     widths: tuple[int, int, int] = (40, 80, 128)
     features: int = 128
+    pool: int = 1
     draws: int = 48
     images: int = 480_000
     batch: int = 128
@@ -59,12 +65,21 @@ class RecogniserConfig:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures uint8 [n, 4, h, w] with their glyphs and words, int64 [n]; 0 is no word, IGNORED if ambiguous."""
+    """Training pictures with what they show.
+
+    Args:
+        pictures: uint8 [n, 4, h, w].
+        glyphs: indices of the things, int64 [n].
+        colours, styles: the places of their words in COLOURS and `style_words`, from 1 on; 0 is no word, IGNORED an
+            ambiguous one; int64 [n].
+        style_words: the styles.
+    """
 
     pictures: Tensor
     glyphs: Tensor
     colours: Tensor
     styles: Tensor
+    style_words: tuple[str, ...] = tuple(STYLES)
 
 
 def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
@@ -82,6 +97,24 @@ def draw_pool(dataset: Emoji, draws: int, seed: int) -> Pool:
             labels.append((index, IGNORED if style_word in _HUELESS else colour, style))
     glyph, hue, kind = torch.tensor(labels, dtype=torch.int64).unbind(dim=1)
     return Pool(torch.from_numpy(np.stack(pictures)), glyph, hue, kind)
+
+
+def draw_sticker_pool(dataset: Stickers, draws: int, seed: int, colour: float = 0.3) -> Pool:
+    """Each drawing `draws` times, moved as the data set says, this share of them recoloured."""
+    pictures, labels = [], []
+    words = list(COLOURS)
+    for place in dataset.shown:
+        for draw in range(draws):
+            rng = np.random.Generator(np.random.Philox(derive("sticker recogniser", seed, place, draw)))
+            hue = int(rng.integers(1, 1 + len(words))) if rng.random() < colour else 0
+            picture = dataset.posed(place, dataset.pose(rng))
+            picture = recolour(picture, words[hue - 1]) if hue else picture
+            pictures.append((picture * 255).round().astype(np.uint8))
+            style = dataset.rendered.styles[place]
+            is_hueless = sticker_styles[style] == LINES
+            labels.append((dataset.rendered.things[place], IGNORED if is_hueless else hue, 1 + style))
+    thing, hue_of, style_of = torch.tensor(labels, dtype=torch.int64).unbind(dim=1)
+    return Pool(torch.from_numpy(np.stack(pictures)), thing, hue_of, style_of, sticker_styles)
 
 
 @dataclass(frozen=True)
@@ -121,11 +154,13 @@ def train_recogniser(
         RuntimeError: the loss is no longer finite.
     """
     torch.manual_seed(config.seed)
-    network = RecogniserNetwork(glyphs, len(COLOURS), len(STYLES), config.widths, config.features).train()
+    kinds = (glyphs, len(COLOURS), len(pool.style_words))
+    network = RecogniserNetwork(*kinds, config.widths, config.features, config.pool).train()
     laid_out(network, channels_last=True)
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     first = kept.resume(network, optimizer) if kept else 0
+    is_fast = arithmetic("cpu") is torch.bfloat16
     begun = time.monotonic()
     for step in range(first, steps):
         for group in optimizer.param_groups:
@@ -133,7 +168,7 @@ def train_recogniser(
         generator = torch.Generator().manual_seed(derive("recogniser step", config.seed, step))
         chosen = torch.tensor(indices(len(pool.glyphs), config.batch, config.seed, step))
         pixels = vary(pool.pictures[chosen].float() / 255, generator).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_fast):
             _, *logits = network(pixels)
         truths = (pool.glyphs[chosen], pool.colours[chosen], pool.styles[chosen])
         losses = [_cross_entropy(guess.float(), truth) for guess, truth in zip(logits, truths, strict=True)]

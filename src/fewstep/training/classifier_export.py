@@ -21,7 +21,13 @@ from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import ConvNorm, RecogniserNetwork
 
 
-def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: tuple[int, ...], file: Path) -> None:
+def export_recogniser(
+    network: RecogniserNetwork,
+    names: Sequence[str],
+    shape: tuple[int, ...],
+    file: Path,
+    styles: Sequence[str] = tuple(STYLES),
+) -> None:
     """Write recogniser.onnx: batch norms folded in, weights in float16, arithmetic in float32, words in its metadata.
 
     Args:
@@ -29,6 +35,7 @@ def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: t
         names: names of the glyphs, in the order of the logits.
         shape: shape of a picture, [4, h, w].
         file: the file to write.
+        styles: the style words, in the order of the logits after the first.
     """
     folded = _folded(network)
     with torch.no_grad():
@@ -51,7 +58,7 @@ def export_recogniser(network: RecogniserNetwork, names: Sequence[str], shape: t
     model: onnx.ModelProto = program.model_proto
     strip(model)
     _halve(model)
-    notes = {"names": list(names), "colours": list(COLOURS), "styles": list(STYLES)}
+    notes = {"names": list(names), "colours": list(COLOURS), "styles": list(styles)}
     helper.set_model_props(model, {name: json.dumps(words, ensure_ascii=False) for name, words in notes.items()})
     file.write_bytes(model.SerializeToString())
 
