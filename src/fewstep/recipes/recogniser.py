@@ -119,6 +119,7 @@ def _trained(
     started = time.monotonic()
     pool = draw()
     drawn = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
     plain = json.loads(json.dumps(facts))
     kept = RecogniserCheckpoints(out / "checkpoints", plain)
     network = train_recogniser(pool, len(dataset.captions), config, kept)
