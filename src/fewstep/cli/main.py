@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fewstep.cli.demo:demo", "compare 1, 2 and 4 steps with the diffusion teacher on a dozen prompts"),
     "evaluate": ("fewstep.cli.evaluate:evaluate", "measure a model: quality against cost"),
     "tune-levels": ("fewstep.cli.tune_levels:tune_levels", "search and store the best noise levels for few steps"),
+    "distill": ("fewstep.cli.distill:distill", "make a diffusers pipeline few-step, from captioned images"),
     "train": ("fewstep.cli.train:train", "train a recipe; the same command resumes an interrupted run"),
     "models list": ("fewstep.cli.models:list_models", "list the models in the package"),
     "models show": ("fewstep.cli.models:show", "show a model's description"),
@@ -113,7 +114,7 @@ def run(args: list[str]) -> int:
         return 2
     target, _ = COMMANDS[name]
     function = _import(target)
-    if name in ("train", "serve"):
+    if name in ("train", "distill", "serve"):
         return int(function(rest) or 0)
     return int(call(function, name, rest) or 0)
 

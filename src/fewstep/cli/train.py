@@ -76,18 +76,23 @@ def train(args: list[str]) -> int:
     except ImportError as error:
         raise ImportError("training needs PyTorch: pip install 'fewstep[train]'") from error
     out, recipe = parse(name, rest)
+    run_in(out, recipe)
+    for file in sorted((out / "models").glob("*/model.json")):
+        say(f"saved {file.parent}")
+    return 0
+
+
+def run_in(out: Path, recipe: Any) -> Any:
+    """Run a recipe in a directory, which is created, and removed if nothing was written before an error."""
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out '{out}' is a file: give a directory")
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        recipe.run(out)
-        for file in sorted((out / "models").glob("*/model.json")):
-            say(f"saved {file.parent}")
+        return recipe.run(out)
     finally:
-        if not any(out.iterdir()):  # the error was found before the first step
+        if not any(out.iterdir()):
             out.rmdir()
-    return 0
 
 
 def parse(name: str, args: Sequence[str]) -> tuple[Path, Any]:
@@ -138,13 +143,13 @@ def _with_objective(recipe: Any, args: Sequence[str]) -> Any:
     """The recipe with the objective that the options name, if it differs from the recipe's own."""
     from fewstep.objectives.registry import OBJECTIVES
 
-    name = _value_of(OBJECTIVE, args)
+    name = value_of(OBJECTIVE, args)
     if name not in OBJECTIVES or name == recipe.stages.objective.kind:
         return recipe
     return replace(recipe, stages=replace(recipe.stages, objective=OBJECTIVES[name]))
 
 
-def _value_of(option: str, args: Sequence[str]) -> str:
+def value_of(option: str, args: Sequence[str]) -> str:
     """The last value given for an option, or ""."""
     value = ""
     for argument, following in pairwise([*args, ""]):

@@ -19,7 +19,7 @@ Pictures = ImageFolder | Shards | HuggingFace
 
 def open_pictures(
     source: str,
-    size: int,
+    size: int | tuple[int, int],
     channels: Channels = "RGB",
     split: str = "train",
     flip: bool = False,
@@ -32,7 +32,7 @@ def open_pictures(
     Args:
         source: a folder of images, .tar shards (a file, a folder or a pattern), or a Hugging Face data set by name or
             path, including a folder of .parquet files. A leading ~ is the home directory.
-        size: side in pixels.
+        size: the side, or (height, width), in pixels.
         channels, flip, crop: how images are framed; see `fewstep.pictures.decode.Frame`.
         split: split of a Hugging Face data set, or of a folder of images that has splits.
         caption_column: column with the captions, in a folder's metadata or a Hugging Face data set.

@@ -7,9 +7,10 @@ student (2210.03142 §3, 2310.04378 §4.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -45,6 +46,8 @@ class ConsistencyDistillation(Objective):
         jitter: whether t falls anywhere on the grid, uniformly in the grid's spacing, with r one level below, so that
             the student also learns levels between those of the grid, which sampling may visit; else both are levels
             of the grid, as in the paper.
+        grid: σ/α of another grid in rising order, its lowest first, which the student meets as it is (2310.04378's
+            timesteps of the teacher); None for the Karras grid of the following three.
         sigma_min, sigma_max, rho: the Karras grid; below sigma_min the grid ends at the boundary ε of the student, or
             at clean if it has none.
         path: the noise path, which sets the scale of x; None is VE.
@@ -60,6 +63,7 @@ class ConsistencyDistillation(Objective):
     guidance: LearnedGuidance | None = None
     decay: float | None = None
     jitter: bool = True
+    grid: tuple[float, ...] | None = None
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
@@ -76,12 +80,16 @@ class ConsistencyDistillation(Objective):
         check_decay(self.decay)
         check_range(self.sigma_min, self.sigma_max)
         check_above_0(rho=self.rho)
+        if self.grid is not None and not (len(self.grid) > 1 and self.grid[0] >= 0 and _rises(self.grid)):
+            raise ValueError(f"grid must have at least two σ/α in rising order, got {self.grid}")
 
     def target_decay(self, clock: Clock) -> float | None:
         return self.decay
 
     def ratios(self, epsilon: float) -> Tensor:
-        """The grid's σ/α in ascending order: clean (or the boundary ε), then sigma_min … sigma_max."""
+        """The grid's σ/α in ascending order: clean (or the boundary ε), then sigma_min … sigma_max; or `grid`."""
+        if self.grid is not None:
+            return torch.tensor(self.grid, dtype=torch.float64)
         grid = torch.tensor(karras(self.levels, self.sigma_min, self.sigma_max, self.rho).ratio).flip(0)
         return grid if epsilon == 0 else torch.cat([grid.new_tensor([epsilon]), grid[grid > epsilon * 1.0001]])
 
@@ -117,3 +125,7 @@ class ConsistencyDistillation(Objective):
         if self.weight is not None:
             per_sample = per_sample * batch_of(self.weight(t.ratio, r.ratio), per_sample)
         return mean_loss(per_sample, t)
+
+
+def _rises(values: Sequence[float]) -> bool:
+    return all(low < high for low, high in pairwise(values))

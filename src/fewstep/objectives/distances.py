@@ -74,6 +74,27 @@ class PseudoHuber:
 
 
 @dataclass(frozen=True)
+class MeanPseudoHuber:
+    """The mean of √((a − b)² + c²) − c over the values of a sample (2310.04378's code).
+
+    Args:
+        c: the constant.
+    """
+
+    c: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0 < self.c < math.inf:
+            raise ValueError(f"c must be above 0 and finite, got {self.c}")
+
+    def __call__(self, a: ArrayT, b: ArrayT) -> ArrayT:
+        xp = namespace(a)
+        difference = _single(a) - _single(b)
+        each = xp.sqrt(difference * difference + self.c * self.c) - self.c
+        return xp.mean(xp.reshape(each, (a.shape[0], -1)), axis=1)
+
+
+@dataclass(frozen=True)
 class Perceptual:
     """A hook for perceptual distances: the squared distance of features, plus a share of that of the samples.
 

@@ -33,7 +33,7 @@ class Pipeline:
     """A pipeline's parts.
 
     Args:
-        source: where it is from, for messages.
+        folder: where it is from.
         network: the diffusers module, frozen and in evaluation mode when it was opened.
         timetable: of its scheduler.
         codec: between pixels [b, c, h, w] in [0, 1] and what the network sees.
@@ -41,7 +41,7 @@ class Pipeline:
         zero_null: whether an empty prompt is zeros instead of the encoded "" (SDXL's `force_zeros_for_empty_prompt`).
     """
 
-    source: str
+    folder: Folder
     network: nn.Module = field(repr=False)
     timetable: Timetable
     codec: Codec
@@ -100,7 +100,8 @@ class Pipeline:
     @property
     def _encoder(self) -> PromptEncoder:
         if self.prompts is None:
-            raise ModelError(f"'{self.source}' has no text encoder that is supported: give the conditions as arrays")
+            source = self.folder.source
+            raise ModelError(f"'{source}' has no text encoder that is supported: give the conditions as arrays")
         return self.prompts
 
     def _sizes(self, batch: int, size: tuple[int, int] | None) -> dict[str, Tensor]:
@@ -170,7 +171,7 @@ def open_pipeline(
         )
     # which SDXL pipelines do unless they say otherwise
     zero_null = bool(folder.index.get("force_zeros_for_empty_prompt", recipe == "sdxl"))
-    return Pipeline(folder.source, network, timetable, codec, prompts, zero_null)
+    return Pipeline(folder, network, timetable, codec, prompts, zero_null)
 
 
 _TEXT_LENGTHS = {"PixArtSigmaPipeline": 300}

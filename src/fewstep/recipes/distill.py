@@ -1,0 +1,336 @@
+"""Make a diffusers pipeline few-step: latent consistency distillation of the whole network, or of a LoRA.
+
+`lcm` (2310.04378) trains a copy of the network that is told the guidance scale; `lcm-lora` (2311.05556) trains a LoRA
+at one fixed scale, with the network itself, its adapters off, as the teacher. Images and prompts are encoded once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from diffusers import ModelMixin
+from torch import nn
+
+from fewstep.core.checks import check_above_0, check_at_least, check_choice
+from fewstep.core.guidance import Guided
+from fewstep.core.levels import VP
+from fewstep.core.parameterisations import Lcm, Parameterisation, Parameterised, Targets
+from fewstep.data.dataset import DataError
+from fewstep.data.encoded import EncodedImages, Size, bucket_sizes, encode_images
+from fewstep.data.sources import Pictures, open_pictures
+from fewstep.interop.diffusers.networks import DiffusersNetwork
+from fewstep.interop.diffusers.pipeline import open_pipeline
+from fewstep.interop.diffusers.vae import VaeCodec
+from fewstep.interop.lora import adapters_off, add_lora
+from fewstep.models.parts import ModelError
+from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
+from fewstep.objectives.distances import MeanPseudoHuber
+from fewstep.recipes.pipeline_output import Output, save_lora, save_pipeline
+from fewstep.recipes.pipeline_previews import PipelinePreview
+from fewstep.training.calling import AtPrecision
+from fewstep.training.ema import EmaConfig
+from fewstep.training.encoded_batches import EncodedBatches
+from fewstep.training.loop import TrainingConfig, train
+from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.saving import resolved
+from fewstep.training.strategy import accelerator
+from fewstep.training.trainable import fingerprint, trainable
+
+log = logging.getLogger(__name__)
+
+Method = Literal["lcm-lora", "lcm"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+SCALING = 10.0
+"""The factor of timesteps in the boundary condition of the released models."""
+
+EMBEDDING = 256
+"""The width of the embedded guidance scale of the released models."""
+
+BUCKET = 64  # pixels between the sizes of two buckets, for networks that halve latents three times
+
+
+def _training() -> TrainingConfig:
+    return TrainingConfig(
+        images=16_000,
+        batch=8,
+        optimizer=OptimizerConfig(lr=1e-4, betas=(0.9, 0.999), warmup=0),
+        ema=EmaConfig(sigma_rel=0.05),
+        checkpoint_every=100,
+        preview_every=250,
+        log_every=10,
+        channels_last=False,
+    )
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """A few-step LoRA or network for a diffusers pipeline.
+
+    Args:
+        teacher: The pipeline to make few-step: a directory, or user/name on the hub.
+        data: Captioned images: a folder, .tar shards, or a Hugging Face data set.
+        method: lcm-lora trains a LoRA, which works at one guidance scale; lcm trains the whole network, which is told
+            the scale.
+        resolution: Side of the images in pixels; if left out, what the network was trained on.
+        buckets: Whether images keep about their shape, at the same number of pixels; else the middle is cropped.
+        flip: Whether to mirror images left to right in half of the passes.
+        passes: How often each image is encoded: more than once for flips or several captions.
+        caption_column: Column with the captions, if it is not text, caption or prompt.
+        rank: Rank of the LoRA.
+        alpha: α of the LoRA; if left out, its rank.
+        targets: Ends of the names of the layers that get a LoRA; if left out, the kinds of LCM-LoRA.
+        guidance: Guidance scale of lcm-lora, part of the LoRA from then on: pipelines must not guide again.
+        scales: Range of the guidance scale of lcm.
+        solver_steps: Timesteps that the teacher's trajectory is divided into.
+        gradient_checkpointing: Whether to compute activations twice instead of keeping them, in much less memory.
+        dtype: Precision of the frozen weights; what is trained is always float32.
+        prompts: Prompts of the previews; if left out, the first captions.
+        training: Length and settings of the training.
+    """
+
+    teacher: str = ""
+    data: str = ""
+    method: Method = "lcm-lora"
+    resolution: int | None = None
+    buckets: bool = True
+    flip: bool = False
+    passes: int = 1
+    caption_column: str | None = None
+    rank: int = 64
+    alpha: float | None = None
+    targets: tuple[str, ...] = ()
+    guidance: float = 7.5
+    scales: tuple[float, float] = (4.0, 15.0)
+    solver_steps: int = 50
+    gradient_checkpointing: bool = False
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    prompts: tuple[str, ...] = ()
+    training: TrainingConfig = field(default_factory=_training)
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, *METHODS)
+        check_at_least(1, passes=self.passes, rank=self.rank)
+        check_at_least(2, solver_steps=self.solver_steps)
+        check_above_0(guidance=self.guidance)
+        if not 1 <= self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales must be 1 ≤ low ≤ high, got {self.scales[0]:g} and {self.scales[1]:g}")
+        if self.method == "lcm" and self.dtype == "float16":
+            raise ValueError("dtype must be float32 or bfloat16 for lcm, which trains the whole network")
+
+    def run(self, out: Path) -> Path:
+        """Encode, train and save into `out/models`; the same call resumes.
+
+        Returns:
+            The directory with the LoRA or the pipeline.
+
+        Raises:
+            ModelError: the pipeline cannot be opened, or not distilled.
+            DataError: the images cannot be used.
+            TrainingDiverged, CheckpointError: as for `fewstep.training.loop.train`.
+        """
+        self._check(out)
+        return _Distillation(self, out).run()
+
+    def _check(self, out: Path) -> None:
+        if not self.teacher:
+            raise ModelError("--teacher must name a diffusers pipeline: a directory, or user/name on the hub")
+        if not self.data:
+            raise DataError("--data must name captioned images: a folder, .tar shards or a Hugging Face data set")
+        if out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
+            raise DataError(f"'{out}' is inside the data: its previews would be trained on")
+
+
+class Unadapted(nn.Module):
+    """A network without the effect of its LoRA: the teacher of an adapter, at no memory of its own."""
+
+    def __init__(self, adapted: DiffusersNetwork) -> None:
+        super().__init__()
+        self.adapted = adapted
+
+    def forward(self, x: Any, time_at: Any, time_to: Any, cond: Any) -> Any:
+        with adapters_off(self.adapted.network):
+            return self.adapted(x, time_at, time_to, cond)
+
+
+class _Distillation:
+    """One run of the recipe."""
+
+    def __init__(self, recipe: DistillRecipe, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+        self.device = accelerator().device
+        self.pipeline = open_pipeline(
+            recipe.teacher, getattr(torch, recipe.dtype), str(self.device), out / "encoded" / "prompts"
+        )
+        if not isinstance(self.pipeline.timetable.path, VP):
+            raise ModelError(
+                f"'{recipe.teacher}' is a flow matching model: {recipe.method} needs a diffusion model with timesteps"
+            )
+
+    def run(self) -> Path:
+        recipe, pipeline = self.recipe, self.pipeline
+        images = self.encoded()
+        self._encode_prompts(images)
+        student, teacher = self._networks()
+        if recipe.gradient_checkpointing:
+            cast(ModelMixin, student.network).enable_gradient_checkpointing()
+        count = sum(parameter.numel() for parameter in trainable(student).values())
+        log.info("%d images, %d sizes; %.1f million parameters trained", len(images), len(images.sizes), count / 1e6)
+        objective = self._objective(teacher)
+        source = EncodedBatches(images, self._conditions, recipe.training.seed)
+        preview = PipelinePreview(
+            pipeline,
+            recipe.prompts or tuple(images.all_captions[:4]),
+            images.sizes[len(images.sizes) // 2],
+            recipe.guidance,
+            self._told,
+        )
+        settings = resolved(recipe, "distill")["settings"]
+        facts = {name: value for name, value in settings.items() if name not in _FREE}
+        average = train(
+            student, self.boundary, objective, source, recipe.training, self.out / "student", [preview], facts
+        )
+        return self._save(average, images)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The sizes of the images' buckets."""
+        config: Any = self.pipeline.network.config
+        factor = self.pipeline.codec.factor if isinstance(self.pipeline.codec, VaeCodec) else 1
+        own = config.sample_size if isinstance(config.sample_size, int) else min(config.sample_size)
+        side = self.recipe.resolution or own * factor
+        halved = factor * 2 ** (len(config.block_out_channels) - 1)
+        step = BUCKET if side >= 4 * BUCKET and BUCKET % halved == 0 else halved
+        if side % step:
+            raise DataError(f"resolution must be a multiple of {step} for this pipeline, got {side}")
+        return bucket_sizes(side, step) if self.recipe.buckets else [(side, side)]
+
+    def encoded(self) -> EncodedImages:
+        """The images as latents, from `out/encoded`."""
+        recipe, codec = self.recipe, self.pipeline.codec
+
+        def opened(size: Size) -> Pictures:
+            return open_pictures(recipe.data, size, flip=recipe.flip, caption_column=recipe.caption_column)
+
+        def encode(pixels: Any) -> Any:
+            with torch.no_grad():
+                return codec.encode(torch.from_numpy(pixels)).float().cpu().numpy()
+
+        smallest = opened(self.sizes[0])
+        facts = {
+            "data": smallest.name,
+            "images": len(smallest),
+            "flip": recipe.flip,
+            "codec": fingerprint(codec.vae) if isinstance(codec, VaeCodec) else "pixels",
+        }
+        return encode_images(opened, self.sizes, encode, self.out / "encoded" / "images", facts, recipe.passes)
+
+    def _encode_prompts(self, images: EncodedImages) -> None:
+        """Encode every caption, so that the text encoders are not needed in training."""
+        captions = images.all_captions
+        if not any(captions):
+            raise DataError(f"'{self.recipe.data}' has no captions: write metadata.jsonl, or a .txt for each image")
+        for done, caption in enumerate(captions, start=1):
+            self.pipeline.encode([caption], images.sizes[0])
+            if done % 500 == 0 or done == len(captions):
+                log.info("%d of %d captions encoded", done, len(captions))
+
+    def _conditions(self, prompts: Any, size: Size) -> Mapping[str, torch.Tensor]:
+        return self.pipeline.encode(prompts, size)
+
+    def _networks(self) -> tuple[DiffusersNetwork, nn.Module]:
+        """The student and the network of the teacher."""
+        recipe, module = self.recipe, self.pipeline.network
+        torch.manual_seed(recipe.training.seed)
+        if recipe.method == "lcm-lora":
+            add_lora(module, recipe.rank, recipe.alpha, recipe.targets or None)
+            student = DiffusersNetwork(module)
+            return student, Unadapted(student)
+        return DiffusersNetwork(with_embedded_guidance(module)), DiffusersNetwork(module)
+
+    @cached_property
+    def boundary(self) -> Parameterisation:
+        """The student's parameterisation."""
+        return Lcm(self.pipeline.timetable.parameterisation(clip=False), timestep_scaling=SCALING)
+
+    def _objective(self, network: nn.Module) -> ConsistencyDistillation:
+        recipe = self.recipe
+        called = AtPrecision(network, self.device, recipe.training.precision)
+        plain = Parameterised(called, self.pipeline.timetable.parameterisation(clip=False), Targets.SAME)
+        null = {name: values.to(self.device) for name, values in self.pipeline.null().items()}
+        is_lora = recipe.method == "lcm-lora"
+        return ConsistencyDistillation(
+            Guided(plain, null, recipe.guidance) if is_lora else plain,
+            solver="euler",
+            distance=MeanPseudoHuber(),
+            weight=None,
+            guidance=None if is_lora else LearnedGuidance(*recipe.scales, null),
+            decay=None if is_lora else 0.95,
+            jitter=False,
+            grid=self._grid(),
+        )
+
+    def _grid(self) -> tuple[float, ...]:
+        """σ/α of the teacher's timesteps: 0 and then every k-th, as DDIM visits them in so many steps."""
+        table = self.pipeline.timetable
+        total = int(table.scheduler.config.num_train_timesteps)
+        if self.recipe.solver_steps > total:
+            raise ValueError(f"solver_steps must be at most {total}, got {self.recipe.solver_steps}")
+        times = np.arange(1, self.recipe.solver_steps + 1) * (total // self.recipe.solver_steps) - 1
+        return tuple(float(ratio) for ratio in table.level(np.append(0, times[times > 0])).ratio)
+
+    @property
+    def _told(self) -> Callable[[int], dict[str, torch.Tensor]] | None:
+        """The conditions, for so many samples, that only the student takes."""
+        if self.recipe.method == "lcm-lora":
+            return None
+        return lambda size: {"guidance": torch.full((size,), float(self.recipe.guidance))}
+
+    def _save(self, average: nn.Module, images: EncodedImages) -> Path:
+        assert isinstance(average, DiffusersNetwork)
+        output = Output(
+            self.recipe.teacher, self.recipe.method, resolved(self.recipe, "distill")["settings"], len(images)
+        )
+        folder = self.out / "models" / self.recipe.method
+        save = save_lora if self.recipe.method == "lcm-lora" else save_pipeline
+        return save(average.network, self.pipeline, folder, output)
+
+
+_FREE = {"teacher", "data", "prompts", "training"}
+"""Settings that do not identify a run: they are compared by content, or by the loop."""
+
+
+def with_embedded_guidance(network: Any) -> nn.Module:
+    """A trainable copy of a U-Net that takes a guidance scale, and ignores it at first.
+
+    Raises:
+        ModelError: the network is of another kind, or already takes a scale.
+    """
+    if type(network).__name__ != "UNet2DConditionModel":
+        raise ModelError(f"lcm trains a UNet2DConditionModel, not a {type(network).__name__}: use lcm-lora")
+    if network.config.time_cond_proj_dim:
+        raise ModelError("the pipeline's network takes a guidance scale: it was distilled already")
+    parameter = next(network.parameters())
+    copy = type(network).from_config({**network.config, "time_cond_proj_dim": EMBEDDING})
+    missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("time_embedding.cond_proj") for name in missing)
+    nn.init.zeros_(copy.time_embedding.cond_proj.weight)
+    trained: nn.Module = copy.to(parameter.device).float().train().requires_grad_(True)
+    return trained
+
+
+def defaults(method: Method) -> DistillRecipe:
+    """The recipe with the defaults of a method: a lower learning rate for a whole network."""
+    recipe = DistillRecipe(method=method)
+    if method == "lcm-lora":
+        return recipe
+    slow = replace(recipe.training.optimizer, lr=8e-6)
+    return replace(recipe, training=replace(recipe.training, optimizer=slow))

@@ -1,0 +1,91 @@
+"""Previews of a pipeline that is made few-step: the teacher in many steps beside the student in 1, 2 and 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import LCMScheduler
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fewstep.core.arrays import Array
+from fewstep.core.guidance import Guided
+from fewstep.core.levels import Level
+from fewstep.core.parameterisations import Targets
+from fewstep.core.randomness import Noise
+from fewstep.data.encoded import Size
+from fewstep.interop.diffusers.pipeline import Pipeline
+from fewstep.interop.diffusers.timesteps import Timetable
+from fewstep.interop.lora import adapters_off
+from fewstep.samplers import consistency, euler
+from fewstep.training.loop import TrainingState
+
+TEACHER_STEPS = 25
+STEPS = (1, 2, 4)
+_MARGIN = 16  # pixels of the strip that names a row
+
+
+@dataclass(frozen=True)
+class PipelinePreview:
+    """A callback that draws the same prompts from the same noise: a row per number of steps.
+
+    Args:
+        pipeline: the pipeline, whose network is the teacher; without its adapters if it has any.
+        prompts: one per column.
+        size: of the pictures, height and width.
+        guidance: the teacher's guidance scale.
+        told: the further conditions of the student, for so many samples; None for none.
+    """
+
+    pipeline: Pipeline
+    prompts: tuple[str, ...]
+    size: Size
+    guidance: float
+    told: Callable[[int], Mapping[str, Tensor]] | None = None
+
+    def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
+        shape = self.pipeline.codec.shape((3, *self.size))
+        noise = Noise(range(len(self.prompts)), shape, torch.zeros(0, device=state.device))
+        cond = self._on(state.device, self.pipeline.encode(self.prompts, self.size))
+        rows: dict[str, Array] = {f"teacher, {TEACHER_STEPS} steps": self._teacher(cond, noise, state.device)}
+        own = self._on(state.device, {} if self.told is None else self.told(len(self.prompts)))
+        for steps in STEPS:
+            levels = few_step_levels(self.pipeline.timetable, steps)
+            x = noise(0) * float(levels.sigma[0])
+            *_, last = consistency(state.average, x, levels, {**cond, **own}, noise)
+            rows[f"student, {steps} step{'s' if steps > 1 else ''}"] = last.x
+        decode = self.pipeline.codec.decode
+        return {"distilled": self._sheet({name: torch.as_tensor(decode(x)) for name, x in rows.items()})}
+
+    def _teacher(self, cond: Mapping[str, Tensor], noise: Noise, device: torch.device) -> Array:
+        null = self._on(device, self.pipeline.null())
+        guided = Guided(self.pipeline.estimator(Targets.SAME), null, self.guidance)
+        levels = self.pipeline.levels(TEACHER_STEPS, self.pipeline.codec.shape((3, *self.size)))
+        x = noise(0) * float(levels.sigma[0])
+        is_adapted = getattr(self.pipeline.network, "peft_config", None)
+        with adapters_off(self.pipeline.network) if is_adapted else nullcontext():
+            *_, last = euler(guided, x, levels, cond)
+        return last.x
+
+    def _on(self, device: torch.device, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: values.to(device) for name, values in arrays.items()}
+
+    def _sheet(self, rows: Mapping[str, Tensor]) -> Image.Image:
+        height, width = self.size
+        sheet = Image.new("RGB", (width * len(self.prompts), (height + _MARGIN) * len(rows)), "white")
+        for row, (name, pixels) in enumerate(rows.items()):
+            top = row * (height + _MARGIN)
+            ImageDraw.Draw(sheet).text((2, top + 2), name, fill="black")
+            for column, image in enumerate(pixels.float().cpu().numpy()):
+                tile = (image.clip(0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+                sheet.paste(Image.fromarray(tile), (column * width, top + _MARGIN))
+        return sheet
+
+
+def few_step_levels(timetable: Timetable, steps: int) -> Level:
+    """The levels that LCMScheduler visits in so many steps on a pipeline's table."""
+    return Timetable.of(LCMScheduler.from_config(timetable.scheduler.config)).levels(steps)
