@@ -163,11 +163,19 @@ def _places(images: Pictures, sizes: Sequence[Size]) -> list[list[int]]:
     """The indices of the images in each bucket; images that cannot be read are in none."""
     aspects = np.log([width / height for height, width in sizes])
     places: list[list[int]] = [[] for _ in sizes]
+    small = 0
     for index in range(len(images)):
-        if (aspect := images.aspect(index)) is not None:
-            places[int(np.abs(aspects - math.log(aspect)).argmin())].append(index)
+        if (sides := images.sides(index)) is None:
+            continue
+        bucket = int(np.abs(aspects - math.log(sides[0] / sides[1])).argmin())
+        places[bucket].append(index)
+        small += sides[1] < sizes[bucket][0] or sides[0] < sizes[bucket][1]
     if not any(places):
         raise DataError(f"no image of {len(images)} can be read")
+    if small:
+        log.warning(
+            "%s: %d of %d images are smaller than the resolution and enlarged", images.name, small, len(images)
+        )
     return places
 
 

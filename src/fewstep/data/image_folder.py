@@ -120,9 +120,9 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def aspect(self, index: int) -> float | None:
-        """Width over height of the image's file; None, with a warning, if it cannot be read."""
-        return self._pictures.aspect(index)
+    def sides(self, index: int) -> tuple[int, int] | None:
+        """Width and height of an image, shrunk at most to the frame; None, with a warning, if it cannot be read."""
+        return self._pictures.sides(index)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """The image at `index` or the next readable one; crop, flip and caption are drawn from `rng`."""

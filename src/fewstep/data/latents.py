@@ -53,7 +53,7 @@ class Latents:
         styled: the share of examples whose style is given, by the label, the caption or both.
         said: of those, the share whose caption names the style; half of them have no label.
         worded: the share of captions that are not simply the name.
-        sketched: the share of examples with a sketch.
+        sketched: the share of examples with a sketch, of pictures that are not moved and of those that are.
         selection: the emoji to look up names for.
     """
 
@@ -61,14 +61,16 @@ class Latents:
     styled: float = 0.8
     said: float = 0.3
     worded: float = 0.5
-    sketched: float = 0.5
+    sketched: tuple[float, float] = (0.2, 0.95)
     selection: Selection = field(default_factory=Selection)
     name: str = "sticker latents"
 
     def __post_init__(self) -> None:
-        for name in ("styled", "said", "worded", "sketched"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        shares = {name: (getattr(self, name),) for name in ("styled", "said", "worded")}
+        for name, values in (shares | {"sketched": self.sketched}).items():
+            for value in values:
+                if not 0 <= value <= 1:
+                    raise DataError(f"{name} must be between 0 and 1, got {value}")
 
     @cached_property
     def _read(self) -> tuple[Any, Any, tuple[Facts, ...], str]:
@@ -133,7 +135,8 @@ class Latents:
         each = self.facts[index]
         told, said, labelled = rng.random() < self.styled, rng.random() < self.said, rng.random() < 0.5
         style = STYLES[each.style] if told and said else None
-        sketch = np.asarray(self._read[1][index], dtype=np.float32) if rng.random() < self.sketched else None
+        is_sketched = rng.random() < self.sketched[each.moved]
+        sketch = np.asarray(self._read[1][index], dtype=np.float32) if is_sketched else None
         shown = sketch is not None and each.painted and rng.random() < 0.5
         words = self._caption(each, None if shown else each.colour, style, rng)
         label = each.style if told and (labelled or not said) else None

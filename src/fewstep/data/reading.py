@@ -86,15 +86,15 @@ class Pictures:
         name, reason = next(iter(self.skipped.reasons.items()))
         raise DataError(f"no image of {count} can be read; {name}: {reason}")
 
-    def aspect(self, index: int) -> float | None:
-        """Width over height of an image as its file has it; None, with a warning, if it cannot be read."""
+    def sides(self, index: int) -> tuple[int, int] | None:
+        """Width and height of an image, shrunk at most to the frame; None, with a warning, if it cannot be read."""
         try:
             image = decode(self._read(index), max(self.frame.height, self.frame.width))
         except BadImage as error:
             self._bad.add(index)
             report(self.skipped, self._name(index), str(error))
             return None
-        return image.width / image.height
+        return image.width, image.height
 
     def _pixels(self, index: int) -> NDArray[np.uint8] | None:
         if index in self._bad:

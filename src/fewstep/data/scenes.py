@@ -25,6 +25,7 @@ class Facts:
         colour: the colour word, or None for the artist's own colours.
         beside: the emoji to the right of it, or None.
         painted: whether the sketch of it shows its colours.
+        moved: whether it is smaller, or elsewhere, than the plain drawing.
     """
 
     thing: str
@@ -32,6 +33,7 @@ class Facts:
     colour: str | None = None
     beside: str | None = None
     painted: bool = False
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,28 +51,32 @@ class Scenes:
 
     Args:
         stickers: the drawings and how they are moved.
+        moved: the share that is moved. Where things are is told by a sketch and not by a prompt, and what a prompt
+            does not tell blurs the estimates of few steps, so most pictures are as they are drawn.
         colour: the share that is recoloured.
         pairs: the share with two things side by side.
     """
 
     stickers: Stickers
+    moved: float = 0.3
     colour: float = 0.3
     pairs: float = 0.1
 
     def scene(self, index: int, rng: np.random.Generator) -> Scene:
-        """A moved drawing, often recoloured, sometimes with a second one beside it, with a sketch of it."""
+        """A drawing, often moved or recoloured, sometimes with a second one beside it, with a sketch of it."""
         stickers = self.stickers
-        place = stickers.shown[index]
+        place, moved = stickers.shown[index], bool(rng.random() < self.moved)
         if rng.random() < self.pairs:
-            return self._pair(place, rng)
-        pose = stickers.pose(rng)
+            return self._pair(place, moved, rng)
+        pose = stickers.pose(rng) if moved else Pose(stickers.size, 0, 0)
         image, traced = stickers.posed(place, pose), self._traced(place, pose)
         colour = self._colour(place, rng)
         image = image if colour is None else recolour(image, colour)
         drawn = line_drawing(image, rng, traced)
-        return Scene(image, drawn.image, Facts(self._name(place), self._style(place), colour, None, drawn.painted))
+        facts = Facts(self._name(place), self._style(place), colour, None, drawn.painted, moved)
+        return Scene(image, drawn.image, facts)
 
-    def _pair(self, place: int, rng: np.random.Generator) -> Scene:
+    def _pair(self, place: int, moved: bool, rng: np.random.Generator) -> Scene:
         """Two drawings by one artist side by side."""
         stickers = self.stickers
         alike = [other for other in stickers.shown if self._style(other) == self._style(place)]
@@ -78,14 +84,13 @@ class Scenes:
         half = stickers.size // 2
         image, sketch, painted = 0.0, 0.0, True
         for left, each in ((0, place), (half, other)):
-            side = round(half * rng.uniform(*SHRUNK))
-            free = half - side
-            top = round((stickers.size - side) / 2 + rng.uniform(-0.5, 0.5) * half / 4)
-            pose = Pose(side, left + int(rng.integers(free + 1)), top)
+            side = round(half * rng.uniform(*SHRUNK)) if moved else half
+            across, down = int(rng.integers(half - side + 1)), rng.uniform(-0.5, 0.5) * half / 4 if moved else 0.0
+            pose = Pose(side, left + across, round((stickers.size - side) / 2 + down))
             alone = stickers.posed(each, pose)
             drawn = line_drawing(alone, rng, self._traced(each, pose))
             image, sketch, painted = image + alone, _over(drawn, sketch), painted and drawn.painted
-        facts = Facts(self._name(place), self._style(place), None, self._name(other), painted)
+        facts = Facts(self._name(place), self._style(place), None, self._name(other), painted, moved)
         return Scene(image, sketch, facts)
 
     def _traced(self, place: int, pose: Pose) -> Any:

@@ -295,9 +295,9 @@ class _Distillation:
 
     def _save(self, average: nn.Module, images: EncodedImages) -> Path:
         assert isinstance(average, DiffusersNetwork)
-        output = Output(
-            self.recipe.teacher, self.recipe.method, resolved(self.recipe, "distill")["settings"], len(images)
-        )
+        settings = dict(resolved(self.recipe, "distill")["settings"])
+        settings["data"] = images.facts["data"]
+        output = Output(self.recipe.teacher, self.recipe.method, settings, len(images))
         folder = self.out / "models" / self.recipe.method
         save = save_lora if self.recipe.method == "lcm-lora" else save_pipeline
         return save(average.network, self.pipeline, folder, output)

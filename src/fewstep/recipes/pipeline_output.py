@@ -90,7 +90,8 @@ _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 def _write_card(folder: Path, output: Output, use: str, note: str) -> None:
-    settings = json.dumps(output.settings, indent=2, ensure_ascii=False)
+    # paths of the training machine are private
+    settings = json.dumps({**output.settings, "teacher": output.name}, indent=2, ensure_ascii=False)
     kind = "LoRA" if output.method == "lcm-lora" else "pipeline"
     text = f"""---
 base_model: {output.name}

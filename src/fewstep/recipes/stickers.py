@@ -55,7 +55,7 @@ PROMPTS = ("grinning face", "cat face", "red apple", "rocket", "hot beverage", "
 
 def _stages() -> TwoStage:
     return TwoStage(
-        density=LogNormal(-0.5, 1.4),
+        density=LogNormal(0.0, 1.6),
         teacher=replace(teacher_training(1_500_000), precision="float32", checkpoint_every=50, preview_every=250),
         student=replace(student_training(300_000), precision="float32"),
     )
@@ -77,6 +77,7 @@ class StickersRecipe:
         text_width: Width of the text transformer.
         draws: Augmented copies of each picture, besides the plain one.
         variation: How these copies are augmented.
+        moved: Share of these copies that are moved, which are mostly trained on with a sketch.
         pairs: Share of these copies that show two things side by side.
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
@@ -93,7 +94,8 @@ class StickersRecipe:
     canvas: tuple[int, ...] = (0, 64)
     text_width: int = 192
     draws: int = 3
-    variation: Variation = field(default_factory=lambda: Variation(shrink=0.15, shift=0.5, colour=0.3))
+    variation: Variation = field(default_factory=lambda: Variation(shrink=0.3, shift=0.8, colour=0.4))
+    moved: float = 0.3
     pairs: float = 0.1
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
@@ -142,8 +144,9 @@ class StickersRecipe:
 
     def _scenes(self, batch: int = 64) -> Iterator[Sequence[Scene]]:
         """Every drawing as it is, then in `draws` varied copies, in batches."""
-        plain = Scenes(Stickers(self.size, PLAIN, self.packages), colour=0, pairs=0)
-        varied = Scenes(Stickers(self.size, self.variation, self.packages), self.variation.colour, self.pairs)
+        plain = Scenes(Stickers(self.size, PLAIN, self.packages), moved=0, colour=0, pairs=0)
+        moving = Stickers(self.size, self.variation, self.packages)
+        varied = Scenes(moving, self.moved, self.variation.colour, self.pairs)
         made: list[Scene] = []
         for draw in range(self.draws + 1):
             scenes = varied if draw else plain

@@ -1,0 +1,290 @@
+"""`fewstep distill`: the loss is the authors', runs resume to the bit, and what comes out loads without fewstep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+pytest.importorskip("peft")
+pytest.importorskip("diffusers")
+
+from diffusers_folders import stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from fewstep.cli.main import main
+from fewstep.core.parameterisations import Parameterised, Targets
+from fewstep.data.dataset import DataError
+from fewstep.data.encoded import bucket_sizes, read_images
+from fewstep.interop.diffusers.networks import DiffusersNetwork
+from fewstep.interop.diffusers.pipeline import open_pipeline
+from fewstep.models.parts import ModelError
+from fewstep.objectives.curricula import Clock
+from fewstep.objectives.objective import Batch
+from fewstep.recipes.distill import METHODS, DistillRecipe, Method, _Distillation, defaults
+from fewstep.training.checkpoints import AnotherRun
+from once import Once
+
+ELSEWHERE = """
+import sys
+import torch
+from diffusers import DiffusionPipeline, LCMScheduler
+sys.modules["fewstep"] = None  # an import of it would fail
+kind, teacher, folder = sys.argv[1:]
+pipeline = DiffusionPipeline.from_pretrained(folder if kind == "lcm" else teacher)
+if kind == "lcm-lora":
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.load_lora_weights(folder)
+assert type(pipeline.scheduler) is LCMScheduler
+scale = 8.0 if kind == "lcm" else 1.0
+drawn = pipeline("cat a", num_inference_steps=2, guidance_scale=scale, height=32, width=32, output_type="np")
+assert drawn.images.shape == (1, 32, 32, 3)
+"""
+
+
+@pytest.fixture(scope="session")
+def teacher(once: Once) -> Path:
+    return once("distill-teacher", lambda folder: stable_diffusion().save_pretrained(folder / "sd")) / "sd"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve captioned pictures of three shapes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = []
+    for i in range(12):
+        size = ((32, 32), (48, 24), (24, 48))[i % 3]
+        Image.new("RGB", size, (20 * i, 255 - 20 * i, 90)).save(folder / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": f"cat {'abc'[i % 3]}"})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+def recipe(
+    teacher: Path, data: Path, method: Method = "lcm-lora", images: int = 12, **settings: Any
+) -> DistillRecipe:
+    made = replace(defaults(method), teacher=str(teacher), data=str(data), rank=4, **settings)
+    training = replace(made.training, images=images, batch=4, checkpoint_every=1, preview_every=0)
+    return replace(made, training=training)
+
+
+class Fixed:
+    """Random numbers that are known beforehand."""
+
+    def __init__(self, uniform: Sequence[float], noise: Tensor) -> None:
+        self._uniform, self._noise = uniform, noise
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        return torch.tensor(self._uniform, dtype=torch.float64).reshape(tuple(shape))
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return self._noise.reshape(tuple(shape))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loss_is_the_authors(teacher: Path, data: Path, tmp_path: Path, method: Method) -> None:
+    """2310.04378 alg. 1 on timesteps, as the authors' code has it, against ours on levels."""
+    run = _Distillation(recipe(teacher, data, method), tmp_path)
+    student, network = run._networks()
+    for name, parameter in student.named_parameters():
+        if parameter.requires_grad and ("lora_B" in name or "cond_proj" in name):
+            torch.nn.init.normal_(parameter, std=0.3)
+    objective = run._objective(network)
+    estimator = Parameterised(student, run.boundary, Targets.CLEAN)
+    torch.manual_seed(0)
+    batch, noise = torch.randn(3, 4, 16, 16), torch.randn(3, 4, 16, 16)
+    cond, places = run.pipeline.encode(["cat a", "b", ""]), [0.001, 0.437, 0.999]
+    loss = objective(estimator, estimator, Batch(batch, cond), Clock(0, 10), Fixed(places, noise))
+    assert not isinstance(loss, dict)
+
+    table = run.pipeline.timetable.scheduler.alphas_cumprod.double()
+    t = torch.tensor([20 * int(50 * u) + 19 for u in places])
+    s = torch.clip(t - 20, min=0)
+    low, high = run.recipe.scales
+    is_lora = method == "lcm-lora"
+    w = torch.full((3,), run.recipe.guidance) if is_lora else low + (high - low) * torch.tensor(places)
+    told = {} if is_lora else {"guidance": w.float()}
+    null = run.pipeline.null(3)
+
+    def eps(network: Any, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        found: Tensor = network(x.float(), time.float(), time.float(), cond).double()
+        return found
+
+    def parts(time: Tensor) -> tuple[Tensor, Tensor]:
+        return table[time].sqrt().reshape(3, 1, 1, 1), (1 - table[time]).sqrt().reshape(3, 1, 1, 1)
+
+    def consistency(x: Tensor, time: Tensor) -> Tensor:
+        alpha, sigma = parts(time)
+        scaled = (10.0 * time.double()).reshape(3, 1, 1, 1)
+        skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
+        clean = (x - sigma * eps(student, x, time, {**cond, **told})) / alpha
+        return skip * x + out * clean
+
+    (alpha, sigma), (lower_alpha, lower_sigma) = parts(t), parts(s)
+    with torch.no_grad():
+        x = alpha * batch.double() + sigma * noise.double()
+        conditional, unconditional = eps(network, x, t, cond), eps(network, x, t, null)
+        guided = unconditional + w.double().reshape(3, 1, 1, 1) * (conditional - unconditional)
+        clean = (x - sigma * guided) / alpha
+        difference = consistency(x, t) - consistency(lower_alpha * clean + lower_sigma * guided, s)
+        huber = ((difference**2 + 0.001**2).sqrt() - 0.001).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(loss.per_sample.double(), huber, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_comes_out_loads_where_there_is_no_fewstep(
+    teacher: Path, data: Path, tmp_path: Path, method: Method
+) -> None:
+    folder = recipe(teacher, data, method).run(tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, method, str(teacher), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in card
+    assert str(data.parent) not in card
+    assert f"from\n{len(read_images(tmp_path / 'encoded' / 'images'))} captioned images" in card
+    assert list((tmp_path / "student" / "previews").glob("distilled-*3.png"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_goes_on_to_the_bit(teacher: Path, data: Path, tmp_path: Path, method: Method) -> None:
+    whole = recipe(teacher, data, method).run(tmp_path / "whole")
+    recipe(teacher, data, method, images=4).run(tmp_path / "parts")
+    parts = recipe(teacher, data, method).run(tmp_path / "parts")
+    for file in whole.rglob("*.safetensors"):
+        ours, theirs = load_file(file), load_file(parts / file.relative_to(whole))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(AnotherRun, match=r"guidance was 7\.5, now 3"):
+        replace(recipe(teacher, data, method), guidance=3.0).run(tmp_path / "parts")
+
+
+def test_the_student_of_lcm_begins_as_the_teacher_whatever_the_scale(
+    teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    run = _Distillation(recipe(teacher, data, "lcm"), tmp_path)
+    student, network = run._networks()
+    cond, x, t = run.pipeline.encode(["cat a"]), torch.randn(1, 4, 16, 16), torch.tensor([500.0])
+    expected = network(x, t, t, cond)
+    for scale in (1.0, 9.0):
+        torch.testing.assert_close(student(x, t, t, {**cond, "guidance": torch.tensor([scale])}), expected)
+
+
+def test_images_go_into_buckets_of_their_shape_and_are_encoded_once(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _Distillation(recipe(teacher, data), tmp_path)
+    images = run.encoded()
+    assert len(images) == 12
+    assert all(h * w == pytest.approx(32 * 32, rel=0.5) for h, w in images.sizes)
+    assert {len(captions) for captions in images.captions} == {4}
+    for (height, width), captions, latents in zip(images.sizes, images.captions, images.latents, strict=True):
+        assert latents.shape[1:] == (4, height // 2, width // 2)
+        assert len(set(captions)) == 1  # captions follow their images
+    drawn = [images.bucket_at(0, step) for step in range(600)]
+    assert np.bincount(drawn).tolist() == pytest.approx([200, 200, 200], abs=50)
+    monkeypatch.setattr("fewstep.data.encoded._write", lambda *given: pytest.fail("encoded again"))
+    again = _Distillation(recipe(teacher, data), tmp_path).encoded()
+    assert all(np.array_equal(a, b) for a, b in zip(images.latents, again.latents, strict=True))
+    with pytest.raises(DataError, match="was encoded with another flip, passes: delete it"):
+        _Distillation(recipe(teacher, data, flip=True, passes=2), tmp_path).encoded()
+
+
+def test_sizes_of_buckets_have_about_the_same_area() -> None:
+    sizes = bucket_sizes(512, 64)
+    assert (512, 512) in sizes
+    assert all(height % 64 == width % 64 == 0 for height, width in sizes)
+    assert all(height * width == pytest.approx(512 * 512, rel=0.15) for height, width in sizes)
+    assert [w / h for h, w in sizes] == sorted(w / h for h, w in sizes)
+    assert bucket_sizes(32, 32) == [(32, 32)]
+    with pytest.raises(ValueError, match="resolution must be at least 64, got 32"):
+        bucket_sizes(32, 64)
+
+
+def test_sdxl_is_distilled_too(data: Path, tmp_path: Path) -> None:
+    stable_diffusion_xl().save_pretrained(tmp_path / "sdxl")
+    made = recipe(tmp_path / "sdxl", data, images=4, gradient_checkpointing=True)
+    folder = made.run(tmp_path / "out")
+    assert (folder / "pytorch_lora_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"--teacher": None}, "--teacher must name a diffusers pipeline"),
+        ({"--data": None}, "--data must name captioned images"),
+        ({"--teacher": "nowhere"}, "nowhere"),
+        ({"--data": "nowhere"}, "there is no folder nowhere"),
+        ({"--resolution": "33"}, "resolution must be a multiple of"),
+        ({"--rank": "0"}, "rank must be at least 1, got 0"),
+        ({"--guidance": "-1"}, "guidance must be above 0"),
+        ({"--method": "magic"}, "--method must be one of lcm-lora, lcm, got 'magic'"),
+        ({"--solver-steps": "2000"}, "solver_steps must be at most 1000, got 2000"),
+        ({"--targets": "to_x"}, "to_x"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    teacher: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str | None],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"--teacher": str(teacher), "--data": str(data), "--out": "out", "--rank": "4", **settings}
+    arguments = [part for name, value in given.items() if value is not None for part in (name, value)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["distill", *arguments])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in said
+    assert not (tmp_path / "out" / "models").exists()
+
+
+def test_pipelines_that_cannot_be_distilled_say_why(data: Path, teacher: Path, tmp_path: Path) -> None:
+    stable_diffusion_3().save_pretrained(tmp_path / "sd3")
+    with pytest.raises(ModelError, match="is a flow matching model: lcm-lora needs a diffusion model"):
+        recipe(tmp_path / "sd3", data).run(tmp_path / "out")
+    done = recipe(teacher, data, "lcm", images=4).run(tmp_path / "run")
+    with pytest.raises(ModelError, match="takes a guidance scale: it was distilled already"):
+        recipe(done, data, "lcm").run(tmp_path / "again")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    Image.new("RGB", (32, 32)).save(bare / "a.png")
+    with pytest.raises(DataError, match=r"has no captions: write metadata\.jsonl, or a \.txt for each image"):
+        recipe(teacher, bare).run(tmp_path / "bare-run")
+    with pytest.raises(DataError, match="is inside the data"):
+        recipe(teacher, data).run(data / "out")
+
+
+def test_small_images_are_enlarged_with_a_warning(
+    teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    (folder / "a.txt").write_text("cat", encoding="utf-8")
+    _Distillation(recipe(teacher, folder), tmp_path / "out").encoded()
+    assert "1 of 1 images are smaller than the resolution and enlarged" in caplog.text
+
+
+def test_an_opened_result_is_a_consistency_model(teacher: Path, data: Path, tmp_path: Path) -> None:
+    folder = recipe(teacher, data, "lcm", images=4).run(tmp_path)
+    opened = open_pipeline(folder)
+    assert opened.estimator().targets is Targets.CLEAN
+    assert isinstance(opened.estimator().network, DiffusersNetwork)
+    assert len(opened.levels(4).sigma) == 5
