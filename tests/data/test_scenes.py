@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from fewstep.data.emoji import ANNOTATIONS, EMOJI_TEST
 from fewstep.data.line_drawings import line_drawing
 from fewstep.data.scenes import Scenes
-from fewstep.data.stickers import PLAIN, STYLES, Pose, Stickers
+from fewstep.data.stickers import PLAIN, STYLES, Pose, Stickers, Variation
 from fewstep.data.styles import COLOURS, recolour
 from sticker_packages import packages, pin
 
@@ -81,7 +82,7 @@ def test_an_empty_picture_has_an_empty_sketch() -> None:
 
 @needs_names
 def test_plain_scenes_are_the_drawings(stickers: Stickers) -> None:
-    scenes = Scenes(stickers, colour=0, pairs=0)
+    scenes = Scenes(stickers, moved=0, colour=0, pairs=0)
     for index, place in enumerate(stickers.shown):
         scene = scenes.scene(index, rng(index))
         assert np.array_equal(scene.pixels, stickers.picture(place))
@@ -91,7 +92,7 @@ def test_plain_scenes_are_the_drawings(stickers: Stickers) -> None:
 
 @needs_names
 def test_two_things_stand_side_by_side_and_are_named_in_their_order(stickers: Stickers) -> None:
-    scenes = Scenes(stickers, colour=1, pairs=1)
+    scenes = Scenes(stickers, moved=1, colour=1, pairs=1)
     for seed in range(20):
         scene = scenes.scene(0, rng(seed))
         facts = scene.facts
@@ -108,12 +109,23 @@ def test_two_things_stand_side_by_side_and_are_named_in_their_order(stickers: St
             assert half[3].sum() == pytest.approx(whole[3].sum(), rel=0.25)
             assert half[3].sum() > 0
         assert scene.sketch.shape == (4, SIDE, SIDE)
+        assert facts.moved
         assert np.all(scene.sketch[:3] <= scene.sketch[3:] + 1e-6)
 
 
 @needs_names
+def test_a_share_of_scenes_is_moved(stickers: Stickers) -> None:
+    moving = replace(stickers, variation=Variation(shrink=0.5, shift=1))
+    scenes = Scenes(moving, moved=0.3, colour=0, pairs=0)
+    drawn = [scenes.scene(0, rng(seed)) for seed in range(200)]
+    still = stickers.picture(stickers.shown[0])
+    assert [np.array_equal(scene.pixels, still) for scene in drawn] == [not scene.facts.moved for scene in drawn]
+    assert np.mean([scene.facts.moved for scene in drawn]) == pytest.approx(0.3, abs=0.1)
+
+
+@needs_names
 def test_a_scene_is_recoloured_as_its_facts_say_and_never_in_a_colour_held_out(stickers: Stickers) -> None:
-    scenes = Scenes(stickers, colour=1, pairs=0)
+    scenes = Scenes(stickers, moved=0, colour=1, pairs=0)
     place = stickers.shown[0]
     seen = set()
     for seed in range(80):

@@ -217,10 +217,14 @@ def test_examples_of_latents_leave_the_style_open_or_say_it_by_label_or_caption(
     assert {example.caption for example in drawn} == {"green rocket", "noto green rocket"}
 
 
-def test_half_of_the_examples_have_a_sketch_that_may_say_the_colour(tmp_path: Path) -> None:
-    facts = [Facts("🚀", 4, "green", painted=True), Facts("🚀", 4, "green"), Facts("🚀", 4, None, "🍎")]
+def test_sketches_may_say_the_colour(tmp_path: Path) -> None:
+    facts = [
+        Facts("🚀", 4, "green", painted=True, moved=True),
+        Facts("🚀", 4, "green", moved=True),
+        Facts("🚀", 4, None, "🍎", moved=True),
+    ]
     write_latents(tmp_path, np.full((3, 8, 4, 4), 0.25), facts, "hash")
-    dataset = Latents(tmp_path, styled=0, worded=0)
+    dataset = Latents(tmp_path, styled=0, worded=0, sketched=(0, 0.5))
     painted, drawn, both = (
         [dataset.example(i, np.random.default_rng(seed)) for seed in range(1000)] for i in range(3)
     )
@@ -234,6 +238,16 @@ def test_half_of_the_examples_have_a_sketch_that_may_say_the_colour(tmp_path: Pa
     assert {each.caption for each in painted if each.control is None} == {"green rocket"}
     assert {each.caption for each in drawn} == {"green rocket"}
     assert {each.caption for each in both} == {"rocket and red apple"}
+
+
+def test_what_is_moved_is_mostly_seen_with_a_sketch(tmp_path: Path) -> None:
+    write_latents(tmp_path, np.zeros((2, 8, 4, 4)), [Facts("🚀", 0), Facts("🚀", 0, moved=True)], "hash")
+    dataset = Latents(tmp_path, sketched=(0.2, 0.9))
+    for index, share in ((0, 0.2), (1, 0.9)):
+        drawn = [dataset.example(index, np.random.default_rng(seed)).control is not None for seed in range(1000)]
+        assert np.mean(drawn) == pytest.approx(share, abs=0.05)
+    with pytest.raises(DataError, match="sketched must be between 0 and 1, got 2"):
+        Latents(tmp_path, sketched=(0, 2))
 
 
 def test_latents_that_cannot_be_read_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ def bucket_sizes(side: int, step: int, widest: float = 2.0) -> list[Size]:
     widths = range(math.ceil(side / root / step), math.floor(side * root / step) + 1)
     sizes = {(max(step, round(area / (step * n) / step) * step), step * n) for n in widths}
     square = side // step * step
-    return sorted({(square, square), *sizes}, key=lambda size: size[1] / size[0])
+    turned = {(width, height) for height, width in sizes}
+    return sorted({(square, square), *sizes, *turned}, key=lambda size: size[1] / size[0])
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from fewstep.objectives.distances import MeanPseudoHuber
 from fewstep.recipes.pipeline_output import Output, save_lora, save_pipeline
 from fewstep.recipes.pipeline_previews import PipelinePreview
 from fewstep.training.calling import AtPrecision
+from fewstep.training.cost import free_memory, memory_of, seconds_of
 from fewstep.training.ema import EmaConfig
 from fewstep.training.encoded_batches import EncodedBatches
 from fewstep.training.loop import TrainingConfig, train
@@ -92,6 +93,7 @@ class DistillRecipe:
         solver_steps: Timesteps that the teacher's trajectory is divided into.
         gradient_checkpointing: Whether to compute activations twice instead of keeping them, in much less memory.
         dtype: Precision of the frozen weights; what is trained is always float32.
+        unchecked: Whether to train although the memory seems not to be enough.
         prompts: Prompts of the previews; if left out, the first captions.
         training: Length and settings of the training.
     """
@@ -112,6 +114,7 @@ class DistillRecipe:
     solver_steps: int = 50
     gradient_checkpointing: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    unchecked: bool = False
     prompts: tuple[str, ...] = ()
     training: TrainingConfig = field(default_factory=_training)
 
@@ -183,6 +186,7 @@ class _Distillation:
             cast(ModelMixin, student.network).enable_gradient_checkpointing()
         count = sum(parameter.numel() for parameter in trainable(student).values())
         log.info("%d images, %d sizes; %.1f million parameters trained", len(images), len(images.sizes), count / 1e6)
+        self._tell_cost(student, teacher, images)
         objective = self._objective(teacher)
         source = EncodedBatches(images, self._conditions, recipe.training.seed)
         preview = PipelinePreview(
@@ -198,6 +202,41 @@ class _Distillation:
             student, self.boundary, objective, source, recipe.training, self.out / "student", [preview], facts
         )
         return self._save(average, images)
+
+    def _tell_cost(self, student: nn.Module, teacher: nn.Module, images: EncodedImages) -> None:
+        """Log how much memory and time the training will take.
+
+        Raises:
+            ValueError: the memory is more than the machine has free.
+        """
+        training = self.recipe.training
+        size = images.sizes[len(images.sizes) // 2]
+        is_lora = self.recipe.method == "lcm-lora"
+
+        def inputs(batch: int, told: bool) -> Any:
+            data = torch.zeros(batch, *self.pipeline.codec.shape((3, *size)), device=self.device)
+            cond = self._conditions([""] * batch, size)
+            own = {} if is_lora or not told else {"guidance": torch.ones(batch)}
+            level = torch.ones(batch, device=self.device)
+            return data, level, 0 * level, {name: each.to(self.device) for name, each in {**cond, **own}.items()}
+
+        others = 0 if is_lora else sum(p.numel() * p.element_size() for p in teacher.parameters())
+        memory = memory_of(student, inputs(1, True), others, averages=1 if is_lora else 2)
+        needed, free = memory.total(training.batch), free_memory(self.device)
+        evaluations = EVALUATIONS + self.recipe.gradient_checkpointing
+        steps = training.steps(accelerator().num_processes) * training.accumulate
+        seconds = evaluations * steps * seconds_of(teacher, inputs(training.batch, False))
+        log.info(
+            "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch), "
+            "%.1f GB are free; about %s",
+            needed / GB, memory.weights / GB, memory.training / GB, memory.activations / GB, free / GB,
+            _duration(seconds),
+        )  # fmt: skip
+        if needed > free and not self.recipe.unchecked:
+            raise ValueError(
+                f"the training needs about {needed / GB:.1f} GB of memory, and {free / GB:.1f} are free: lower "
+                "--training.batch or --resolution, set --gradient-checkpointing, or go ahead with --unchecked"
+            )
 
     @property
     def sizes(self) -> list[Size]:
@@ -303,8 +342,19 @@ class _Distillation:
         return save(average.network, self.pipeline, folder, output)
 
 
-_FREE = {"teacher", "data", "prompts", "training"}
+_FREE = {"teacher", "data", "prompts", "training", "unchecked"}
 """Settings that do not identify a run: they are compared by content, or by the loop."""
+
+
+EVALUATIONS = 6
+"""Forward passes that one image costs: the student's with its gradient as three, the target's, the teacher's two."""
+
+GB = 1e9
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def with_embedded_guidance(network: Any) -> nn.Module:
