@@ -11,7 +11,7 @@ import pytest
 from fewstep.models.finding import find
 from fewstep.models.parts import ModelError
 from fewstep.models.saved import read, sha256
-from fewstep.models.text import Captions, table, words
+from fewstep.models.text import Captions, spoken, table, words
 from fewstep.models.writing import write
 from models_spec import WEIGHTS, spec
 from tiny_models import CAPTIONS, TinyModels, onnx
@@ -37,6 +37,37 @@ def test_a_pictograph_that_no_caption_holds_is_an_unknown_word() -> None:
     known = Captions(["cat face", "red ❤️"], [], table())
     assert known.report("🍎", 8).unknown_words == ("🍎",)
     assert known.report("cat ❤️", 8).unknown_words == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("🍎", "red apple"),
+        ("a 🚀!", "a rocket !"),
+        ("🐱🐶", "cat face dog face"),
+        ("👩‍🚀", "woman rocket"),
+        ("👍🏽", "thumbs up sign"),
+        ("🇫🇷", "f r"),
+        ("❤️", "heavy black heart"),
+        ("\U0001faff", ""),
+        ("plain text", "plain text"),
+    ],
+)
+def test_pictographs_are_read_by_their_names(text: str, read: str) -> None:
+    assert spoken(text) == read
+    assert table().tokens(text) == table().tokens(read)
+
+
+def test_a_pictograph_that_the_table_has_is_itself() -> None:
+    assert table()._tokenizer.token_to_id("♥") is not None
+    assert table().tokens("♥") == (table()._tokenizer.token_to_id("♥"),)
+    assert len(table().tokens("♥️ ♥")) == 2
+
+
+def test_a_pictograph_is_known_if_its_name_is() -> None:
+    known = Captions(["red apple", "cat"], [], table())
+    assert known.report("🍎 and 🐱 and 🚀", 8).unknown_words == ("🐱", "🚀")
+    assert known.report("🍎", 8).nearest[0] == ("red apple", 1.0)
 
 
 def test_meanings_are_the_same_alone_and_together() -> None:

@@ -7,6 +7,7 @@ the text encoder is part of the network and is exported with it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -63,7 +64,13 @@ class TokenTable:
         return self._ids(text)
 
     def _read(self, text: str) -> tuple[int, ...]:
-        return tuple(int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).ids)
+        spoken = _PICTOGRAPH.sub(self._spoken, text)
+        return tuple(int(i) for i in self._tokenizer.encode(spoken, add_special_tokens=False).ids)
+
+    def _spoken(self, found: re.Match[str]) -> str:
+        """A pictograph by its Unicode name, unless the table has a vector for it."""
+        character = found.group()
+        return character if self._tokenizer.token_to_id(character) is not None else f" {spoken(character)} "
 
     def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of tokens, float32 [len(ids), width], with root mean square 1."""
@@ -125,6 +132,19 @@ def check_prompt(prompt: str) -> str:
     return prompt
 
 
+def spoken(text: str) -> str:
+    """A text with its pictographs as words, by their Unicode names: "🍎" is "red apple"; joiners and skin tones are
+    left out, and so is a character that this Python's Unicode has no name for."""
+    return " ".join(_PICTOGRAPH.sub(lambda found: f" {_name(found.group())} ", text).split())
+
+
+def _name(character: str) -> str:
+    if character in _SILENT:
+        return ""
+    name = unicodedata.name(character, "").lower().replace("-", " ")
+    return name.removeprefix("regional indicator symbol letter ")
+
+
 def words(text: str) -> list[str]:
     """The words of a text in lower case, and each run of pictographs, which carry meaning too."""
     return _WORDS.findall(text.lower())
@@ -154,9 +174,14 @@ class Captions:
         known = {word for caption in self.captions for word in words(caption)}
         return frozenset(known | set(self.other_words) | _FUNCTION_WORDS)
 
+    def _knows(self, word: str) -> bool:
+        """Whether a word, or every word of a pictograph's name, occurred in training."""
+        named = words(spoken(word)) if _PICTOGRAPH.match(word) else []
+        return word in self.known or (bool(named) and self.known.issuperset(named))
+
     def report(self, prompt: str, length: int, count: int = 3) -> PromptReport:
         """Report which words of a prompt are unknown and which captions are nearest to it."""
-        unknown = tuple(dict.fromkeys(word for word in words(prompt) if word not in self.known))
+        unknown = tuple(dict.fromkeys(word for word in words(prompt) if not self._knows(word)))
         nearest: tuple[tuple[str, float], ...] = ()
         meaning = self._tokens.meaning(prompt)
         if self.captions and meaning.any():  # a prompt without tokens has no neighbours
@@ -170,6 +195,8 @@ class Captions:
 
 # Unicode's blocks of pictographs, with joiners and variation selectors
 _WORDS = re.compile("[^\\W_]+|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*")
+_PICTOGRAPH = re.compile("[\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]")
+_SILENT = {"\u200d", "\ufe0f", *"🏻🏼🏽🏾🏿"}
 _FUNCTION_WORDS = frozenset(
     words("a an the of and or with in on at to for by from is are it its this that i you my me we")
 )
