@@ -60,8 +60,8 @@ class Latents:
     folder: Path = field(compare=False)
     styled: float = 0.8
     said: float = 0.3
-    worded: float = 0.5
-    sketched: tuple[float, float] = (0.2, 0.95)
+    worded: float = 0.3
+    sketched: tuple[float, float] = (0.15, 0.95)
     selection: Selection = field(default_factory=Selection)
     name: str = "sticker latents"
 

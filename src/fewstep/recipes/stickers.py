@@ -55,9 +55,9 @@ PROMPTS = ("grinning face", "cat face", "red apple", "rocket", "hot beverage", "
 
 def _stages() -> TwoStage:
     return TwoStage(
-        density=LogNormal(0.0, 1.6),
-        teacher=replace(teacher_training(1_500_000), precision="float32", checkpoint_every=50, preview_every=250),
-        student=replace(student_training(300_000), precision="float32"),
+        density=LogNormal(0.6, 1.9),
+        teacher=replace(teacher_training(1_500_000), batch=64, checkpoint_every=200, preview_every=500),
+        student=student_training(300_000),
     )
 
 
@@ -74,6 +74,7 @@ class StickersRecipe:
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
         canvas: Channels, at each resolution, of a canvas that is drawn from the prompt alone; 0 for none.
+        embedding: Length of the embedding of prompt, style and times.
         text_width: Width of the text transformer.
         draws: Augmented copies of each picture, besides the plain one.
         variation: How these copies are augmented.
@@ -91,7 +92,8 @@ class StickersRecipe:
     size: int = 128
     widths: tuple[int, ...] = (192, 320)
     depths: tuple[int, ...] = (1, 2)
-    canvas: tuple[int, ...] = (0, 64)
+    canvas: tuple[int, ...] = (64, 128)
+    embedding: int = 512
     text_width: int = 192
     draws: int = 3
     variation: Variation = field(default_factory=lambda: Variation(shrink=0.3, shift=0.8, colour=0.4))
@@ -185,7 +187,7 @@ class StickersRecipe:
 
     @property
     def network_size(self) -> NetworkSize:
-        return NetworkSize(self.widths, self.depths, text_width=self.text_width, canvas=self.canvas)
+        return NetworkSize(self.widths, self.depths, self.embedding, self.text_width, self.canvas)
 
     @property
     def drops(self) -> tuple[float, float]:
