@@ -299,7 +299,7 @@ def test_the_number_of_steps_covers_all_images() -> None:
 
 def test_a_precision_that_is_not_there_is_refused() -> None:
     wrong: Any = "fp16"
-    with pytest.raises(ValueError, match="precision must be 'bf16' or 'float32', got 'fp16'"):
+    with pytest.raises(ValueError, match="precision must be 'auto', 'bf16' or 'float32', got 'fp16'"):
         TrainingConfig(images=1, precision=wrong)
 
 

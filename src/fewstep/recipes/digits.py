@@ -41,7 +41,7 @@ def _training(images: int, seed: int, muon_lr: float) -> TrainingConfig:
     return TrainingConfig(
         images=images,
         seed=seed,
-        precision="bf16",
+        precision="auto",
         optimizer=OptimizerConfig(kind="muon", lr=muon_lr / 20, muon_lr=muon_lr, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),
         preview_every=400,

@@ -73,7 +73,7 @@ def teacher_training(images: int) -> TrainingConfig:
     return TrainingConfig(
         images=images,
         batch=128,
-        precision="bf16",
+        precision="auto",
         optimizer=OptimizerConfig(kind="muon", lr=1e-3, muon_lr=0.02, decay_from=0.4),
         ema=EmaConfig(sigma_rel=0.05),
         checkpoint_every=200,
@@ -85,7 +85,7 @@ def student_training(images: int) -> TrainingConfig:
     """Training settings of a student: AdamW, since students collapsed with Muon (docs/log/2026-11.md)."""
     return TrainingConfig(
         images=images,
-        precision="bf16",
+        precision="auto",
         seed=1,
         optimizer=OptimizerConfig(kind="adamw", lr=2e-4, decay_from=0.3),
         ema=EmaConfig(sigma_rel=0.05),

@@ -4,6 +4,7 @@ slowed down by Python launching its kernels one by one."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,21 @@ from torch import Tensor, nn
 
 from fewstep.networks.positional import Positional
 
-Precision = Literal["bf16", "float32"]
+Precision = Literal["auto", "bf16", "float32"]
+"""`auto` is bf16 where `fast_dtype` is bfloat16, else float32."""
+
+
+@cache
+def fast_dtype(device: str) -> torch.dtype:
+    """The type that a kind of device multiplies fastest: bfloat16, or on CPUs without it float32, 20 times as fast
+    there."""
+    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def uses_bf16(precision: Precision, device: str) -> bool:
+    """Whether a precision is bfloat16 on a kind of device."""
+    return precision == "bf16" or (precision == "auto" and fast_dtype(device) is torch.bfloat16)
 
 
 class AtPrecision:
@@ -23,7 +38,7 @@ class AtPrecision:
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision, graphs: bool = False) -> None:
         self.network = Graphed(network) if graphs and device.type == "cuda" else network
-        self._device, self._half = device.type, precision == "bf16"
+        self._device, self._half = device.type, uses_bf16(precision, device.type)
 
     def __call__(self, x: Any, time_at: Any, time_to: Any, cond: Mapping[str, Any]) -> Any:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):

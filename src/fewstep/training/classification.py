@@ -27,7 +27,7 @@ from fewstep.data.styles import COLOURS, STYLES, recolour
 from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.training import checkpoints
-from fewstep.training.optimizers import arithmetic
+from fewstep.training.calling import uses_bf16
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def train_recogniser(
     steps = max(1, config.images // config.batch)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     first = kept.resume(network, optimizer) if kept else 0
-    is_fast = arithmetic("cpu") is torch.bfloat16
+    is_fast = uses_bf16("auto", "cpu")
     begun = time.monotonic()
     for step in range(first, steps):
         for group in optimizer.param_groups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from fewstep.core.checks import check_choice
 from fewstep.training.calling import Precision
@@ -20,7 +21,8 @@ class TrainingConfig:
         images: Training images in all.
         batch: Images in a micro-batch of each process.
         accumulate: Micro-batches per optimiser step.
-        precision: Precision of the network's arithmetic; weights, losses and averages are float32.
+        precision: Precision of the network's arithmetic; weights, losses and averages are float32. auto is bf16 on
+            GPUs, and on CPUs that multiply it fast, else float32.
         clip: Largest norm of each network's gradient; inf for no clipping.
         seed: Random seed.
         optimizer: Optimiser of all trained networks.
@@ -61,7 +63,7 @@ class TrainingConfig:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.graphs and self.accumulate > 1:
             raise ValueError("graphs and accumulate exclude each other: a graph writes each gradient over the last")
-        check_choice("precision", self.precision, "bf16", "float32")
+        check_choice("precision", self.precision, *get_args(Precision))
         if not self.clip > 0:
             raise ValueError(f"clip must be above 0 (inf for no clipping), got {self.clip}")
 

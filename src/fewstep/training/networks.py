@@ -9,7 +9,7 @@ from torch import nn
 from fewstep.core.parameterisations import Estimator, Parameterisation, Parameterised
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Objective
-from fewstep.training.calling import AtPrecision
+from fewstep.training.calling import AtPrecision, Precision, uses_bf16
 from fewstep.training.checkpoints import Stateful
 from fewstep.training.config import TrainingConfig
 from fewstep.training.steps import STUDENT
@@ -51,9 +51,9 @@ class Networks:
         self._follower = strategy.average(self.network) if follows else None
         modules = {name: strategy.place(module, config.channels_last) for name, module in objective.modules.items()}
         self.learning: dict[str, nn.Module] = {STUDENT: self.network, **modules}
-        exact = objective.in_float32 if config.precision != "float32" else ()
+        exact = objective.in_float32 if uses_bf16(config.precision, strategy.device.type) else ()
         if exact:
-            log.info("%s in float32: %s is too coarse for this objective", " and ".join(exact), config.precision)
+            log.info("%s in float32: bf16 is too coarse for this objective", " and ".join(exact))
         self.student = self._estimator(self.wrapped, STUDENT in exact, config.graphs)
         target = self.network if self._follower is None else self._follower
         self.target = self._estimator(target, "target" in exact, config.graphs)
@@ -64,7 +64,7 @@ class Networks:
         return self._estimator(self.average)
 
     def _estimator(self, network: nn.Module, exact: bool = False, graphs: bool = False) -> Estimator:
-        precision = "float32" if exact else self._config.precision
+        precision: Precision = "float32" if exact else self._config.precision
         called = AtPrecision(network, self._strategy.device, precision, graphs)
         return Parameterised(called, self._parameterisation, self._objective.targets)
 

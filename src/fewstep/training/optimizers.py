@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fewstep.training.calling import fast_dtype
 from fewstep.training.trainable import trainable
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from Jordan's post
@@ -23,7 +23,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from J
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Bring the singular values of matrices [n, rows, columns] near 1, in bfloat16 arithmetic where that is fast."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrices.to(arithmetic(matrices.device.type))
+    x = matrices.to(fast_dtype(matrices.device.type))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -32,13 +32,6 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
         x = a * x + (b * gram + c * gram @ gram) @ x
     near: Tensor = (x.mT if tall else x).to(matrices.dtype)
     return near
-
-
-@cache
-def arithmetic(device: str) -> torch.dtype:
-    """The type `orthogonalise` computes in: bfloat16, or on CPUs without it float32, 20 times as fast there."""
-    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
