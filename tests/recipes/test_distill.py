@@ -74,7 +74,7 @@ def recipe(
 ) -> DistillRecipe:
     made = replace(defaults(method), teacher=str(teacher), data=str(data), rank=4, resolution=32)
     made = replace(made, **settings)
-    training = replace(made.training, images=images, batch=4, checkpoint_every=1, preview_every=0)
+    training = replace(made.training, images=images, batch=4, precision="float32", checkpoint_every=1)
     return replace(made, training=training)
 
 

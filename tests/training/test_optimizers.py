@@ -53,7 +53,7 @@ def _reference(matrix: Tensor, arithmetic: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize(("arithmetic", "tolerance"), [(torch.bfloat16, 4e-3), (torch.float32, 1e-5)])
 def test_muon_equals_a_plain_loop(arithmetic: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimizers, "arithmetic", lambda device: arithmetic)
+    monkeypatch.setattr(optimizers, "fast_dtype", lambda device: arithmetic)
     torch.manual_seed(0)
     shapes = [(6, 4), (6, 4), (4, 6), (5, 3, 2, 2), (5, 12)]
     ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]

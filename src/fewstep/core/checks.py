@@ -32,4 +32,6 @@ def check_decay(decay: float | None) -> None:
 def check_choice(name: str, value: str, *allowed: str) -> None:
     """A word out of a few."""
     if value not in allowed:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+        *before, last = map(repr, allowed)
+        choices = f"{', '.join(before)} or {last}" if before else last
+        raise ValueError(f"{name} must be {choices}, got {value!r}")

@@ -62,6 +62,7 @@ def _training() -> TrainingConfig:
     return TrainingConfig(
         images=16_000,
         batch=8,
+        precision="auto",
         optimizer=OptimizerConfig(lr=1e-4, betas=(0.9, 0.999), warmup=0),
         ema=EmaConfig(sigma_rel=0.05),
         checkpoint_every=100,
