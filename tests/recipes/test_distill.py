@@ -273,6 +273,17 @@ def test_pipelines_that_cannot_be_distilled_say_why(data: Path, teacher: Path, t
         recipe(teacher, data).run(data / "out")
 
 
+def test_the_cost_is_told_first_and_too_much_is_refused(
+    teacher: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewstep.recipes.distill.free_memory", lambda device: 1000)
+    with caplog.at_level("INFO"), pytest.raises(ValueError, match=r"needs about 0\.0 GB .* lower --training.batch"):
+        recipe(teacher, data, images=4).run(tmp_path / "run")
+    assert "GB of memory (weights 0.0, optimiser 0.0" in caplog.text
+    assert not (tmp_path / "run" / "student").exists()
+    assert recipe(teacher, data, images=4, unchecked=True).run(tmp_path / "run").is_dir()
+
+
 def test_small_images_are_enlarged_with_a_warning(
     teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
