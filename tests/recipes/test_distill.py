@@ -20,8 +20,11 @@ from torch import Tensor
 pytest.importorskip("peft")
 pytest.importorskip("diffusers")
 
-from diffusers_folders import stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from diffusers_folders import flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 from fewstep.cli.main import main
+from fewstep.core.levels import CLEAN
 from fewstep.core.parameterisations import Parameterised, Targets
 from fewstep.data.dataset import DataError
 from fewstep.data.encoded import bucket_sizes, read_images
@@ -99,7 +102,7 @@ def test_the_loss_is_the_authors(teacher: Path, data: Path, tmp_path: Path, meth
     for name, parameter in student.named_parameters():
         if parameter.requires_grad and ("lora_B" in name or "cond_proj" in name):
             torch.nn.init.normal_(parameter, std=0.3)
-    objective = run._objective(network)
+    objective = run._objective(network, (32, 32))
     estimator = Parameterised(student, run.boundary, Targets.CLEAN)
     torch.manual_seed(0)
     batch, noise = torch.randn(3, 4, 16, 16), torch.randn(3, 4, 16, 16)
@@ -215,11 +218,36 @@ def test_sizes_of_buckets_have_about_the_same_area() -> None:
         bucket_sizes(32, 64)
 
 
-def test_sdxl_is_distilled_too(data: Path, tmp_path: Path) -> None:
-    stable_diffusion_xl().save_pretrained(tmp_path / "sdxl")
-    made = recipe(tmp_path / "sdxl", data, images=4, gradient_checkpointing=True)
+FAMILIES = {"sdxl": stable_diffusion_xl, "sd3": stable_diffusion_3, "flux": flux}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_are_distilled_too(data: Path, tmp_path: Path, family: str) -> None:
+    FAMILIES[family]().save_pretrained(tmp_path / "teacher")
+    made = recipe(tmp_path / "teacher", data, images=4, gradient_checkpointing=family == "sdxl")
     folder = made.run(tmp_path / "out")
     assert (folder / "pytorch_lora_weights.safetensors").is_file()
+    scheduler = "FlowMatchLCMScheduler" if family in ("sd3", "flux") else "LCMScheduler"
+    assert f"pipeline.scheduler = {scheduler}.from_config" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_students_of_flows_see_what_their_scheduler_visits(data: Path, tmp_path: Path) -> None:
+    stable_diffusion_3().save_pretrained(tmp_path / "sd3")
+    run = _Distillation(recipe(tmp_path / "sd3", data), tmp_path / "out")
+    grid = run._grid((32, 32))
+    assert len(grid) == 51
+    assert grid[0] == 0
+    assert grid[-1] == 1000
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(50)
+    ratios = np.array(grid[:-1])
+    assert np.allclose(ratios / (1 + ratios), scheduler.sigmas.numpy()[:0:-1], atol=1e-6)
+    student, _ = run._networks()
+    x, clean = torch.randn(2, 16, 16, 16), CLEAN.like(torch.zeros(2)).batch(2)
+    estimate = Parameterised(student, run.boundary, Targets.CLEAN)(
+        x, clean, clean, run._conditions(["a", ""], (32, 32))
+    )
+    assert torch.equal(estimate, x)  # the boundary condition
 
 
 @pytest.mark.parametrize(
@@ -258,12 +286,17 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 
 def test_pipelines_that_cannot_be_distilled_say_why(data: Path, teacher: Path, tmp_path: Path) -> None:
-    stable_diffusion_3().save_pretrained(tmp_path / "sd3")
-    with pytest.raises(ModelError, match="is a flow matching model: lcm-lora needs a diffusion model"):
-        recipe(tmp_path / "sd3", data).run(tmp_path / "out")
     done = recipe(teacher, data, "lcm", images=4).run(tmp_path / "run")
-    with pytest.raises(ModelError, match="takes a guidance scale: it was distilled already"):
-        recipe(done, data, "lcm").run(tmp_path / "again")
+    with pytest.raises(ModelError, match="has the scheduler LCMScheduler: it is few-step already"):
+        recipe(done, data).run(tmp_path / "again")
+    pixart().save_pretrained(tmp_path / "pixart")
+    with pytest.raises(ModelError, match="a LoRA needs diffusers' UNet2DConditionModel or one of its transformers"):
+        recipe(tmp_path / "pixart", data).run(tmp_path / "out")
+    stable_diffusion_3().save_pretrained(tmp_path / "sd3")
+    with pytest.raises(
+        ModelError, match="lcm trains a UNet2DConditionModel, not a SD3Transformer2DModel: use lcm-lora"
+    ):
+        recipe(tmp_path / "sd3", data, "lcm").run(tmp_path / "out")
     bare = tmp_path / "bare"
     bare.mkdir()
     Image.new("RGB", (32, 32)).save(bare / "a.png")

@@ -20,12 +20,12 @@ from torch import nn
 
 from fewstep.core.checks import check_above_0, check_at_least, check_choice
 from fewstep.core.guidance import Guided
-from fewstep.core.levels import VP
+from fewstep.core.levels import VP, Linear
 from fewstep.core.parameterisations import Lcm, Parameterisation, Parameterised, Targets
 from fewstep.data.dataset import DataError
 from fewstep.data.encoded import EncodedImages, Size, bucket_sizes, encode_images
 from fewstep.data.sources import Pictures, open_pictures
-from fewstep.interop.diffusers.networks import DiffusersNetwork
+from fewstep.interop.diffusers.networks import DiffusersNetwork, family_of
 from fewstep.interop.diffusers.pipeline import open_pipeline
 from fewstep.interop.diffusers.vae import VaeCodec
 from fewstep.interop.lora import adapters_off, add_lora
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 
 Method = Literal["lcm-lora", "lcm"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+NOISIEST = 1000.0
+"""The largest σ/α that a flow's student is trained at, in place of pure noise, where σ/α is infinite."""
 
 SCALING = 10.0
 """The factor of timesteps in the boundary condition of the released models."""
@@ -173,27 +176,29 @@ class _Distillation:
         self.pipeline = open_pipeline(
             recipe.teacher, getattr(torch, recipe.dtype), str(self.device), out / "encoded" / "prompts"
         )
-        if not isinstance(self.pipeline.timetable.path, VP):
-            raise ModelError(
-                f"'{recipe.teacher}' is a flow matching model: {recipe.method} needs a diffusion model with timesteps"
-            )
+        path = self.pipeline.timetable.path
+        if self.pipeline.timetable.targets is not Targets.SAME or not isinstance(path, (VP, Linear)):
+            name = type(self.pipeline.timetable.scheduler).__name__
+            raise ModelError(f"'{recipe.teacher}' has the scheduler {name}: it is few-step already")
 
     def run(self) -> Path:
         recipe, pipeline = self.recipe, self.pipeline
+        student, teacher = self._networks()  # first, since it finds what cannot be distilled
         images = self.encoded()
         self._encode_prompts(images)
-        student, teacher = self._networks()
         if recipe.gradient_checkpointing:
             cast(ModelMixin, student.network).enable_gradient_checkpointing()
         count = sum(parameter.numel() for parameter in trainable(student).values())
         log.info("%d images, %d sizes; %.1f million parameters trained", len(images), len(images.sizes), count / 1e6)
         self._tell_cost(student, teacher, images)
-        objective = self._objective(teacher)
+        middle = images.sizes[len(images.sizes) // 2]
+        objective = self._objective(teacher, middle)
         source = EncodedBatches(images, self._conditions, recipe.training.seed)
         preview = PipelinePreview(
             pipeline,
+            self._conditions,
             recipe.prompts or tuple(images.all_captions[:4]),
-            images.sizes[len(images.sizes) // 2],
+            middle,
             recipe.guidance,
             self._told,
         )
@@ -244,13 +249,20 @@ class _Distillation:
         """The sizes of the images' buckets."""
         config: Any = self.pipeline.network.config
         factor = self.pipeline.codec.factor if isinstance(self.pipeline.codec, VaeCodec) else 1
-        own = config.sample_size if isinstance(config.sample_size, int) else min(config.sample_size)
-        side = self.recipe.resolution or own * factor
-        halved = factor * 2 ** (len(config.block_out_channels) - 1)
-        step = BUCKET if side >= 4 * BUCKET and BUCKET % halved == 0 else halved
+        own = config.get("sample_size")
+        if self.recipe.resolution is None and own is None:
+            raise DataError("--resolution must be given: this pipeline's network does not say its own")
+        side = self.recipe.resolution or factor * (own if isinstance(own, int) else min(own))
+        if "block_out_channels" in config:
+            cell = factor * 2 ** (len(config.block_out_channels) - 1)
+        else:
+            cell = factor * (family_of(self.pipeline.network).patch(config) or int(config.patch_size))
+        step = BUCKET if side >= 4 * BUCKET and BUCKET % cell == 0 else cell
         if side % step:
             raise DataError(f"resolution must be a multiple of {step} for this pipeline, got {side}")
-        return bucket_sizes(side, step) if self.recipe.buckets else [(side, side)]
+        sizes = bucket_sizes(side, step) if self.recipe.buckets else [(side, side)]
+        most = config.get("pos_embed_max_size") or max(map(max, sizes))  # tokens a side, of SD3
+        return [size for size in sizes if max(size) <= most * cell]
 
     def encoded(self) -> EncodedImages:
         """The images as latents, from `out/encoded`."""
@@ -283,7 +295,8 @@ class _Distillation:
                 log.info("%d of %d captions encoded", done, len(captions))
 
     def _conditions(self, prompts: Any, size: Size) -> Mapping[str, torch.Tensor]:
-        return self.pipeline.encode(prompts, size)
+        scale = {"guidance": torch.full((len(prompts),), self.recipe.guidance)} if self._embeds_guidance else {}
+        return {**self.pipeline.encode(prompts, size), **scale}
 
     def _networks(self) -> tuple[DiffusersNetwork, nn.Module]:
         """The student and the network of the teacher."""
@@ -297,29 +310,48 @@ class _Distillation:
 
     @cached_property
     def boundary(self) -> Parameterisation:
-        """The student's parameterisation."""
-        return Lcm(self.pipeline.timetable.parameterisation(clip=False), timestep_scaling=SCALING)
+        """The student's parameterisation; on a flow's path its boundary, D = x at t = 0, needs no further term."""
+        return self._plain if self._is_flow else Lcm(self._plain, timestep_scaling=SCALING)
 
-    def _objective(self, network: nn.Module) -> ConsistencyDistillation:
+    @property
+    def _plain(self) -> Parameterisation:
+        """The teacher's parameterisation."""
+        return self.pipeline.estimator(clip=False).parameterisation
+
+    @property
+    def _is_flow(self) -> bool:
+        return isinstance(self.pipeline.timetable.path, Linear)
+
+    @property
+    def _embeds_guidance(self) -> bool:
+        """Whether the teacher is told its guidance scale (FLUX.1-dev), so that one evaluation is guided."""
+        return "guidance" in family_of(self.pipeline.network).needs(self.pipeline.network.config)
+
+    def _objective(self, network: nn.Module, size: Size) -> ConsistencyDistillation:
         recipe = self.recipe
         called = AtPrecision(network, self.device, recipe.training.precision)
-        plain = Parameterised(called, self.pipeline.timetable.parameterisation(clip=False), Targets.SAME)
-        null = {name: values.to(self.device) for name, values in self.pipeline.null().items()}
+        plain = Parameterised(called, self._plain, Targets.SAME)
         is_lora = recipe.method == "lcm-lora"
+        null = {name: values.to(self.device) for name, values in self.pipeline.null().items()}
+        guided = plain if self._embeds_guidance else Guided(plain, null, recipe.guidance)
         return ConsistencyDistillation(
-            Guided(plain, null, recipe.guidance) if is_lora else plain,
+            guided if is_lora else plain,
             solver="euler",
             distance=MeanPseudoHuber(),
             weight=None,
             guidance=None if is_lora else LearnedGuidance(*recipe.scales, null),
             decay=None if is_lora else 0.95,
             jitter=False,
-            grid=self._grid(),
+            grid=self._grid(size),
         )
 
-    def _grid(self) -> tuple[float, ...]:
-        """σ/α of the teacher's timesteps: 0 and then every k-th, as DDIM visits them in so many steps."""
+    def _grid(self, size: Size) -> tuple[float, ...]:
+        """σ/α of the teacher's trajectory in rising order: timestep 0 and then every k-th, as DDIM visits them; of a
+        flow, what its scheduler visits in so many steps for images of this size."""
         table = self.pipeline.timetable
+        if self._is_flow:
+            levels = self.pipeline.levels(self.recipe.solver_steps, self.pipeline.codec.shape((3, *size)))
+            return tuple(min(float(ratio), NOISIEST) for ratio in levels.ratio[::-1])
         total = int(table.scheduler.config.num_train_timesteps)
         if self.recipe.solver_steps > total:
             raise ValueError(f"solver_steps must be at most {total}, got {self.recipe.solver_steps}")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import LCMScheduler
 from torch import nn
 
 from fewstep.interop.diffusers.folders import INDEX, PARTS
 from fewstep.interop.diffusers.pipeline import Pipeline
 from fewstep.interop.lora_files import write_diffusers, write_kohya
 from fewstep.interop.lora_weights import LoraWeights
+from fewstep.recipes.pipeline_previews import few_step_scheduler
 
 KOHYA = "pytorch_lora_weights_kohya.safetensors"
 CARD = "README.md"
@@ -49,8 +49,11 @@ def save_lora(network: nn.Module, pipeline: Pipeline, folder: Path, output: Outp
     weights = LoraWeights.of(network)
     write_diffusers(weights, folder)
     write_kohya(weights, folder / KOHYA)
-    use = f"""pipeline = DiffusionPipeline.from_pretrained("{output.name}")
-pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = type(few_step_scheduler(pipeline.timetable)).__name__
+    use = f"""from diffusers import DiffusionPipeline, {scheduler}
+
+pipeline = DiffusionPipeline.from_pretrained("{output.name}")
+pipeline.scheduler = {scheduler}.from_config(pipeline.scheduler.config)
 pipeline.load_lora_weights("{folder.name}")
 image = pipeline("a prompt", num_inference_steps=4, guidance_scale=1.0).images[0]"""
     note = (
@@ -70,16 +73,18 @@ def save_pipeline(network: nn.Module, pipeline: Pipeline, folder: Path, output: 
             shutil.copytree(source.path / part, folder / part, dirs_exist_ok=True)
     module: Any = network
     module.save_pretrained(folder / "unet", safe_serialization=True)
-    scheduler = LCMScheduler.from_config(pipeline.timetable.scheduler.config)
+    scheduler = few_step_scheduler(pipeline.timetable)
     scheduler.save_pretrained(folder / "scheduler")
     index = {name: value for name, value in source.index.items() if name in PARTS or not isinstance(value, list)}
-    index["scheduler"] = ["diffusers", "LCMScheduler"]
+    index["scheduler"] = ["diffusers", type(scheduler).__name__]
     index.update({name: [None, None] for name in _LEFT_OUT if name in source.index})
     if "requires_safety_checker" in source.index:
         index["requires_safety_checker"] = False
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     low, high = output.settings["scales"]
-    use = f"""pipeline = DiffusionPipeline.from_pretrained("{folder.name}")
+    use = f"""from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("{folder.name}")
 image = pipeline("a prompt", num_inference_steps=4, guidance_scale=8.0).images[0]"""
     note = f"The network is told the guidance scale, from {low:g} to {high:g}, at no further cost."
     _write_card(folder, output, use, note)
@@ -105,8 +110,6 @@ A {kind} that lets `{output.name}` draw in one to eight steps, distilled by fews
 {output.images} captioned images. Its licence is that of the base model and of the images.
 
 ```python
-from diffusers import DiffusionPipeline, LCMScheduler
-
 {use}
 ```
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import LCMScheduler
+from diffusers import FlowMatchLCMScheduler, LCMScheduler
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fewstep.core.arrays import Array
 from fewstep.core.guidance import Guided
-from fewstep.core.levels import Level
+from fewstep.core.levels import Linear
 from fewstep.core.parameterisations import Targets
 from fewstep.core.randomness import Noise
 from fewstep.data.encoded import Size
@@ -22,6 +23,7 @@ from fewstep.interop.diffusers.pipeline import Pipeline
 from fewstep.interop.diffusers.timesteps import Timetable
 from fewstep.interop.lora import adapters_off
 from fewstep.samplers import consistency, euler
+from fewstep.training.encoded_batches import Encode
 from fewstep.training.loop import TrainingState
 
 TEACHER_STEPS = 25
@@ -35,6 +37,7 @@ class PipelinePreview:
 
     Args:
         pipeline: the pipeline, whose network is the teacher; without its adapters if it has any.
+        encode: conditions of prompts for a size, those of the teacher.
         prompts: one per column.
         size: of the pictures, height and width.
         guidance: the teacher's guidance scale.
@@ -42,6 +45,7 @@ class PipelinePreview:
     """
 
     pipeline: Pipeline
+    encode: Encode
     prompts: tuple[str, ...]
     size: Size
     guidance: float
@@ -50,20 +54,26 @@ class PipelinePreview:
     def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
         shape = self.pipeline.codec.shape((3, *self.size))
         noise = Noise(range(len(self.prompts)), shape, torch.zeros(0, device=state.device))
-        cond = self._on(state.device, self.pipeline.encode(self.prompts, self.size))
+        cond = self._on(state.device, self.encode(self.prompts, self.size))
         rows: dict[str, Array] = {f"teacher, {TEACHER_STEPS} steps": self._teacher(cond, noise, state.device)}
         own = self._on(state.device, {} if self.told is None else self.told(len(self.prompts)))
         for steps in STEPS:
-            levels = few_step_levels(self.pipeline.timetable, steps)
+            levels = self._few_steps.levels(steps, shape)
             x = noise(0) * float(levels.sigma[0])
             *_, last = consistency(state.average, x, levels, {**cond, **own}, noise)
             rows[f"student, {steps} step{'s' if steps > 1 else ''}"] = last.x
         decode = self.pipeline.codec.decode
         return {"distilled": self._sheet({name: torch.as_tensor(decode(x)) for name, x in rows.items()})}
 
+    @property
+    def _few_steps(self) -> Pipeline:
+        """The pipeline with the scheduler of the student."""
+        return replace(self.pipeline, timetable=Timetable.of(few_step_scheduler(self.pipeline.timetable)))
+
     def _teacher(self, cond: Mapping[str, Tensor], noise: Noise, device: torch.device) -> Array:
-        null = self._on(device, self.pipeline.null())
-        guided = Guided(self.pipeline.estimator(Targets.SAME), null, self.guidance)
+        plain = self.pipeline.estimator(Targets.SAME)
+        null = {} if "guidance" in cond else self._on(device, self.pipeline.null())
+        guided = Guided(plain, null, self.guidance) if null else plain
         levels = self.pipeline.levels(TEACHER_STEPS, self.pipeline.codec.shape((3, *self.size)))
         x = noise(0) * float(levels.sigma[0])
         is_adapted = getattr(self.pipeline.network, "peft_config", None)
@@ -86,6 +96,7 @@ class PipelinePreview:
         return sheet
 
 
-def few_step_levels(timetable: Timetable, steps: int) -> Level:
-    """The levels that LCMScheduler visits in so many steps on a pipeline's table."""
-    return Timetable.of(LCMScheduler.from_config(timetable.scheduler.config)).levels(steps)
+def few_step_scheduler(timetable: Timetable) -> Any:
+    """diffusers' scheduler for a consistency model on this table."""
+    kind = FlowMatchLCMScheduler if isinstance(timetable.path, Linear) else LCMScheduler
+    return kind.from_config(timetable.scheduler.config)
