@@ -8,6 +8,7 @@ recipe.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -47,6 +48,8 @@ from fewstep.training.saving import lineage
 from fewstep.training.strategy import accelerator
 from fewstep.training.teacher_distance import DistanceToTeacher
 from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
+
+log = logging.getLogger(__name__)
 
 SIGMA_DATA = 0.5
 """Standard deviation of the data after every recipe's codec."""
@@ -427,10 +430,12 @@ def _train(
 ) -> SavedModel:
     config = stage.config
     dataset = experiment.dataset
+    log.info("the %s: %d images in %d steps", stage.name, config.images, config.steps(accelerator().num_processes))
     encoded = dataset.shape != experiment.pixels
     source = DatasetBatches(dataset, spec.conditioning, config.seed, stage.drop, config.workers, encoded)
     facts = {**experiment.facts, **stage.facts}
     average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
+    log.info("saving and exporting the %s", stage.name)
     return experiment.save(average, spec, out / "models" / spec.name)
 
 

@@ -30,10 +30,11 @@ from fewstep.training.networks import Networks
 from fewstep.training.reporting import Reporter
 from fewstep.training.step_rng import StepRng
 from fewstep.training.steps import STUDENT, Learner, Steps, by_step, merged
+from fewstep.training.stopping import StopRequests, TrainingStopped
 from fewstep.training.strategy import Replicate, Strategy
 from fewstep.training.trainable import fingerprint
 
-__all__ = ["Callback", "TrainingConfig", "TrainingDiverged", "TrainingState", "train"]
+__all__ = ["Callback", "TrainingConfig", "TrainingDiverged", "TrainingState", "TrainingStopped", "train"]
 
 
 class TrainingDiverged(RuntimeError):
@@ -90,6 +91,7 @@ def train(
 
     Raises:
         TrainingDiverged: a loss was no longer finite; the last good checkpoint stays.
+        TrainingStopped: Ctrl-C or SIGTERM, after the step and with a checkpoint (in one process).
         CheckpointError: `out` holds a checkpoint of another run, or a damaged one.
     """
     run = _Run(network, parameterisation, objective, source, config, out, callbacks, facts or {}, strategy)
@@ -153,7 +155,7 @@ class _Run:
         reporter = Reporter(self.out, total, self.images_per_step, first, self.is_main)
         micro_steps = (first * config.accumulate, total * config.accumulate)
         batches = self.source.stream(*micro_steps, config.batch, strategy.rank, strategy.world)
-        with reporter:
+        with reporter, StopRequests(strategy.world == 1) as stop:
             for step in range(first, total):
                 losses, norms = self._step(self._clock(step), batches)
                 self.unchecked.append((step, losses, norms))
@@ -168,7 +170,20 @@ class _Run:
                     self._checkpoint(done)
                 if _due(done, config.preview_every) or done == total:
                     self._preview(self._clock(done), reporter)
+                reporter.advance(done)
+                if stop.asked is not None and done < total:
+                    self._stop(done, stop.asked, reporter)
+            if first == total and not reporter.has_pictures(total):  # stopped while it drew the last previews
+                self._preview(self._clock(total), reporter)
         return self.networks.average
+
+    def _stop(self, done: int, number: int, reporter: Reporter) -> None:
+        """Write a checkpoint and raise TrainingStopped."""
+        self._check_finite(reporter)
+        if not _due(done, self.config.checkpoint_every):
+            self._checkpoint(done)
+        message = f"stopped after step {done} of {self.total}, with a checkpoint: the same command goes on from there"
+        raise TrainingStopped(message, number)
 
     def _clock(self, step: int) -> Clock:
         return Clock(step, self.total, step * self.images_per_step)
@@ -248,16 +263,18 @@ class _Run:
     def _preview(self, clock: Clock, reporter: Reporter) -> None:
         if not self.is_main or not (self.callbacks or self.config.preview_every):
             return
+        reporter.say("drawing previews")
         state = TrainingState(clock, self.networks.averaged, self.strategy.device)
         start = time.perf_counter()
-        reporter.chart(clock.step)
         with torch.no_grad():
-            for callback in self.callbacks:
-                for name, result in callback(state).items():
-                    if isinstance(result, Image.Image):
-                        reporter.picture(name, result, clock.step)
-                    else:
-                        reporter.scalar(name, result, clock.step)
+            results = [callback(state) for callback in self.callbacks]  # saved once all are there: has_pictures
+        reporter.chart(clock.step)
+        for result in results:
+            for name, value in result.items():
+                if isinstance(value, Image.Image):
+                    reporter.picture(name, value, clock.step)
+                else:
+                    reporter.scalar(name, value, clock.step)
         reporter.pause(time.perf_counter() - start)
 
 

@@ -40,6 +40,7 @@ class Reporter:
     def __init__(self, out: Path, total: int, images: int, first: int, active: bool) -> None:
         self._out, self._total, self._images, self._active = out, total, images, active
         self._last_step, self._last_time = first, time.perf_counter()
+        self._said = self._last_time
         self._last: dict[str, Loss] = {}
         self._norms: dict[str, Tensor] = {}
         self._unreported: list[Loss] = []
@@ -106,6 +107,26 @@ class Reporter:
         if self._lines:
             log.info("step %d of %d · %s · %s left", step, self._total, said, _duration(left))
 
+    def advance(self, step: int) -> None:
+        """Move the bar to a step, or without a terminal print a line if there was none for a while."""
+        self._progress.update(self._task, completed=step)
+        now = time.perf_counter()
+        if self._lines and self._last_step < step < self._total and now - max(self._last_time, self._said) > QUIET:
+            self._said = now
+            speed = (step - self._last_step) * self._images / max(now - self._last_time, 1e-9)
+            left = (self._total - step) * self._images / max(speed, 1e-9)
+            log.info("step %d of %d · %.2g images/s · %s left", step, self._total, speed, _duration(left))
+
+    def say(self, what: str) -> None:
+        """Say what is done besides steps."""
+        self._progress.update(self._task, description=what)
+        if self._lines:
+            log.info("%s", what)
+
+    def has_pictures(self, step: int) -> bool:
+        """Whether previews of a step were saved."""
+        return any((self._out / "previews").glob(f"*-{step:08d}.png"))
+
     def chart(self, step: int) -> None:
         """Chart the losses by noise level over the whole run, including those not yet reported."""
         rows = self._by_level | ({step: loss_by_level(self._unreported)} if self._unreported else {})
@@ -128,6 +149,8 @@ class Reporter:
         pixels = np.asarray(picture.convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
+
+QUIET = 30.0  # seconds without a line after which the next step prints one
 
 REPORTED = 200
 """The most steps over which a report averages losses by level."""
