@@ -54,6 +54,7 @@ class Latents:
         said: of those, the share whose caption names the style; half of them have no label.
         worded: the share of captions that are not simply the name.
         sketched: the share of examples with a sketch, of pictures that are not moved and of those that are.
+        moved: whether to include pictures that are moved or show two things.
         selection: the emoji to look up names for.
     """
 
@@ -62,6 +63,7 @@ class Latents:
     said: float = 0.3
     worded: float = 0.3
     sketched: tuple[float, float] = (0.15, 0.95)
+    moved: bool = True
     selection: Selection = field(default_factory=Selection)
     name: str = "sticker latents"
 
@@ -124,14 +126,20 @@ class Latents:
     def captions(self) -> list[str]:
         return [glyph.name for glyph in self._glyphs.values()]
 
+    @cached_property
+    def _included(self) -> tuple[int, ...]:
+        """Positions in the arrays."""
+        return tuple(i for i, each in enumerate(self.facts) if self.moved or not (each.moved or each.beside))
+
     def __len__(self) -> int:
-        return len(self.facts)
+        return len(self._included)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """One encoded picture, with a randomly worded caption, with or without its style, with or without a sketch.
 
         A colour that a sketch shows is often left out of the caption.
         """
+        index = self._included[index]
         each = self.facts[index]
         told, said, labelled = rng.random() < self.styled, rng.random() < self.said, rng.random() < 0.5
         style = STYLES[each.style] if told and said else None

@@ -104,6 +104,17 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
+    def read(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward` on the conditions `text` and `text_mask`, or on the empty prompt where there are none, in x's
+        precision."""
+        text, mask = cond.get("text"), cond.get("text_mask")
+        if text is None or mask is None:
+            length = self.position.shape[0] - 1
+            text = x.new_zeros(x.shape[0], length, self.project.in_features)
+            mask = x.new_zeros(x.shape[0], length)
+        encoded: tuple[Tensor, Tensor, Tensor] = self(text.to(x.dtype), mask.to(x.dtype))
+        return encoded
+
     def forward(
         self, text: Float[Tensor, "b n v"], mask: Float[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b n+1 w"], Float[Tensor, "b n+1"], Float[Tensor, "b w"]]:

@@ -155,7 +155,7 @@ class UNet(nn.Module):
         It reads the conditions `text` [b, n, v] with `text_mask` [b, n], `label` int64 [b], `guidance` [b],
         `control` [b, c', h, w] with `control_mask` [b], and `dropout` int64 keys [b]; each may be absent.
         """
-        tokens, bias, summary = self._read_text(x, cond)
+        tokens, bias, summary = (None, None, None) if self.text is None else self.text.read(x, cond)
         embedding = self.embedding(time_at, time_to, cond, summary)
         keys = cond.get("dropout")
         h = self.stem(self._with_control(x, cond))
@@ -175,16 +175,6 @@ class UNet(nn.Module):
                 h = F.interpolate(self.grow[level - 1](h), scale_factor=2.0, mode="nearest")
         out: Tensor = self.head(F.silu(self.norm(h)))
         return out
-
-    def _read_text(self, x: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if self.text is None:
-            return None, None, None
-        text, mask = cond.get("text"), cond.get("text_mask")
-        if text is None or mask is None:
-            text = x.new_zeros(x.shape[0], self.config.text_length, self.config.text)
-            mask = x.new_zeros(x.shape[0], self.config.text_length)
-        tokens, bias, summary = self.text(text.to(x.dtype), mask.to(x.dtype))
-        return tokens, bias, summary
 
     def _with_control(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         if not self.config.control:

@@ -105,6 +105,10 @@ class DigitsRecipe:
     def facts(self) -> Mapping[str, Any]:
         return {}
 
+    @property
+    def prompt_stage(self) -> None:
+        return None
+
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         labels = tuple(label for label in range(CLASSES) for _ in range(2))
         prompts = ("",) * len(labels)

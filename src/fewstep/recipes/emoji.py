@@ -151,6 +151,10 @@ class EmojiRecipe:
     def facts(self) -> Mapping[str, Any]:
         return {}
 
+    @property
+    def prompt_stage(self) -> None:
+        return None
+
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         return PreviewSamples(spec.conditioning, self.pixels, self.pixel_format, PROMPTS, spec.guidance)
 

@@ -200,6 +200,10 @@ class ImagesRecipe:
     def facts(self) -> Mapping[str, Any]:
         return {"framing": [self.channels, self.crop, self.flip]}
 
+    @property
+    def prompt_stage(self) -> None:
+        return None
+
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         takes, captions = spec.conditioning, self.dataset.captions
         prompts = tuple(captions[i * len(captions) // 16] if takes.text_length else "" for i in range(16))

@@ -38,7 +38,8 @@ from fewstep.objectives.times import LogNormal
 from fewstep.pictures.pixels import PixelFormat
 from fewstep.recipes import two_stage
 from fewstep.recipes.codec import read_codec
-from fewstep.recipes.two_stage import TwoStage, student_training, teacher_training
+from fewstep.recipes.two_stage import PromptStage, TwoStage, student_training, teacher_training
+from fewstep.training.config import TrainingConfig
 from fewstep.training.previews import PreviewSamples
 from fewstep.training.saving import resolved, save_model
 
@@ -59,6 +60,10 @@ def _stages() -> TwoStage:
         teacher=replace(teacher_training(1_500_000), batch=64, checkpoint_every=200, preview_every=500),
         student=student_training(300_000),
     )
+
+
+def _prompts() -> TrainingConfig:
+    return replace(teacher_training(800_000), batch=512, checkpoint_every=100, preview_every=0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class StickersRecipe:
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
         scale: Default guidance scale.
+        prompts: Training settings of what sees only the prompt, before the teacher's: see PromptOnly.
         stages: Training settings of both stages.
     """
 
@@ -102,6 +108,7 @@ class StickersRecipe:
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
+    prompts: TrainingConfig = field(default_factory=_prompts)
     stages: Annotated[TwoStage, tyro.conf.arg(name="")] = field(default_factory=_stages)
 
     model_name: ClassVar[str] = "stickers"
@@ -196,6 +203,11 @@ class StickersRecipe:
     @property
     def facts(self) -> Mapping[str, Any]:
         return {"codec": encoder_hash(self.autoencoder)}
+
+    @property
+    def prompt_stage(self) -> PromptStage | None:
+        still = replace(self.dataset, moved=False, sketched=(0.0, 0.0))
+        return PromptStage(still, self.prompts) if self.canvas and self.canvas[0] else None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         prompts = PROMPTS * len(STYLES)

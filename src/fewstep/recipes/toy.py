@@ -114,6 +114,10 @@ class ToyRecipe:
     def facts(self) -> Mapping[str, Any]:
         return {}
 
+    @property
+    def prompt_stage(self) -> None:
+        return None
+
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         return PreviewSamples(spec.conditioning, self.pixels, "points", prompts=("",) * 64)
 

@@ -8,6 +8,7 @@ recipe.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,9 +45,11 @@ from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.previews import Preview, PreviewSamples, null_condition
+from fewstep.training.prompt_only import prompt_only, train_prompt_only
 from fewstep.training.saving import lineage
 from fewstep.training.strategy import accelerator
 from fewstep.training.teacher_distance import DistanceToTeacher
+from fewstep.training.trainable import fingerprint
 from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
 
 log = logging.getLogger(__name__)
@@ -194,6 +197,19 @@ class TwoStage:
         return self.sampler or DEFAULT_SAMPLERS[self.objective.targets]
 
 
+@dataclass(frozen=True)
+class PromptStage:
+    """The training of the parts that see only the prompt: see `fewstep.training.prompt_only`.
+
+    Args:
+        dataset: the examples, in which a prompt should determine the picture as far as possible.
+        config: training settings.
+    """
+
+    dataset: Dataset
+    config: TrainingConfig
+
+
 class Experiment(Protocol):
     """What a recipe, a frozen dataclass, provides for the two stages."""
 
@@ -244,6 +260,11 @@ class Experiment(Protocol):
         """JSON values that identify a run, besides what the training loop compares."""
         ...
 
+    @property
+    def prompt_stage(self) -> PromptStage | None:
+        """How the teacher's text path and canvas are trained before it; None to train them with it."""
+        ...
+
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         """The preview samples of a model with this description, drawn during training."""
         ...
@@ -283,6 +304,8 @@ def check(experiment: Experiment) -> None:
         network = build_network(experiment, is_student=False)
         if stages.start is not None:
             start_from(network, stages.start)
+        elif experiment.prompt_stage is not None:
+            prompt_only(network)
         describe_model(experiment, network, is_student=False).check()
     network = build_network(experiment, is_student=True)
     if stages.parent is not None:
@@ -358,13 +381,27 @@ def train_teacher(experiment: Experiment, out: Path) -> SavedModel:
     network = build_network(experiment, is_student=False)
     start = None if stages.start is None else start_from(network, stages.start)
     spec = describe_model(experiment, network, is_student=False)
+    first = _first_stage(experiment, network, spec, out) if start is None else {"start": _weights_hash(start)}
     objective = OBJECTIVES[stages.teacher_objective].build(_setup(stages, stages.teacher))
     samples = experiment.preview(spec)
     callbacks: list[Callback] = []
     if not samples.is_points:
         callbacks.append(Preview("teacher", samples, spec.sampler, (spec.steps,), spec.grid))
-    stage = Stage("teacher", stages.teacher, experiment.drops[0], {"start": _weights_hash(start)})
+    stage = Stage("teacher", stages.teacher, experiment.drops[0], first)
     return _train(experiment, stage, network, spec, objective, callbacks, out)
+
+
+def _first_stage(experiment: Experiment, network: nn.Module, spec: ModelSpec, out: Path) -> dict[str, Any]:
+    """Train what sees only the prompt, if the experiment wants it, and return the facts of the teacher's stage."""
+    first = experiment.prompt_stage
+    if first is None:
+        return {"start": None}
+    log.info(
+        "prompts alone: %d images in %d steps", first.config.images, first.config.steps(accelerator().num_processes)
+    )
+    source = _batches(experiment, first.dataset, spec.conditioning, first.config, experiment.drops[0])
+    train_prompt_only(network, source, first.config, out / "prompts", experiment.facts, SIGMA_DATA)
+    return {"start": fingerprint(copy.deepcopy(network).requires_grad_(False))}
 
 
 def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) -> SavedModel:
@@ -431,12 +468,18 @@ def _train(
     config = stage.config
     dataset = experiment.dataset
     log.info("the %s: %d images in %d steps", stage.name, config.images, config.steps(accelerator().num_processes))
-    encoded = dataset.shape != experiment.pixels
-    source = DatasetBatches(dataset, spec.conditioning, config.seed, stage.drop, config.workers, encoded)
+    source = _batches(experiment, dataset, spec.conditioning, config, stage.drop)
     facts = {**experiment.facts, **stage.facts}
     average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
     log.info("saving and exporting the %s", stage.name)
     return experiment.save(average, spec, out / "models" / spec.name)
+
+
+def _batches(
+    experiment: Experiment, dataset: Dataset, conditioning: Conditioning, config: TrainingConfig, drop: float
+) -> DatasetBatches:
+    encoded = dataset.shape != experiment.pixels
+    return DatasetBatches(dataset, conditioning, config.seed, drop, config.workers, encoded)
 
 
 def _setup(stages: TwoStage, config: TrainingConfig) -> TrainingSetup:
