@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,18 @@ def test_both_stages_train_on_latents_and_the_models_draw(
     recipe.run(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("without_graphs")
+def test_a_teacher_with_a_canvas_first_learns_from_prompts_alone(folder: Path, codec: Path, tmp_path: Path) -> None:
+    recipe = replace(model_recipe(folder, codec), canvas=(4, 8))
+    recipe = replace(recipe, prompts=replace(recipe.prompts, images=64, batch=16))
+    recipe.run(tmp_path / "run")
+    assert (tmp_path / "run" / "prompts" / "checkpoints" / "step-00000004").is_dir()
+    recipe.run(tmp_path / "run")  # finished
+    shutil.rmtree(tmp_path / "run" / "prompts")
+    with pytest.raises(AnotherRun, match=r"start was"):
+        replace(recipe, prompts=replace(recipe.prompts, images=16)).run(tmp_path / "run")
+
+
 def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, codec: Path, tmp_path: Path) -> None:
     recipe = replace(model_recipe(folder, codec), latents=tmp_path / "latents")
     recipe.encode()
@@ -248,6 +261,16 @@ def test_what_is_moved_is_mostly_seen_with_a_sketch(tmp_path: Path) -> None:
         assert np.mean(drawn) == pytest.approx(share, abs=0.05)
     with pytest.raises(DataError, match="sketched must be between 0 and 1, got 2"):
         Latents(tmp_path, sketched=(0, 2))
+
+
+def test_what_is_moved_or_beside_another_may_be_left_out(tmp_path: Path) -> None:
+    facts = [Facts("🚀", 0, moved=True), Facts("🍎", 1), Facts("🚀", 0, None, "🍎"), Facts("🚀", 2)]
+    latents = np.arange(4.0)[:, None, None, None] * np.ones((4, 8, 4, 4))
+    write_latents(tmp_path, latents, facts, "hash")
+    dataset = Latents(tmp_path, moved=False, worded=0, said=0)
+    shown = [dataset.example(index, np.random.default_rng(1)) for index in range(len(dataset))]
+    assert [(each.caption, each.data.mean()) for each in shown] == [("red apple", 1), ("rocket", 3)]
+    assert len(Latents(tmp_path)) == 4
 
 
 def test_latents_that_cannot_be_read_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

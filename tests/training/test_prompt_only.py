@@ -1,0 +1,86 @@
+"""The training of what sees only the prompt: it learns each prompt's mean picture and changes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fewstep.networks.mlp import MLP, MLPConfig
+from fewstep.networks.unet import UNet, UNetConfig
+from fewstep.objectives import Batch
+from fewstep.training.ema import EmaConfig
+from fewstep.training.loop import TrainingConfig
+from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.prompt_only import PromptOnly, prompt_only, train_prompt_only
+
+CONFIG = TrainingConfig(
+    images=16 * 200, batch=16, optimizer=OptimizerConfig(lr=1e-2, warmup=0), ema=EmaConfig(sigma_rel=0.05)
+)
+
+
+def unet(canvas: tuple[int, ...] = (8,), width: int = 32) -> UNet:
+    torch.manual_seed(3)
+    return UNet(UNetConfig(2, 2, (width,), (1,), (False,), 16, canvas, 4 if canvas else 0, classes=2))
+
+
+@dataclass(frozen=True)
+class TwoPictures:
+    """Class 0 is one picture, class 1 another, both with noise of deviation 0.1; a sketch tells nothing."""
+
+    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        for step in range(first, last):
+            noise = torch.Generator().manual_seed(step)
+            label = torch.arange(batch) % 2
+            data = pictures()[label] + 0.1 * torch.randn(batch, 2, 4, 4, generator=noise)
+            control = torch.randn(batch, 2, 4, 4, generator=noise)
+            yield Batch(data, {"label": label, "control": control, "control_mask": torch.ones(batch)})
+
+
+def pictures() -> torch.Tensor:
+    return 0.5 * torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_learns_the_mean_picture_of_each_prompt_and_nothing_else(tmp_path: Path) -> None:
+    network = unet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    train_prompt_only(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
+    changed = {
+        name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {"embedding", "canvas"}
+    (saved,) = (tmp_path / "checkpoints").glob("*/average.safetensors")
+    parts = prompt_only(network)
+    parts.load_state_dict(load_file(saved))  # which holds the map to the data too
+    time, x = torch.full((2,), 5.0 / 4), torch.zeros(2, 2, 4, 4)  # ln(σ/α)/4, as EDM tells it
+    with torch.no_grad():
+        estimate = 0.5 * parts(x, time, time, {"label": torch.arange(2)})
+    assert (estimate - pictures()).square().mean() < 0.05 * pictures().var()
+
+
+def test_a_finished_stage_is_taken_from_its_folder(tmp_path: Path) -> None:
+    first, again = unet(), unet()
+    for network in (first, again):
+        train_prompt_only(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_the_estimate_does_not_depend_on_x() -> None:
+    parts = PromptOnly(unet())
+    x, time = torch.randn(2, 2, 4, 4), torch.zeros(2)
+    cond = {"label": torch.tensor([0, 1])}
+    assert torch.equal(parts(x, time, time, cond), parts(0 * x, time, time, cond))
+    assert not torch.equal(*parts(x, time, time, cond))
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"network must be unet for a training on prompts alone, got MLP"):
+        prompt_only(MLP(MLPConfig(2)))
+    with pytest.raises(ValueError, match=r"must have a canvas at its first resolution, got \(\)"):
+        prompt_only(unet(canvas=()))
