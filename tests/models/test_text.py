@@ -119,14 +119,60 @@ def test_a_prompt_without_tokens_is_near_no_caption(prompt: str) -> None:
 
 
 def test_unknown_words_are_named_once_in_order() -> None:
-    report = KNOWN.report("A blue zeppelin with the CAT; quixotic zeppelin, pixel-art", LENGTH)
+    report = KNOWN.report("A blue zeppelin with the CAT; quixotic zeppelin, pixel-art", 4 * LENGTH)
     assert report.unknown_words == ("zeppelin", "quixotic")
 
 
 def test_a_prompt_that_is_cut_off_is_reported() -> None:
     words = "cat " * LENGTH
     assert len(table().tokens(words)) == LENGTH
-    assert not KNOWN.report(words, LENGTH).truncated
-    assert KNOWN.report(words + "dog", LENGTH).truncated
+    assert KNOWN.report(words, LENGTH).unread == ""
+    assert KNOWN.report(words + "dog", LENGTH).unread == "dog"
     cut, whole = table().encode([words + "dog", words], LENGTH)["text"]
     np.testing.assert_array_equal(cut, whole)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("dog " * (LENGTH - 1) + "mortarboards cat", "dog " * (LENGTH - 2) + "dog"),  # a word of several tokens
+        ("日" * (LENGTH + 3), "日" * LENGTH),  # no space to cut at
+        ("🍎" * LENGTH, "🍎" * (LENGTH // 2)),  # two words each
+        ("cat", "cat"),
+    ],
+)
+def test_what_is_read_is_the_beginning_of_whole_words(prompt: str, read: str) -> None:
+    beginning, rest = table().divided(prompt, LENGTH)
+    assert (beginning, beginning + rest) == (read, prompt.replace(f"{read} ", read))
+    assert len(table().tokens(beginning)) <= LENGTH
+
+
+def test_the_nearest_captions_and_unknown_words_are_of_what_is_read() -> None:
+    captions = Captions(["cat", "dog"], [], table())
+    report = captions.report("cat " * LENGTH + "dog dog dog quixotic", LENGTH)
+    assert report.nearest[0][0] == "cat"
+    assert (report.unknown_words, report.unread) == ((), "dog dog dog quixotic")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("caf\u00e9", "cafe\u0301"),  # NFC and NFD
+        ("piñata", "pinata"),
+        ("na\u00adive", "naive"),  # a soft hyphen
+        ("CAFÉ", "cafe"),
+        ("cat\u200bdog", "catdog"),  # a zero-width space joins words, and changes the picture
+        ("cat\u200ddog", "cat dog"),  # a joiner divides them
+        ("日本", "日 本"),
+    ],
+)
+def test_what_has_the_same_tokens_has_the_same_report(one: str, other: str) -> None:
+    assert table().tokens(one) == table().tokens(other)
+    captions = Captions(["cat", "dog", "naive piñata"], [], table())
+    assert captions.report(one, LENGTH) == captions.report(other, LENGTH)
+
+
+def test_words_that_format_characters_join_are_unknown() -> None:
+    captions = Captions(["red apple"], [], table())
+    assert captions.report("red apple", LENGTH).unknown_words == ()
+    assert captions.report("red\u200bapple", LENGTH).unknown_words == ("redapple",)

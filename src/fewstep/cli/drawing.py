@@ -91,17 +91,19 @@ def _written(image: GeneratedImage, path: Path, output: Output) -> dict[str, Any
 
 
 def _remarks(model: Model, records: Mapping[str, Record], json: str | None) -> None:
-    """Print which words of each prompt the model never saw, and whether it was cut off."""
+    """Print which words of each prompt the model never saw, and which it did not read."""
     for text, record in records.items():
         if record.unknown_words:
             nearest = ", ".join(f"{caption} ({similarity:.2f})" for caption, similarity in record.nearest_captions)
             known = f"; nearest captions: {nearest}" if nearest else ""
             unknown = shortened(", ".join(record.unknown_words))
             say(f"'{shortened(text)}': the model never saw {unknown}{known}", json)
-        about = model.report(text)
-        if about is not None and about.truncated:
+        if record.unread_prompt:
             most = model.spec.conditioning.text_length
-            say(f"'{slug(text)}…': too long, the model read its first {most} tokens", json)
+            said = (
+                f"'{slug(text)}…': too long, the model reads {most} tokens, not: '{shortened(record.unread_prompt)}'"
+            )
+            say(said, json)
 
 
 def open_image(path: Path, what: str) -> Image.Image:

@@ -64,13 +64,16 @@ def prompt_report(saved: SavedModel, prompt: str) -> PromptReport | None:
 
 
 def _report(saved: SavedModel, plan: Plan) -> PromptReport | None:
-    """The report on a plan's prompt, with the unknown words of an interpolation's other prompt."""
+    """The report on a plan's prompt, with the unknown words of an interpolation's other prompt, and what is not read
+    of these and of the negative prompt."""
     report = prompt_report(saved, plan.conditions.prompts[0])
     way = plan.conditions.interpolation
     other = prompt_report(saved, (way and way.prompt) or "")
-    if report is None or other is None:
+    negative = prompt_report(saved, plan.conditions.negative_prompt)
+    if report is None or other is None or negative is None:
         return report
-    return replace(report, unknown_words=(*report.unknown_words, *other.unknown_words))
+    unread = " ".join(part for part in (report.unread, other.unread, negative.unread) if part)
+    return replace(report, unknown_words=(*report.unknown_words, *other.unknown_words), unread=unread)
 
 
 def _record(
@@ -104,6 +107,7 @@ def _record(
         parents=delivery.parents,
         unknown_words=report.unknown_words if report else (),
         nearest_captions=report.nearest if report else (),
+        unread_prompt=report.unread if report else "",
         engine=drawer.engine,
         precision=drawer.precision,
         device=platform.machine() if drawer.device == "cpu" else drawer.device,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,12 +34,12 @@ class PromptReport:
     Args:
         unknown_words: words that occur in no training caption.
         nearest: the training captions nearest in meaning with their cosine similarity, best first.
-        truncated: whether words were cut off at the end.
+        unread: the end of the prompt that does not fit into the text encoder; empty if all of it does.
     """
 
     unknown_words: tuple[str, ...]
     nearest: tuple[tuple[str, float], ...]
-    truncated: bool
+    unread: str = ""
 
 
 class TokenTable:
@@ -62,6 +63,25 @@ class TokenTable:
     def tokens(self, text: str) -> tuple[int, ...]:
         """The rows of the table for the tokens of a text, in order."""
         return self._ids(text)
+
+    def normalised(self, text: str) -> str:
+        """A text without pictographs as it is read: in lower case, without accents, control and format characters."""
+        normal: str = self._tokenizer.normalizer.normalize_str(text)
+        return normal
+
+    def divided(self, text: str, length: int) -> tuple[str, str]:
+        """A text's longest beginning of whole words, or failing that of characters, that has at most `length` tokens,
+        and the rest."""
+        if len(self.tokens(text)) <= length:
+            return text, ""
+        cut, most = 0, 64
+        while most < len(text) and len(self._read(text[:most])) <= length:
+            most *= 2  # so that a long text is not read again and again
+        part = text[:most]
+        for ends in ([found.start() for found in re.finditer(r"\s+", part)], range(len(part))):
+            fitting = bisect_right(ends, length, key=lambda end: len(self._read(text[:end])))
+            cut = ends[fitting - 1] if fitting and not cut else cut
+        return text[:cut], text[cut:].strip()
 
     def _read(self, text: str) -> tuple[int, ...]:
         spoken = _PICTOGRAPH.sub(self._spoken, text)
@@ -171,8 +191,16 @@ class Captions:
     @cached_property
     def known(self) -> frozenset[str]:
         """Every word that occurred in training, and function words."""
-        known = {word for caption in self.captions for word in words(caption)}
-        return frozenset(known | set(self.other_words) | _FUNCTION_WORDS)
+        seen = {word for text in (*self.captions, *self.other_words) for word in self._words(text)}
+        return frozenset(seen | _FUNCTION_WORDS)
+
+    def _words(self, text: str) -> list[str]:
+        """The words of a text as the tokenizer reads them: what has the same tokens has the same words."""
+        found: list[str] = []
+        for place, part in enumerate(_RUNS.split(text)):
+            is_run = place % 2 == 1
+            found += words(part if is_run else self._tokens.normalised(_PICTOGRAPH.sub(" ", part)))
+        return found
 
     def _knows(self, word: str) -> bool:
         """Whether a word, or every word of a pictograph's name, occurred in training."""
@@ -180,21 +208,25 @@ class Captions:
         return word in self.known or (bool(named) and self.known.issuperset(named))
 
     def report(self, prompt: str, length: int, count: int = 3) -> PromptReport:
-        """Report which words of a prompt are unknown and which captions are nearest to it."""
-        unknown = tuple(dict.fromkeys(word for word in words(prompt) if not self._knows(word)))
+        """Report which words of a prompt are unknown and which captions are nearest to it, as far as `length` tokens
+        of it are read."""
+        read, unread = self._tokens.divided(prompt, length)
+        unknown = tuple(dict.fromkeys(word for word in self._words(read) if not self._knows(word)))
         nearest: tuple[tuple[str, float], ...] = ()
-        meaning = self._tokens.meaning(prompt)
+        meaning = self._tokens.meaning(read)
         if self.captions and meaning.any():  # a prompt without tokens has no neighbours
             similarity = self._meanings @ meaning
             count = min(count, len(similarity))
             likely = np.flatnonzero(similarity >= np.partition(similarity, -count)[-count])
             best = likely[np.argsort(-similarity[likely], kind="stable")][:count]
             nearest = tuple((self.captions[i], round(float(similarity[i]), 4)) for i in best)
-        return PromptReport(unknown, nearest, len(self._tokens.tokens(prompt)) > length)
+        return PromptReport(unknown, nearest, unread)
 
 
 # Unicode's blocks of pictographs, with joiners and variation selectors
-_WORDS = re.compile("[^\\W_]+|[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*")
+_RUN = "[\u2190-\u2bff\U0001f000-\U0001faff][\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]*"
+_RUNS = re.compile(f"({_RUN})")
+_WORDS = re.compile(f"[^\\W_]+|{_RUN}")
 _PICTOGRAPH = re.compile("[\u200d\ufe0f\u2190-\u2bff\U0001f000-\U0001faff]")
 _SILENT = {"\u200d", "\ufe0f", *"🏻🏼🏽🏾🏿"}
 _FUNCTION_WORDS = frozenset(

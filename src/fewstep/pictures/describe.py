@@ -26,7 +26,7 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
         "extra",
     ),
     "environment": ("engine", "precision", "software", "device"),
-    "outcome": ("unknown_words", "nearest_captions", "timings"),  # follows from the rest
+    "outcome": ("unknown_words", "nearest_captions", "unread_prompt", "timings"),  # follows from the rest
 }
 _NAMES = {"data": "images it started from (data)", "environment": "software or hardware"}
 
@@ -56,6 +56,7 @@ def details(record: Record) -> dict[str, str]:
         "background": record.background or "",
         "unknown": ", ".join(record.unknown_words),
         "nearest": ", ".join(f"{caption} ({likeness:.2f})" for caption, likeness in record.nearest_captions),
+        "not read": record.unread_prompt,
         "engine": " ".join(part for part in (record.engine, record.precision, "on", record.device) if part),
         "software": ", ".join(f"{package} {version}" for package, version in record.software.items()),
         "time": ", ".join(f"{stage} {milliseconds:.1f} ms" for stage, milliseconds in record.timings.items()),

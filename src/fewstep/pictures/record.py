@@ -50,6 +50,7 @@ class Record:
     parents: Sequence[str] = ()  # record ids or hashes of the images it was made from: edited, control
     unknown_words: Sequence[str] = ()
     nearest_captions: Sequence[tuple[str, float]] = ()  # (caption, similarity), nearest first
+    unread_prompt: str = ""  # the end of the prompt that did not fit into the text encoder
     engine: str | None = None
     precision: str | None = None
     software: Mapping[str, str] = field(default_factory=dict)  # package -> version
@@ -162,6 +163,7 @@ _CHECKS: Mapping[str, Check] = {
     "parents": plain.each(plain.digest),
     "unknown_words": plain.each(plain.text),
     "nearest_captions": plain.each(plain.pair(plain.text, plain.number)),
+    "unread_prompt": plain.text,
     "engine": plain.optional(plain.label),
     "precision": plain.optional(plain.label),
     "software": plain.mapping(plain.label),

@@ -40,7 +40,7 @@ from fewstep.serving.http.context import RequestContext
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
 from fewstep.serving.http.security import ApiKeyAuth, HostGuard, UrlSigner, read_keys
-from fewstep.serving.http.whole import WholeBody
+from fewstep.serving.http.whole import HeadAsGet, WholeBody
 from fewstep.serving.mcp.server import mcp_server
 from fewstep.serving.settings import ServeSettings
 from fewstep.serving.studio.pages import pages_router
@@ -191,7 +191,8 @@ def guarded(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = 
     own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
     names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
     keys = () if settings.keys_file is None else read_keys(settings.keys_file)
-    app: ASGIApp = ApiKeyAuth(build_app(desk, settings, announce), keys, settings.max_body_bytes)
+    app: ASGIApp = HeadAsGet(build_app(desk, settings, announce))
+    app = ApiKeyAuth(app, keys, settings.max_body_bytes)
     if settings.origins:  # outside the keys, so that a page can read why it was refused
         app = CORSMiddleware(
             app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED

@@ -52,8 +52,9 @@ class ServeSettings(BaseSettings):
     network_cpus: tuple[int, ...] | None = Field(None, description="Cores that the network's thread is pinned to.")
 
     aliases: tuple[str, ...] = Field(
-        ("gpt-image-1", "dall-e-2", "dall-e-3"),
-        description="Other names that requests may use for the model; replaces the default list.",
+        ("gpt-image-*", "chatgpt-image-*", "dall-e-*"),
+        description="Other names that requests may use for the model, * standing for any text, so * alone for any "
+        "name; replaces the default list.",
     )
     keys_file: Path | None = Field(
         None, description="File of hashed API keys, one per line, as printed by `fewstep serve-key`."
@@ -83,7 +84,7 @@ class ServeSettings(BaseSettings):
     )
     max_images: int = Field(10, ge=1, le=IMAGES.maximum, description="Most images per request.")
     max_steps: int = Field(64, ge=1, le=STEPS.maximum, description="Most steps per request.")
-    max_prompt: int = Field(4_000, ge=1, le=MAX_PROMPT, description="Longest prompt, in characters.")
+    max_prompt: int = Field(MAX_PROMPT, ge=1, le=MAX_PROMPT, description="Longest prompt, in characters.")
     fetch_images: bool = Field(False, description="Fetch images that a request names by a public URL.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_prompts: bool = Field(False, description="Write prompts to the log.")

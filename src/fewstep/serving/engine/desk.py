@@ -64,10 +64,11 @@ class StepDone:
 
 @dataclass(frozen=True)
 class PartialImage:
-    """An intermediate picture of the first image, and its file."""
+    """An intermediate picture of the first image, its file, and the number of steps of the whole."""
 
     picture: Image.Image
     file: bytes
+    steps: int
 
 
 Event = StepDone | PartialImage
@@ -285,7 +286,7 @@ def _reporter(
     def report(progress: Progress) -> None:
         if progress.jump.index in shown:
             picture = model.preview(plan, progress)
-            publish(PartialImage(picture, output.encoding.encoded_preview(picture)))
+            publish(PartialImage(picture, output.encoding.encoded_preview(picture), progress.steps))
         if output.steps:
             publish(StepDone(progress.jump.index + 1, progress.steps))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ class ModelHost:
     Args:
         runtime: runtime of the served model.
         run_teacher: function that starts a runtime for the loaded teacher.
-        aliases: other names of the served model.
+        aliases: other names of the served model, or patterns of names with * and ?.
         max_batch: most samples in one network call.
         threads: threads per network call of the teacher; None for one per core.
     """
@@ -57,7 +58,7 @@ class ModelHost:
 
     def serves(self, name: str | None) -> bool:
         """Whether this is a name of the served model, as is None."""
-        return name in (None, self.model.name, *self._aliases)
+        return name in (None, self.model.name) or any(fnmatchcase(str(name), alias) for alias in self._aliases)
 
     async def find(self, name: str | None) -> Runtime:
         """The runtime of the model with this name; None for the served one.

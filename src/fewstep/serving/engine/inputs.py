@@ -147,7 +147,7 @@ class ImageLoader:
 
     async def _behind(self, url: str, field: str) -> bytes | str:
         """A data URL as it is, or the file behind another URL."""
-        if url[:5].lower() == "data:":
+        if url.lstrip()[:5].lower() == "data:":
             return url
         if not self._fetch_urls:
             wanted = f"{field} must be a data URL (data:image/png;base64,…); this server fetches no URLs"

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from fewstep.serving.engine.inputs import ImageFile, ImageId, ImageSource, ImageUrl, SourceImages
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.api_errors import ApiError
 from fewstep.serving.http.schemas import Bodies, EditFields, ImageFields, Source
+from fewstep.serving.http.whole import BOM
 
 MAX_VALUES = 10_000
 """Most values in a JSON body: many small ones take much time and memory to parse. An image is one value."""
-_FILES = {"image": ("image", "image[]"), "mask": ("mask",), "control": ("control",)}
+IMAGES = 16
+"""Most images of one edit, as in OpenAI's API; only the first is edited."""
+_FILES = {name: (name, f"{name}[]") for name in ("image", "mask", "control")}
 """The names of a form's files."""
 T = TypeVar("T", bound=ImageFields)
 
@@ -34,6 +39,7 @@ async def edit(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceIma
     if kind != "application/json":
         return await _form(request, bodies.edit_form)
     fields = await _json(request, bodies.edit_json)
+    fields.ignored = tuple(f"images[{place}]" for place in range(1, len(fields.images)))
     image = _source(fields.images[0], "images")
     mask = None if fields.mask is None else _source(fields.mask, "mask")
     return _without_images(fields), SourceImages(image, mask, _control(fields))
@@ -41,6 +47,7 @@ async def edit(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceIma
 
 async def _json(request: Request, kind: type[T]) -> T:
     body = b"".join([part async for part in request.stream()])  # `body()` would keep it as long as the request
+    body = body.removeprefix(BOM)
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise ApiError(400, f"the body must have at most {MAX_VALUES} values", None, "too_large")
     try:
@@ -51,19 +58,22 @@ async def _json(request: Request, kind: type[T]) -> T:
 
 async def _form(request: Request, kind: type[EditFields]) -> tuple[ImageFields, SourceImages]:
     _check_charset(request.headers.get("content-type", ""))
-    async with request.form(max_files=17, max_fields=100) as form:
-        texts = {name: value for name, value in form.items() if isinstance(value, str)}
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile) and name in kind.model_fields and name not in _FILES:
-                raise ApiError(400, f"{name} must be text, got a file", name)
-        image, mask = await _file(form, "image"), await _file(form, "mask")
-        control = None if "control" in texts else await _file(form, "control")
+    form = await _parsed(request)
+    try:
+        texts, files = _texts(form, kind), _files(form, kind)
+        ignored = tuple(f"image[{place}]" for place in range(1, len(files["image"])))
+        image, mask, control = [await _file(name, files[name]) for name in _FILES]
+    finally:
+        await form.close()
     if image is None:
         raise ApiError(400, "image must be a file", "image")
+    if control is not None and "control" in texts:
+        raise ApiError(400, "control must be given once, got a file and a text", "control")
     try:
         fields = kind.model_validate(texts)
     except ValidationError as error:
         raise invalid(error.errors()) from None
+    fields.ignored = ignored
     return _without_images(fields), SourceImages(image, mask, control or _control(fields))
 
 
@@ -78,16 +88,65 @@ def _check_charset(content_type: str) -> None:
         raise ApiError(400, f"a form must be in utf-8, got charset {charset[:80]!a}")
 
 
-async def _file(form: FormData, name: str) -> ImageFile | None:
-    """The only file of a form with this name; None if there is none."""
-    values = [value for key in _FILES[name] for value in form.getlist(key)]
-    if len(values) > 1:
-        raise ApiError(400, f"{name} must be one file, got {len(values)}", name)
-    if not values:
-        return None
-    if not isinstance(values[0], UploadFile):
-        raise ApiError(400, f"{name} must be a file, got text", name)
-    return ImageFile(name, await values[0].read())
+class _Parser(MultiPartParser):
+    """A parser that knows whether it has seen the form's last boundary."""
+
+    is_complete = False
+
+    def on_end(self) -> None:
+        self.is_complete = True
+
+
+async def _parsed(request: Request) -> FormData:
+    """The parts of a form, all of them."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise ApiError(400, "the body must be a multipart/form-data form with a file named image, or JSON", "image")
+    parser = _Parser(request.headers, request.stream(), max_files=IMAGES + 2, max_fields=100)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise ApiError(400, f"the form cannot be read: {error.message}") from None
+    if not parser.is_complete:
+        await form.close()
+        raise ApiError(400, "the form ends before its last boundary", None, "incomplete_form")
+    return form
+
+
+def _texts(form: FormData, kind: type[EditFields]) -> dict[str, str]:
+    """The texts of a form by name, without empty ones."""
+    texts: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if not isinstance(value, str) or not value:
+            continue
+        if name in texts and name in kind.model_fields:
+            raise ApiError(400, f"{name} must be given once", name)
+        if name.removesuffix("[]") in ("image", "mask"):
+            raise ApiError(400, f"{name} must be a file, got text", name)
+        texts[name] = value
+    return texts
+
+
+def _files(form: FormData, kind: type[EditFields]) -> dict[str, list[UploadFile]]:
+    """The files of a form by what they are for, without empty fields."""
+    files: dict[str, list[UploadFile]] = {name: [] for name in _FILES}
+    for name, value in form.multi_items():
+        if not isinstance(value, UploadFile) or (not value.filename and not value.size):
+            continue
+        meant = next((known for known, names in _FILES.items() if name in names), None)
+        if meant is None and name in kind.model_fields:
+            raise ApiError(400, f"{name} must be text, got a file", name)
+        if meant is None:
+            raise ApiError(400, f"there is no file field {name[:60]!a} here, only image, mask and control", name[:60])
+        files[meant].append(value)
+    return files
+
+
+async def _file(name: str, files: Sequence[UploadFile]) -> ImageFile | None:
+    """The only file of this name, or the first image; None if there is none."""
+    if len(files) > 1 and name != "image":
+        raise ApiError(400, f"{name} must be one file, got {len(files)}", name)
+    return ImageFile(name, await files[0].read()) if files else None
 
 
 def _control(fields: ImageFields) -> ImageUrl | None:

@@ -276,6 +276,7 @@ def _packed(seq: int, arrived: float, answer: Answer) -> bytes:
         "network_evaluations": record.network_evaluations,
         "unknown_words": list(record.unknown_words),
         "nearest_captions": [list(nearest) for nearest in record.nearest_captions],
+        "unread_prompt": record.unread_prompt,
         "timings": {stage: round(value, 3) for stage, value in timings.items()},
         "parts": [
             {

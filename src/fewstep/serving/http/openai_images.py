@@ -51,7 +51,7 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
             raise
         base_url = public_url or str(request.base_url).rstrip("/")
         drawing = desk.draw(
-            partial(request_of, fields, prompt_from_image=prompt_from_image),
+            partial(request_of, fields, prompt_from_image=prompt_from_image, most_steps=desk.limits.max_steps),
             sources,
             _caller(request, fields.session),
             output_of(fields),

@@ -18,7 +18,13 @@ from fewstep.serving.engine.inputs import DecodedImages
 from fewstep.serving.http.schemas import ImageFields, ImageInfo, ImagesAnswer, Usage
 
 
-def request_of(fields: ImageFields, images: DecodedImages, model: Model, prompt_from_image: bool = False) -> Request:
+def request_of(
+    fields: ImageFields,
+    images: DecodedImages,
+    model: Model,
+    prompt_from_image: bool = False,
+    most_steps: int | None = None,
+) -> Request:
     """What to draw.
 
     Args:
@@ -26,6 +32,7 @@ def request_of(fields: ImageFields, images: DecodedImages, model: Model, prompt_
         images: images that came with it.
         model: the model that will draw.
         prompt_from_image: whether a missing prompt is taken from the image's record.
+        most_steps: the most steps taken for partial images where no steps are given; None for no bound.
 
     Raises:
         RequestError: the fields contradict each other.
@@ -33,6 +40,9 @@ def request_of(fields: ImageFields, images: DecodedImages, model: Model, prompt_
     values = {**fields.values(), "control": images.control}
     if prompt_from_image and "prompt" not in fields.model_fields_set and images.image is not None:
         values["prompt"] = prompt_of(images.image) if model.spec.conditioning.text_length else ""
+    if fields.stream and fields.partial_images and values["steps"] is None:
+        enough = max(model.spec.steps, fields.partial_images + 1)
+        values["steps"] = enough if most_steps is None else min(enough, most_steps)
     if fields.output_format == "jpeg" and values["background"] in (None, "auto"):
         values["background"] = "white"
     return Request.from_public(values, edit=_edit(values, images))
@@ -56,10 +66,20 @@ def partial_event(event: PartialImage, fields: ImageFields) -> dict[str, Any]:
         "b64_json": base64.b64encode(event.file).decode(),
         "created_at": int(time.time()),
         "size": f"{event.picture.width}x{event.picture.height}",
-        "quality": "auto",
+        "quality": quality_of(event.steps, fields),
         "background": _transparency(event.picture.mode),
         "output_format": fields.output_format,
     }
+
+
+def quality_of(steps: int, fields: ImageFields) -> str:
+    """The quality in an answer, which must be one of OpenAI's: the one asked for, or by the number of steps."""
+    if fields.quality in QUALITIES:
+        return fields.quality
+    return QUALITIES[0 if steps == 1 else 1 if steps < 4 else 2]
+
+
+QUALITIES = ("low", "medium", "high")
 
 
 def _transparency(mode: str) -> str:
@@ -70,7 +90,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
     """OpenAI's answer; `url_of` gives the URL of an image by its id."""
     model, record = answer.model, answer.images[0].record
     native = record.native_size or record.size
-    as_url = fields.response_format == "url" and not fields.stream
+    as_url = fields.as_url
     data = [
         ImageInfo(
             b64_json=None if as_url else base64.b64encode(image.file).decode(),
@@ -79,6 +99,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
             seed=image.record.seed,
             unknown_words=list(image.record.unknown_words),
             nearest_captions=list(image.record.nearest_captions),
+            unread_prompt=image.record.unread_prompt,
             recognised=image.recognition.name,
             confidence=image.recognition.confidence,
         )
@@ -90,6 +111,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
         background=_transparency(answer.images[0].picture.mode),
         output_format=fields.output_format,
         size=f"{record.size[0]}x{record.size[1]}",
+        quality=quality_of(record.steps, fields),
         usage=_usage(model, record, len(data)),
         model=model.name,
         model_hash=model.hash,
@@ -98,6 +120,7 @@ def answer_of(answer: Answer, fields: ImageFields, url_of: Callable[[str], str])
         steps=record.steps,
         network_evaluations=record.network_evaluations,
         timings={stage: round(value, 3) for stage, value in answer.timings.items()},
+        ignored=list(fields.ignored),
     )
 
 

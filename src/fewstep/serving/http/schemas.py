@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PrivateAttr,
     create_model,
     model_validator,
 )
@@ -71,9 +72,12 @@ class ImageFields(NullIsLeftOut):
     output_compression: Whole = Field(
         100, ge=0, le=100, description="Quality of a jpeg or webp; a webp of 100 is lossless."
     )
-    response_format: Literal["b64_json", "url"] = Field(
-        "b64_json", description="The files themselves, or addresses where they are for a while."
+    response_format: Literal["b64_json", "url"] | None = Field(
+        None,
+        description="The files themselves, or addresses where they are for a while; for models named dall-e-… "
+        "addresses if left out, else files.",
     )
+    quality: str | None = Field(None, max_length=200, description="Taken and not used; see steps.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: Whole = Field(0, ge=0, le=3, description="With stream: intermediate images of the first image.")
     user: str | None = Field(None, max_length=1000, description="Taken and ignored.")
@@ -81,6 +85,22 @@ class ImageFields(NullIsLeftOut):
 
     drawing: ClassVar[tuple[table.Field, ...]] = ()
     """The request fields that the body has."""
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of what came with the body and is not used."""
+        return self._ignored
+
+    @ignored.setter
+    def ignored(self, names: tuple[str, ...]) -> None:
+        self._ignored = names
+
+    @property
+    def as_url(self) -> bool:
+        """Whether the answer gives addresses; events always hold the files."""
+        named = "url" if (self.model or "").startswith("dall-e-") else "b64_json"
+        return (self.response_format or named) == "url" and not self.stream
 
     def values(self) -> dict[str, Any]:
         """The values of the request fields in the body, by public name."""
@@ -111,7 +131,9 @@ class EditFields(ImageFields):
 class EditBody(EditFields):
     """`POST /v1/images/edits` and `/variations` as JSON."""
 
-    images: list[Source] = Field(min_length=1, max_length=1, description="The image to edit.")
+    images: list[Source] = Field(
+        min_length=1, max_length=16, description="The image to edit; further ones are named as ignored in the answer."
+    )
     mask: Source | None = Field(None, description=table.MASK.help)
 
 
@@ -181,6 +203,7 @@ class ImageInfo(BaseModel):
     seed: int
     unknown_words: list[str]
     nearest_captions: list[tuple[str, float]]
+    unread_prompt: str
     recognised: str | None = None
     confidence: float | None = None
 
@@ -200,7 +223,7 @@ class ImagesAnswer(BaseModel):
     background: str
     output_format: Format
     size: str
-    quality: str = "auto"
+    quality: str
     usage: Usage
     model: str
     model_hash: str
@@ -209,6 +232,7 @@ class ImagesAnswer(BaseModel):
     steps: int
     network_evaluations: int
     timings: dict[str, float]
+    ignored: list[str]
 
 
 class ModelInfo(BaseModel):

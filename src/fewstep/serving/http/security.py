@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ themselves."""
 
 PROTOCOL = "fewstep.live"
 """The WebSocket's subprotocol."""
+
+_HOST = re.compile(r"([\w.-]*|\[[0-9a-f:.]+\])(:\d*)?", re.ASCII | re.IGNORECASE)
 
 KEY_PROTOCOL = "fewstep.key."
 """The prefix of an API key among the subprotocols, since browsers do not let pages set headers of a WebSocket."""
@@ -43,7 +46,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
         ValueError: a line is not a hash, or the file has no hashes.
     """
     keys = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
@@ -73,6 +76,7 @@ class HostGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
+                _check_once(scope)
                 self._check(_headers(scope))
             except ApiError as error:
                 await _refuse(scope, receive, send, error)
@@ -81,10 +85,12 @@ class HostGuard:
 
     def _check(self, headers: dict[str, str]) -> None:
         named = headers.get("host", "")
+        if not _HOST.fullmatch(named):
+            raise ApiError(400, f"Host must be a name and maybe a port, got '{named[:200]}'", "host", "wrong_host")
         try:
             host = urlsplit(f"//{named}").hostname or ""
         except ValueError:
-            raise ApiError(400, f"Host is not a name: '{named}'", "host", "wrong_host") from None
+            raise ApiError(400, f"Host is not a name: '{named[:200]}'", "host", "wrong_host") from None
         if self._hosts and host not in self._hosts:
             raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
         origin = headers.get("origin")
@@ -132,7 +138,8 @@ class ApiKeyAuth:
             return given[:16]
         if scope["path"] == "/" or scope["path"].startswith(OPEN):
             return ""
-        raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key")
+        challenge = {"www-authenticate": 'Bearer realm="fewstep"'}
+        raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key", challenge)
 
 
 def _given_key(scope: Scope, headers: dict[str, str]) -> str:
@@ -165,6 +172,14 @@ class UrlSigner:
         return hmac.new(self._secret, id.encode(), "sha256").hexdigest()[:32]
 
 
+def _check_once(scope: Scope) -> None:
+    """Refuse a second Host or Authorization, of which a proxy may have checked the other one."""
+    names = [name for name, _ in scope["headers"]]
+    for name in (b"host", b"authorization"):
+        if names.count(name) > 1:
+            raise ApiError(400, f"the header {name.decode()} must be given once", None, "invalid_http")
+
+
 def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
@@ -191,6 +206,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -
         return
     body = json.dumps(error.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if error.status == 413:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

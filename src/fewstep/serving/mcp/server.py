@@ -63,6 +63,7 @@ class DrawnImage(BaseModel):
     milliseconds: float
     unknown_words: list[str] = Field(description="Words that the model has never seen and cannot draw.")
     nearest_captions: list[str] = Field(description="The captions it knows that are nearest to the prompt.")
+    unread_prompt: str = Field(description="The end of the prompt that was too long to be read; empty if none.")
     recognised_as: str | None = Field(description="What a recogniser takes the image for.")
     confidence: float | None = Field(description="How sure the recogniser is, 0 to 1.")
 
@@ -275,6 +276,7 @@ def _result(answer: Answer) -> CallToolResult:
         milliseconds=round(sum(answer.timings.values()), 2),
         unknown_words=list(record.unknown_words),
         nearest_captions=[caption for caption, _ in record.nearest_captions],
+        unread_prompt=record.unread_prompt,
         recognised_as=image.recognition.name,
         confidence=image.recognition.confidence,
     )
