@@ -250,7 +250,7 @@ def test_a_request_is_counted_with_how_it_ended(serve: Callable[..., Running], s
     server = serve()
     surface(server, FIELDS)
     with pytest.raises((KeyError, ValueError, IndexError)):  # there is no image in its answer
-        surface(server, {**FIELDS, "prompt": "apple " * 1000})
+        surface(server, {**FIELDS, "prompt": "apple " * 6000})
     text = server.metrics.text().decode()
     for outcome in ("ok", "invalid"):
         labels = f'outcome="{outcome}",surface="{SERVED_AS[surface]}"'

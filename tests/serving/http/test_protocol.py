@@ -87,7 +87,7 @@ def test_a_long_cookie_is_taken(connection: socket.socket) -> None:
 
 
 def test_a_body_in_the_smallest_chunks_is_taken(connection: socket.socket) -> None:
-    body = json.dumps({"prompt": "cat" + " " * 20_000, "response_format": "b64_json", "nonsense": 1}).encode()
+    body = json.dumps({"prompt": "cat" + " " * 33_000, "response_format": "b64_json", "nonsense": 1}).encode()
     send(connection, CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
     status, answered = answer(connection)
     assert status == 400

@@ -96,7 +96,7 @@ def test_a_way_is_drawn_in_one_request(server: Running) -> None:
         ({"to_prompt": "x"}, "n"),
         ({"to_prompt": "x", "position": 2}, "position"),
         ({"position": 0.5}, "position"),
-        ({"to_prompt": "x" * 5000, "position": 0.5}, "to_prompt"),
+        ({"to_prompt": "x" * 33_000, "position": 0.5}, "to_prompt"),
     ],
 )
 def test_a_way_that_cannot_be_is_told(server: Running, asked: dict[str, Any], param: str) -> None:

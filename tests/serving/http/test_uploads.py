@@ -156,7 +156,6 @@ def test_what_is_out_of_range_is_told_with_the_range_that_holds(
         ({"images": [{"image_url": "a", "file_id": "b"}]}, "images", "either image_url or file_id"),
         ({"images": [{}]}, "images", "either image_url or file_id"),
         ({"images": [{"image_url": data_url(b"words")}]}, "images", "images is not an image"),
-        ({"images": [{"image_url": data_url(png(), "data:text/plain;base64")}]}, "images", "of an image, got 'text/plain'"),
         ({"images": [{"image_url": data_url(png(), "data:image/png")}]}, "images", "in base64"),
         ({"images": [{"image_url": "data:image/png;base64"}]}, "images", "in base64"),
         ({"images": [{"image_url": "data:image/png;base64,?"}]}, "images", "not valid base64"),
@@ -187,10 +186,9 @@ def test_json_is_json_however_it_is_spelt(server: Running) -> None:
     assert call(server.url, "/v1/images/edits", body, **kind).status == 200
 
 
-def test_a_text_that_comes_as_a_file_is_refused_and_an_unknown_file_is_ignored(server: Running) -> None:
+def test_a_text_that_comes_as_a_file_is_refused(server: Running) -> None:
     answer = form(server.url, "/v1/images/edits", ("prompt", b"cat"), ("image", png()))
     assert refused(answer, "prompt") == "prompt must be text, got a file"
-    assert form(server.url, "/v1/images/edits", ("nobody", b"cat"), ("image", png())).status == 200
 
 
 def test_a_file_that_comes_as_text_is_refused(server: Running) -> None:
