@@ -38,6 +38,7 @@ class NetworkSize:
         embedding: length of the embedding of times and summaries.
         text_width: width of the text transformer.
         canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none.
+        prior: channels of the features of a prior, a picture drawn from the prompt alone, or 0 for none.
     """
 
     widths: tuple[int, ...]
@@ -45,3 +46,4 @@ class NetworkSize:
     embedding: int = 256
     text_width: int = 192
     canvas: tuple[int, ...] = ()
+    prior: int = 0

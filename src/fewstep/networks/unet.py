@@ -18,6 +18,7 @@ from fewstep.core.randomness import shared_dropout
 from fewstep.networks.embeddings import Embedding, TextEncoder, attend, zero
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.norms import GroupNorm
+from fewstep.networks.prior import Prior
 
 ATTENDED = 16
 """The largest side, in positions, at which attention over all positions is cheap."""
@@ -36,7 +37,9 @@ class UNetConfig:
         embedding: length of the embedding of times and summaries.
         canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none. It
             lets a prompt place shapes while x is still noise, and fixes the size of the network's input.
-        size: side of the input in positions, needed for a canvas.
+        prior: channels of the features of a prior, or 0 for none: a picture drawn from the prompt alone, which is an
+            input beside x and fixes the size too.
+        size: side of the input in positions, needed for a canvas or a prior.
         text: length of a token's vector, or 0 for no text.
         text_length: maximum number of tokens of a prompt.
         text_width, text_layers: width and number of layers of the text transformer.
@@ -52,6 +55,7 @@ class UNetConfig:
     attention: tuple[bool, ...] = (False, True, True)
     embedding: int = 256
     canvas: tuple[int, ...] = ()
+    prior: int = 0
     size: int = 0
     text: int = 0
     text_length: int = 16
@@ -72,6 +76,8 @@ class UNetConfig:
                 f"a canvas needs one entry for each of {len(self.widths)} resolutions and the size of the input, "
                 f"got {self.canvas} and size {self.size}"
             )
+        if self.prior and not self.size:
+            raise ValueError("a prior needs the size of the input, got size 0")
         if any(width % 32 for width in self.widths):
             raise ValueError(f"widths must be multiples of 32, got {self.widths}")
         if self.text and self.text_width % 4:
@@ -97,7 +103,8 @@ class UNetConfig:
             attention=(False, *(side <= ATTENDED for side in sides[1:])),
             embedding=size.embedding,
             canvas=size.canvas,
-            size=side if size.canvas else 0,
+            prior=size.prior,
+            size=side if size.canvas or size.prior else 0,
             text=inputs.text,
             text_length=inputs.text_length or cls.text_length,
             text_width=size.text_width,
@@ -112,7 +119,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        extra = config.control + 1 if config.control else 0
+        extra = (config.control + 1 if config.control else 0) + (config.channels if config.prior else 0)
         self.stem = nn.Conv2d(config.channels + extra, config.widths[0], 3, padding=1)
         self.text = (
             TextEncoder(config.text, config.text_length, config.text_width, config.text_layers)
@@ -121,6 +128,8 @@ class UNet(nn.Module):
         )
         summary = config.text_width if config.text else 0
         self.embedding = Embedding(config.embedding, config.classes, config.guidance, summary)
+        shape = (config.channels, config.size, config.size)
+        self.prior = Prior(summary, config.classes, config.embedding, config.prior, shape) if config.prior else None
         self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         self.canvas = nn.ModuleDict(
@@ -158,7 +167,10 @@ class UNet(nn.Module):
         tokens, bias, summary = (None, None, None) if self.text is None else self.text.read(x, cond)
         embedding = self.embedding(time_at, time_to, cond, summary)
         keys = cond.get("dropout")
-        h = self.stem(self._with_control(x, cond))
+        seen = self._with_control(x, cond)
+        if self.prior is not None:
+            seen = torch.cat([seen, self.prior(x.shape[0], cond, summary)], dim=1)
+        h = self.stem(seen)
         kept: list[Tensor] = []
         for level, depth in enumerate(self.config.depths):
             if str(level) in self.canvas:

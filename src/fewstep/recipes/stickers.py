@@ -79,6 +79,7 @@ class StickersRecipe:
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
         canvas: Channels, at each resolution, of a canvas that is drawn from the prompt alone; 0 for none.
+        prior: Channels of the features of a prior, a picture drawn from the prompt alone; 0 for none.
         embedding: Length of the embedding of prompt, style and times.
         text_width: Width of the text transformer.
         draws: Augmented copies of each picture, besides the plain one.
@@ -88,7 +89,7 @@ class StickersRecipe:
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
         scale: Default guidance scale.
-        prompts: Training settings of what sees only the prompt, before the teacher's: see PromptOnly.
+        prompts: Training settings of the prior, which is trained before the teacher and fixed from then on.
         stages: Training settings of both stages.
     """
 
@@ -98,7 +99,8 @@ class StickersRecipe:
     size: int = 128
     widths: tuple[int, ...] = (192, 320)
     depths: tuple[int, ...] = (1, 2)
-    canvas: tuple[int, ...] = (64, 128)
+    canvas: tuple[int, ...] = ()
+    prior: int = 64
     embedding: int = 512
     text_width: int = 192
     draws: int = 3
@@ -194,7 +196,7 @@ class StickersRecipe:
 
     @property
     def network_size(self) -> NetworkSize:
-        return NetworkSize(self.widths, self.depths, self.embedding, self.text_width, self.canvas)
+        return NetworkSize(self.widths, self.depths, self.embedding, self.text_width, self.canvas, self.prior)
 
     @property
     def drops(self) -> tuple[float, float]:
@@ -207,7 +209,7 @@ class StickersRecipe:
     @property
     def prompt_stage(self) -> PromptStage | None:
         still = replace(self.dataset, moved=False, sketched=(0.0, 0.0))
-        return PromptStage(still, self.prompts) if self.canvas and self.canvas[0] else None
+        return PromptStage(still, self.prompts) if self.prior else None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         prompts = PROMPTS * len(STYLES)

@@ -8,7 +8,6 @@ recipe.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,11 +44,10 @@ from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.previews import Preview, PreviewSamples, null_condition
-from fewstep.training.prompt_only import prompt_only, train_prompt_only
+from fewstep.training.prompt_only import PromptOnly, train_prompt_only
 from fewstep.training.saving import lineage
 from fewstep.training.strategy import accelerator
 from fewstep.training.teacher_distance import DistanceToTeacher
-from fewstep.training.trainable import fingerprint
 from fewstep.training.warm_start import check_shape, frozen, initialise, network_of, start_from, trainable_copy
 
 log = logging.getLogger(__name__)
@@ -199,7 +197,7 @@ class TwoStage:
 
 @dataclass(frozen=True)
 class PromptStage:
-    """The training of the parts that see only the prompt: see `fewstep.training.prompt_only`.
+    """The training of a network's prior: see `fewstep.training.prompt_only`.
 
     Args:
         dataset: the examples, in which a prompt should determine the picture as far as possible.
@@ -262,7 +260,7 @@ class Experiment(Protocol):
 
     @property
     def prompt_stage(self) -> PromptStage | None:
-        """How the teacher's text path and canvas are trained before it; None to train them with it."""
+        """How the teacher's prior is trained before it; None for a network without one."""
         ...
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
@@ -305,7 +303,7 @@ def check(experiment: Experiment) -> None:
         if stages.start is not None:
             start_from(network, stages.start)
         elif experiment.prompt_stage is not None:
-            prompt_only(network)
+            PromptOnly(network)
         describe_model(experiment, network, is_student=False).check()
     network = build_network(experiment, is_student=True)
     if stages.parent is not None:
@@ -381,27 +379,24 @@ def train_teacher(experiment: Experiment, out: Path) -> SavedModel:
     network = build_network(experiment, is_student=False)
     start = None if stages.start is None else start_from(network, stages.start)
     spec = describe_model(experiment, network, is_student=False)
-    first = _first_stage(experiment, network, spec, out) if start is None else {"start": _weights_hash(start)}
+    if experiment.prompt_stage is not None:
+        if start is None:
+            _train_prior(experiment, experiment.prompt_stage, network, spec, out)
+        PromptOnly(network).requires_grad_(False)  # steps that suit the rest would undo what it has learned
     objective = OBJECTIVES[stages.teacher_objective].build(_setup(stages, stages.teacher))
     samples = experiment.preview(spec)
     callbacks: list[Callback] = []
     if not samples.is_points:
         callbacks.append(Preview("teacher", samples, spec.sampler, (spec.steps,), spec.grid))
-    stage = Stage("teacher", stages.teacher, experiment.drops[0], first)
+    stage = Stage("teacher", stages.teacher, experiment.drops[0], {"start": _weights_hash(start)})
     return _train(experiment, stage, network, spec, objective, callbacks, out)
 
 
-def _first_stage(experiment: Experiment, network: nn.Module, spec: ModelSpec, out: Path) -> dict[str, Any]:
-    """Train what sees only the prompt, if the experiment wants it, and return the facts of the teacher's stage."""
-    first = experiment.prompt_stage
-    if first is None:
-        return {"start": None}
-    log.info(
-        "prompts alone: %d images in %d steps", first.config.images, first.config.steps(accelerator().num_processes)
-    )
-    source = _batches(experiment, first.dataset, spec.conditioning, first.config, experiment.drops[0])
-    train_prompt_only(network, source, first.config, out / "prompts", experiment.facts, SIGMA_DATA)
-    return {"start": fingerprint(copy.deepcopy(network).requires_grad_(False))}
+def _train_prior(experiment: Experiment, stage: PromptStage, network: nn.Module, spec: ModelSpec, out: Path) -> None:
+    config = stage.config
+    log.info("the prior: %d images in %d steps", config.images, config.steps(accelerator().num_processes))
+    source = _batches(experiment, stage.dataset, spec.conditioning, config, experiment.drops[0])
+    train_prompt_only(network, source, config, out / "prior", experiment.facts, SIGMA_DATA)
 
 
 def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) -> SavedModel:

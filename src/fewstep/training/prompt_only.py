@@ -1,7 +1,7 @@
-"""A network's text path and canvas, trained alone before the network: the mean picture of each prompt.
+"""A network's prior, trained alone before the network: the mean picture of each prompt.
 
 While x is noise, the best estimate of the data is their mean for the prompt. A whole U-Net learns it slowly, since
-most of its work is done on x; the parts that never see x learn it some ten times as fast by themselves
+most of its work is done on x; a prior alone learns it ten times as fast, and the U-Net is then given its picture
 (docs/log/2026-12.md).
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,24 +27,22 @@ NOISE = LogNormal(5.0, 0.5)
 
 
 class PromptOnly(nn.Module):
-    """The parts of a U-Net that see only the conditions, with a linear map from its canvas to the data.
-
-    They are the U-Net's own modules: training them trains it.
+    """A U-Net's text encoder and prior as a network of their own. They are the U-Net's modules, so training them
+    trains it.
 
     Args:
         network: the U-Net.
 
     Raises:
-        ValueError: it has no canvas at its first resolution.
+        ValueError: it has no prior.
     """
 
-    def __init__(self, network: UNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        if "0" not in network.canvas:
-            raise ValueError(f"the network must have a canvas at its first resolution, got {network.config.canvas}")
+        if not isinstance(network, UNet) or network.prior is None:
+            raise ValueError(f"the network must be a unet with a prior, got {type(network).__name__} without one")
         self.config = network.config
-        self.text, self.embedding, self.canvas = network.text, network.embedding, network.canvas["0"]
-        self.head = nn.Conv2d(network.config.widths[0], network.config.channels, 1)
+        self.text, self.prior = network.text, network.prior
 
     def forward(
         self,
@@ -54,22 +51,10 @@ class PromptOnly(nn.Module):
         time_to: Float[Tensor, "b"],
         cond: Mapping[str, Tensor],
     ) -> Float[Tensor, "b c h w"]:
-        """The estimate for these conditions, whatever the values of x."""
+        """The picture for these conditions, whatever the values of x and the times."""
         summary = None if self.text is None else self.text.read(x, cond)[2]
-        drawn: Tensor = self.head(self.canvas(self.embedding(time_at, time_to, cond, summary)))
-        return drawn
-
-
-def prompt_only(network: nn.Module) -> PromptOnly:
-    """These parts of a network, with the same map each time.
-
-    Raises:
-        ValueError: it is not a U-Net of fewstep's with a canvas.
-    """
-    if not isinstance(network, UNet):
-        raise ValueError(f"network must be unet for a training on prompts alone, got {type(network).__name__}")
-    torch.manual_seed(0)
-    return PromptOnly(network)
+        picture: Tensor = self.prior(x.shape[0], cond, summary)
+        return picture
 
 
 def train_prompt_only(
@@ -80,17 +65,19 @@ def train_prompt_only(
     facts: Mapping[str, Any],
     sigma_data: float,
 ) -> None:
-    """Train these parts of a network on the data, in place; see `train`.
+    """Train a network's text encoder and prior on the data, in place; see `train`.
 
     Args:
-        network: the network.
+        network: a U-Net with a prior, whose estimate D is F·σd where x is noise.
         source: the batches.
         config: the training settings.
         out: a directory for this run only.
         facts: JSON values that identify the run.
         sigma_data: standard deviation of the data.
+
+    Raises:
+        ValueError: the network has no prior.
     """
-    parts = prompt_only(network)
-    objective = Diffusion(NOISE, sigma_data)
-    average = train(parts, Edm(sigma_data), objective, source, config, out, facts=dict(facts))
+    parts = PromptOnly(network)
+    average = train(parts, Edm(sigma_data), Diffusion(NOISE, sigma_data), source, config, out, facts=dict(facts))
     parts.load_state_dict(average.state_dict())
