@@ -23,6 +23,7 @@ CONFIG = UNetConfig(
     attention=(False, True),
     embedding=32,
     canvas=(2, 3),
+    prior=4,
     size=8,
     text=5,
     text_length=4,
@@ -201,7 +202,34 @@ def test_the_prompt_draws_on_each_canvas_a_different_thing_at_each_place(level: 
 
 def test_a_canvas_may_be_missing_at_a_resolution() -> None:
     assert list(unet(canvas=(0, 3)).canvas) == ["1"]
-    assert not unet(canvas=(), size=0).canvas
+    assert not unet(canvas=(), size=0, prior=0).canvas
+
+
+def test_the_prior_is_a_picture_of_the_prompt_and_the_class_that_the_network_is_given() -> None:
+    network, cond = unet(dtype=torch.float64), conditions(dtype=torch.float64)
+    assert network.prior is not None
+    assert network.text is not None
+    x = inputs(dtype=torch.float64)[0]
+
+    def picture(cond: dict[str, Tensor]) -> Tensor:
+        assert network.prior is not None
+        assert network.text is not None
+        drawn: Tensor = network.prior(3, cond, network.text.read(x, cond)[2])
+        return drawn
+
+    with torch.no_grad():
+        drawn = picture(cond)
+        assert drawn.shape == x.shape
+        assert float(drawn.std(dim=(2, 3)).min()) > 1e-3
+        assert differs(picture({**cond, "label": (cond["label"] + 1) % 3}), drawn)
+        assert differs(picture({**cond, "text": cond["text"] + 1}), drawn)
+        assert not differs(picture({**cond, "guidance": cond["guidance"] + 1}), drawn)
+        without = {name: values for name, values in cond.items() if name != "label"}
+        last = {**cond, "label": torch.full((3,), 3)}
+        torch.testing.assert_close(picture(without), picture(last), rtol=0, atol=0)
+        before = network(*inputs(dtype=torch.float64), cond)
+        network.prior.out.bias += 1
+        assert differs(network(*inputs(dtype=torch.float64), cond), before)
 
 
 def test_a_network_without_a_condition_ignores_it() -> None:
@@ -246,6 +274,7 @@ def test_each_layer_drops_by_its_own_mask() -> None:
         ({"widths": (32, 48)}, r"multiples of 32, got \(32, 48\)"),
         ({"canvas": (2,)}, r"one entry for each of 2 resolutions.*got \(2,\)"),
         ({"size": 1}, "a canvas needs.*size of the input, got .* size 1"),
+        ({"canvas": (), "size": 0}, "a prior needs the size of the input, got size 0"),
         ({"text_width": 30}, "text_width must be a multiple of 4.*30"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +66,7 @@ def model_recipe(folder: Path, codec: Path) -> StickersRecipe:
         size=32,
         widths=(32, 32),
         depths=(1, 1),
-        canvas=(0, 8),
+        prior=0,
         text_width=32,
         draws=1,
         packages=folder / "packages",
@@ -186,15 +185,25 @@ def test_both_stages_train_on_latents_and_the_models_draw(
 
 
 @pytest.mark.usefixtures("without_graphs")
-def test_a_teacher_with_a_canvas_first_learns_from_prompts_alone(folder: Path, codec: Path, tmp_path: Path) -> None:
-    recipe = replace(model_recipe(folder, codec), canvas=(4, 8))
+def test_a_prior_is_trained_first_and_stays_as_it_is_in_the_teacher(
+    folder: Path, codec: Path, tmp_path: Path
+) -> None:
+    recipe = replace(model_recipe(folder, codec), prior=4)
     recipe = replace(recipe, prompts=replace(recipe.prompts, images=64, batch=16))
     recipe.run(tmp_path / "run")
-    assert (tmp_path / "run" / "prompts" / "checkpoints" / "step-00000004").is_dir()
+    (saved,) = (tmp_path / "run" / "prior" / "checkpoints").glob("step-00000004/average.safetensors")
+    prior = load_file(saved)
+    teacher, student = (
+        load_file(tmp_path / "run" / "models" / name / "weights.safetensors")
+        for name in ("stickers-teacher", "stickers")
+    )
+    assert {name.partition(".")[0] for name in prior} == {"text", "prior"}
+    for name, value in prior.items():
+        assert np.array_equal(teacher[name], value.astype(teacher[name].dtype))
+    assert any(not np.array_equal(student[name], teacher[name]) for name in prior)
     recipe.run(tmp_path / "run")  # finished
-    shutil.rmtree(tmp_path / "run" / "prompts")
-    with pytest.raises(AnotherRun, match=r"start was"):
-        replace(recipe, prompts=replace(recipe.prompts, images=16)).run(tmp_path / "run")
+    with pytest.raises(ValueError, match="must be a unet with a prior"):
+        replace(recipe, stages=replace(recipe.stages, network="unet2d"), guidance=(1.0, 1.0)).run(tmp_path / "other")
 
 
 def test_an_encoded_picture_is_what_the_exported_encoder_gives(folder: Path, codec: Path, tmp_path: Path) -> None:
