@@ -89,6 +89,55 @@ def test_captions_come_from_text_files_beside_the_images(folder: Path) -> None:
     assert captions_of(folder)[:2] == ["a red fox", ""]
 
 
+def test_every_usual_kind_of_caption_file_is_read(folder: Path, caplog) -> None:
+    write(folder / "0.TXT", "a fox")
+    write(folder / "1.caption", "an owl")
+    write(folder / "2.json", json.dumps({"width": 8, "caption": "a wolf"}))
+    write(folder / "3.png.txt", "a bear")
+    write(folder / "4.txt", "a hare")
+    write(folder / "4.json", json.dumps({"prompt": ["a hare", "a rabbit"]}))
+    write(folder / "b" / "4.jpg", encoded(gradient(), "JPEG"))
+    data = ImageFolder(folder, 8)
+    assert data.captions == ["a fox", "an owl", "a wolf", "a bear", "a hare", "a rabbit"]
+    assert "not read" not in caplog.text
+
+
+def test_a_caption_file_is_of_every_image_of_its_name(folder: Path) -> None:
+    write(folder / "0.jpg", encoded(gradient(), "JPEG"))
+    write(folder / "0.txt", "a fox")
+    assert captions_of(folder)[:2] == ["a fox", "a fox"]
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "b/captions.JSON", "7.txt", "metadata.tsv", "0.json"])
+def test_a_file_that_may_hold_captions_and_is_not_read_is_named(folder: Path, name: str, caplog) -> None:
+    write(folder / name, "0.png,a fox")
+    write(folder / "README.txt", "about this data")
+    write(folder / "LICENSE.txt", "free")
+    ImageFolder(folder, 8)
+    assert f"not read: {name}; captions come from metadata.jsonl, metadata.csv and .txt" in caplog.text
+
+
+def test_text_files_that_metadata_replaces_are_named(folder: Path, caplog) -> None:
+    write(folder / "metadata.jsonl", "\n".join(json.dumps({"file_name": f"{n}.png", "text": "x"}) for n in range(6)))
+    for n in range(5):
+        write(folder / f"{n}.txt", "another text")
+    assert ImageFolder(folder, 8).captions == ["x"]
+    assert "not read: 0.txt, 1.txt, 2.txt and 2 more; captions" in caplog.text
+
+
+def test_an_empty_cell_does_not_hide_a_filled_one(folder: Path) -> None:
+    write(folder / "metadata.csv", "file_name,text,caption\n0.png,,a fox\n1.png, ,\n2.png,an owl,a bird\n")
+    assert captions_of(folder)[:3] == ["a fox", "", "an owl"]
+
+
+def test_a_row_of_more_fields_than_columns_is_refused(folder: Path) -> None:
+    write(folder / "metadata.csv", "file_name,text\n0.png,a red, quick fox\n")
+    with pytest.raises(DataError, match=r"metadata\.csv, line 2: more fields than columns: quote a text with commas"):
+        ImageFolder(folder, 8)
+    write(folder / "metadata.csv", "file_name,text\n0.png,a fox,\n")
+    assert captions_of(folder)[0] == "a fox"
+
+
 def test_accents_match_however_they_are_composed(folder: Path) -> None:
     write(folder / "cafe\u0301.png", encoded(gradient()))
     write(folder / "metadata.jsonl", json.dumps({"file_name": "caf\u00e9.png", "text": "coffee"}))

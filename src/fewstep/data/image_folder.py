@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fewstep.data.caption_files import CaptionFiles
 from fewstep.data.dataset import DataError, Example, Skipped
 from fewstep.data.reading import CAPTION_KEYS, Pictures, captions_in, one_of, report_all, texts, words
 from fewstep.pictures.decode import OTHER_SUFFIXES, SUFFIXES
@@ -36,9 +37,10 @@ class ImageFolder:
     """The images under a folder, in the order of their paths.
 
     Captions come from `metadata.jsonl` or `metadata.csv` in any folder (rows of `file_name`, relative to it, and
-    text, caption or prompt; several rows of one file are several captions), else from a `.txt` file beside an
-    image. If there is no metadata and every image is in one of several folders, the folder names are the classes and,
-    as words, the captions of images without a `.txt`. Hidden files are ignored.
+    text, caption or prompt; several rows of one file are several captions), else from `.txt`, `.caption` or `.json`
+    files beside an image. If there is no metadata and every image is in one of several folders, the folder names are
+    the classes and, as words, the captions of images without such a file. Hidden files are ignored; other files that
+    may hold captions are named in a warning.
 
     If every image is under a folder named after a split (train, validation, test, and imagefolder's other names for
     them), only those of `split` are used: held-out images stay held out, and the split's name is not a class.
@@ -98,9 +100,11 @@ class ImageFolder:
         self.classes = len(number)
         self._labels = [number.get(folder) for folder in folders]
         self._captions: list[tuple[str, ...]] = []
+        beside = CaptionFiles(found)
         for name, label, folder in zip(images, self._labels, folders, strict=True):
-            captions = by_name.get(name) or self._beside(name, found)
+            captions = by_name.get(name) or beside.of(name)
             self._captions.append(captions or (() if label is None else texts(words(folder))))
+        beside.warn(self.name, [name for name, path in found.items() if path.name in METADATA])
         bare = sum(not captions for captions in self._captions)
         if bare and rows and not any(by_name.values()):
             self._warn_of_columns(rows, caption_column)
@@ -154,15 +158,6 @@ class ImageFolder:
             ", ".join(CAPTION_KEYS) if column is None else column,
             ", ".join(sorted({key for row in rows for key in row.values})),
         )
-
-    def _beside(self, name: str, found: dict[str, Path]) -> tuple[str, ...]:
-        path = found.get(str(Path(name).with_suffix(".txt").as_posix()))
-        if path is None:
-            return ()
-        try:
-            return texts(" ".join(path.read_text(encoding="utf-8-sig").split()))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"the caption {path} cannot be read as UTF-8 text: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -293,6 +288,8 @@ def _csv_lines(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if "file_name" not in (reader.fieldnames or ()):
             raise DataError(f"{path}: its first line must name the columns, file_name among them")
         for values in reader:
+            if any(field.strip() for field in values.pop(None, None) or ()):
+                raise DataError(f"{path}, line {reader.line_num}: more fields than columns: quote a text with commas")
             yield reader.line_num, {key: value for key, value in values.items() if isinstance(key, str)}
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}") from error

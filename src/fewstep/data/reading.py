@@ -116,10 +116,10 @@ class Pictures:
 
 
 def captions_in(row: Mapping[str, Any], column: str | None = None) -> tuple[str, ...]:
-    """The captions of a metadata row: from `column`, or from the first of text, caption and prompt that it has."""
+    """The captions of a metadata row: from `column`, or from the first of text, caption and prompt that is filled."""
     for key in CAPTION_KEYS if column is None else (column,):
-        if row.get(key) is not None:
-            return texts(row[key])
+        if found := texts(row.get(key)):
+            return found
     return ()
 
 
