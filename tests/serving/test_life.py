@@ -28,7 +28,7 @@ from fewstep.serving.engine.desk import Answer, AnswerOptions, Desk, PendingAnsw
 from fewstep.serving.engine.encoding import Encoding
 from fewstep.serving.engine.errors import Busy
 from fewstep.serving.engine.inputs import SourceImages
-from fewstep.serving.http.security import new_key
+from fewstep.serving.http.keys import new_key
 from fewstep.serving.settings import ServeSettings
 from servers import Process, Running, call, command, connect, draw, environment, process, receive, send, until
 from tiny_models import SIDE, TinyModels, onnx
@@ -197,6 +197,28 @@ def test_a_second_ctrl_c_ends_the_patience_and_everybody_is_told(
     log = server.log.read_text()
     assert "Traceback" not in log
     assert "never retrieved" not in log
+
+
+def test_sighup_reads_keys_and_file_again_and_ends_nothing(tiny: TinyModels, tmp_path: Path) -> None:
+    settings, keys = tmp_path / "serve.toml", tmp_path / "keys"
+    settings.write_text('aliases = ["sticker"]\n', encoding="utf-8")
+    key, kept = new_key()
+    keys.write_text(f"{kept}\n", encoding="utf-8")
+    with process(tiny, tmp_path, "--file", settings) as server:
+
+        def status(path: str, **headers: str) -> int:
+            return call(server.url, path, **headers).status
+
+        assert status("/v1/models/sticker") == 200
+        settings.write_text(f'aliases = ["badge"]\nkeys_file = "{keys}"\nmax_steps = 5\n', encoding="utf-8")
+        server.handle.send_signal(signal.SIGHUP)
+        until(lambda: status("/v1/models/sticker") == 401)
+        assert status("/v1/models/badge", authorization=f"Bearer {key}") == 200
+        until(lambda: "settings read again; these wait for a restart: max_steps" in server.log.read_text())
+        settings.write_text("aliases = 3\n", encoding="utf-8")
+        server.handle.send_signal(signal.SIGHUP)
+        until(lambda: "settings not read again, the old ones stay" in server.log.read_text())
+        assert status("/v1/models/badge", authorization=f"Bearer {key}") == 200
 
 
 def under_load(

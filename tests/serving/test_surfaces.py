@@ -24,8 +24,9 @@ from websockets.sync.client import connect
 from fewstep.cli.main import main
 from fewstep.pictures import read_record
 from fewstep.serving.engine.tracing import Traces
+from fewstep.serving.http.keys import new_key
 from fewstep.serving.http.live import packed, unpacked
-from fewstep.serving.http.security import KEY_PROTOCOL, PROTOCOL, new_key
+from fewstep.serving.http.security import KEY_PROTOCOL, PROTOCOL
 from servers import Running, call
 from tiny_models import TinyModels, onnx
 

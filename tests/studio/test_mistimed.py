@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page, Route
 
 from fewstep.pictures import read_record
-from fewstep.serving.http.security import new_key
+from fewstep.serving.http.keys import new_key
 from servers import Running
 from studio_pages import at, circle, drop, kept, pixels, settled, spy, stroke, wait
 

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from fewstep.serving.http.security import new_key
+from fewstep.serving.http.keys import new_key
 from fewstep.serving.studio import pages
 from fewstep.serving.studio.pages import FILES, KINDS
 from servers import Running, call

@@ -7,10 +7,13 @@ import ctypes
 import gc
 import json
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fewstep.cli.output import say
@@ -39,6 +42,7 @@ def serve(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("uvicorn.error", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    _on_hangup(lambda: None)  # everything is read anyway before it is ready
     listening = _listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -53,6 +57,7 @@ def serve(arguments: Sequence[str]) -> int:
         print(_hello(url, model), flush=True)
 
     server = Server(build_desk(settings, model, Traces.from_environment()), settings, ready)
+    _on_hangup(lambda: server.reload(_settings(arguments)))
     sys.stdout.flush()  # at once, also into a pipe
     server.run(sockets=[listening])
     return 0
@@ -67,13 +72,26 @@ def serve_key(name: str = "", /) -> int:
     if not name.isprintable():
         raise ValueError(f"a name must be printable, on one line, got {name!r}")
     try:
-        from fewstep.serving.http.security import new_key
+        from fewstep.serving.http.keys import new_key
     except ImportError as error:
         raise _uninstalled(error) from error
 
     key, kept = new_key()
     say(f"key, for the client:       {key}\nline, for the --keys-file: {kept} {name}".rstrip(), None)
     return 0
+
+
+def _on_hangup(reload: Callable[[], None]) -> None:
+    """Read the settings again on SIGHUP, where there is one; wrong ones are logged and change nothing."""
+
+    def hung_up(number: int, frame: FrameType | None) -> None:
+        try:
+            reload()
+        except (ValueError, OSError) as error:
+            logging.getLogger("fewstep.serving").error("settings not read again, the old ones stay: %s", error)
+
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, hung_up)
 
 
 def _uninstalled(error: ImportError) -> ImportError:

@@ -37,9 +37,10 @@ from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
+from fewstep.serving.http.keys import KeyRing
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
-from fewstep.serving.http.security import ApiKeyAuth, HostGuard, UrlSigner, read_keys
+from fewstep.serving.http.security import Access, ApiKeyAuth, HostGuard, UrlSigner
 from fewstep.serving.http.whole import HeadAsGet, WholeBody
 from fewstep.serving.mcp.server import mcp_server
 from fewstep.serving.settings import ServeSettings
@@ -182,23 +183,54 @@ def _stop_if_failed(warming: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def guarded(desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> ASGIApp:
+def guarded(
+    desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None, access: Access | None = None
+) -> ASGIApp:
     """The application behind its guards: hosts, origins and API keys.
+
+    Args:
+        desk: the desk that draws.
+        settings: settings of the server.
+        announce: called when it is ready to draw.
+        access: who may call; None to take it from the settings.
+
+    Raises:
+        ValueError: the keys file holds no keys.
+    """
+    access = access or access_of(settings)
+    app: ASGIApp = HeadAsGet(build_app(desk, settings, announce))
+    app = ApiKeyAuth(app, access, settings.max_body_bytes)
+    app = Cors(app, access)  # outside the keys, so that a page can read why it was refused
+    accounting = desk.accounting
+    return RequestContext(HostGuard(app, access), accounting.metrics, accounting.traces)
+
+
+def access_of(settings: ServeSettings) -> Access:
+    """Who may call a server with these settings.
 
     Raises:
         ValueError: the keys file holds no keys.
     """
     own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
     names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
-    keys = () if settings.keys_file is None else read_keys(settings.keys_file)
-    app: ASGIApp = HeadAsGet(build_app(desk, settings, announce))
-    app = ApiKeyAuth(app, keys, settings.max_body_bytes)
-    if settings.origins:  # outside the keys, so that a page can read why it was refused
-        app = CORSMiddleware(
-            app, settings.origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED
-        )
-    accounting = desk.accounting
-    return RequestContext(HostGuard(app, names, settings.origins), accounting.metrics, accounting.traces)
+    return Access(frozenset(names), frozenset(settings.origins), KeyRing(settings.keys_file))
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of the allowed origins read answers.
+
+    Args:
+        app: the application behind it.
+        access: who may call.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        super().__init__(app, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED)
+        self._access = access
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether pages of an origin may call."""
+        return origin in self._access.origins
 
 
 _EXPOSED = ("retry-after", "retry-after-ms", "server-timing", "x-request-id", "x-should-retry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
@@ -12,10 +13,15 @@ from typing import Any
 
 import uvicorn
 
-from fewstep.serving.app import guarded
+from fewstep.serving.app import access_of, guarded
 from fewstep.serving.engine.desk import Desk
 from fewstep.serving.http.protocol import BoundedProtocol
 from fewstep.serving.settings import ServeSettings
+
+log = logging.getLogger("fewstep.serving")
+
+RELOADED = ("keys_file", "hosts", "origins", "without_keys", "aliases", "log_level", "log_prompts")
+"""The settings that take effect when they are read again."""
 
 _GRACE = 5
 """Seconds between the shutdown time-out, when running requests get an error, and the closing of connections."""
@@ -32,6 +38,7 @@ def wire(app: Any, settings: ServeSettings) -> uvicorn.Config:
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # a sketch of 4 kB is sent faster than it is compressed
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=round(settings.shutdown_timeout) + _GRACE,
     )
@@ -47,8 +54,9 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> None:
-        super().__init__(wire(guarded(desk, settings, announce), settings))
-        self._desk, self._timeout = desk, settings.shutdown_timeout
+        self._access = access_of(settings)
+        super().__init__(wire(guarded(desk, settings, announce, self._access), settings))
+        self._desk, self._settings, self._timeout = desk, settings, settings.shutdown_timeout
         self._hurries = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -58,6 +66,21 @@ class Server(uvicorn.Server):
             threading.Thread(target=self._hurry, daemon=True).start()
         else:
             super().handle_exit(sig, frame)
+
+    def reload(self, settings: ServeSettings) -> None:
+        """Take the settings that can change while the server runs, and log which others have changed.
+
+        Raises:
+            ValueError: the keys file holds no keys.
+        """
+        self._access.replace(access_of(settings))
+        self._desk.host.aliases = settings.aliases
+        self._desk.accounting.log_prompts = settings.log_prompts
+        logging.getLogger().setLevel(settings.log_level.upper())
+        before, after = self._settings.model_dump(), settings.model_dump()
+        changed = [name for name, value in after.items() if value != before[name] and name not in RELOADED]
+        later = f"; these wait for a restart: {', '.join(changed)}" if changed else ""
+        log.warning("settings read again%s", later)
 
     def _hurry(self) -> None:
         self._desk.host.stop(0)

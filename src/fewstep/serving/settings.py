@@ -23,7 +23,7 @@ from fewstep.generation.request import IMAGES, STEPS
 from fewstep.models.text import MAX_PROMPT
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.validation import complaint
-from fewstep.serving.http.security import read_keys
+from fewstep.serving.http.keys import read_keys
 
 
 class ServeSettings(BaseSettings):
@@ -57,9 +57,14 @@ class ServeSettings(BaseSettings):
         "name; replaces the default list.",
     )
     keys_file: Path | None = Field(
-        None, description="File of hashed API keys, one per line, as printed by `fewstep serve-key`."
+        None,
+        description="File of hashed API keys, one per line, as printed by `fewstep serve-key`; read again on change.",
     )
     without_keys: bool = Field(False, description="Allow listening beyond this machine without API keys.")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses or networks whose X-Forwarded-For is believed; replaces the default.",
+    )
     origins: tuple[str, ...] = Field(
         (), description="Origins of web pages that may call the server, such as https://example.org."
     )

@@ -15,7 +15,7 @@ from openai import BadRequestError, OpenAI
 from PIL import Image
 
 from fewstep import pictures
-from fewstep.serving.http.security import new_key
+from fewstep.serving.http.keys import new_key
 from servers import Running
 
 

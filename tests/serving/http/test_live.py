@@ -19,8 +19,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from fewstep.pictures import read_record
+from fewstep.serving.http.keys import new_key
 from fewstep.serving.http.live import packed, unpacked
-from fewstep.serving.http.security import KEY_PROTOCOL, PROTOCOL, new_key
+from fewstep.serving.http.security import KEY_PROTOCOL, PROTOCOL
 from picture_cases import encoded, gradient
 from servers import Gate, Running, draw, until
 from tiny_models import SIDE

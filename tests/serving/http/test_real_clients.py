@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fewstep import pictures
-from fewstep.serving.http.security import hashed
+from fewstep.serving.http.keys import hashed
 from servers import EDGE, Answer, Running, call, draw, form, running
 from tiny_models import LENGTH, TinyModels
 

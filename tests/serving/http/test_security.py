@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from fewstep.cli.serve import serve_key
-from fewstep.serving.http.security import hashed, new_key, read_keys
+from fewstep.serving.http.keys import hashed, new_key, read_keys
 from fewstep.serving.settings import ServeSettings, wrong_setting
 from servers import Answer, Running, running
 from servers import call as ask

@@ -22,7 +22,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from PIL import Image
 
 from fewstep.serving.engine.jobs import Recognition
-from fewstep.serving.http.security import hashed, new_key
+from fewstep.serving.http.keys import hashed, new_key
 from servers import Running, call, draw, environment
 from tiny_models import SIDE, TinyModels, onnx
 

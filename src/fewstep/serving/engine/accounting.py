@@ -13,6 +13,7 @@ from fewstep.generation import RequestError
 from fewstep.generation.planning import Plan
 from fewstep.serving.engine.errors import Busy, Cancelled, ShuttingDown, Superseded
 from fewstep.serving.engine.metrics import Metrics
+from fewstep.serving.engine.quotas import Quota
 from fewstep.serving.engine.tracing import Traces
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Caller:
         session: session in which only the latest request counts, or None.
         request_id: id of the request in log lines and spans.
         arrived: time of arrival, by `time.perf_counter()`.
+        quota: what the client may still ask for; None for no bound.
     """
 
     surface: str
@@ -49,6 +51,7 @@ class Caller:
     session: str | None = None
     request_id: str = ""
     arrived: float = field(default_factory=time.perf_counter)
+    quota: Quota | None = None
 
     @property
     def session_key(self) -> str | None:
@@ -65,11 +68,11 @@ class Accounting:
     """
 
     def __init__(self, metrics: Metrics, traces: Traces, log_prompts: bool) -> None:
-        self.metrics, self.traces, self._log_prompts = metrics, traces, log_prompts
+        self.metrics, self.traces, self.log_prompts = metrics, traces, log_prompts
 
     def open(self, caller: Caller) -> Account:
         """Open an account for a request."""
-        return Account(self.metrics, self.traces, self._log_prompts, caller)
+        return Account(self.metrics, self.traces, self.log_prompts, caller)
 
 
 class Account:

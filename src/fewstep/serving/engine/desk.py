@@ -181,14 +181,18 @@ class Desk:
         Raises:
             RequestError: a field is wrong, or exceeds what the server or the model allows.
             NotFound: there is no such model or image.
-            Busy: the queue, or the memory for images, is full.
+            Busy: the queue, the memory for images or the client's quota is full.
             Stopped: a newer request of its session has arrived, or the server is closing.
         """
         account = self.accounting.open(caller)
         try:
             runtime = await self.host.find(model)
             runtime.check_room(caller.client, caller.session_key)
+            if caller.quota is not None:
+                caller.quota.request()
             plan = await self._planned(runtime.model, request, sources, output, caller)
+            if caller.quota is not None:
+                caller.quota.images(len(plan.sampling.seeds))
             account.planned(plan, runtime.model.name)
             return self._queued(runtime, plan, caller, output, render, account)
         except BaseException as error:

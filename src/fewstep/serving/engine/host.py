@@ -38,7 +38,7 @@ class ModelHost:
         threads: int | None = None,
     ) -> None:
         self.runtime = runtime
-        self._run_teacher, self._aliases, self._threads = run_teacher, tuple(aliases), threads
+        self._run_teacher, self.aliases, self._threads = run_teacher, tuple(aliases), threads
         self._max_batch = max_batch
         self._warm = False
         self._teacher_runtime: Runtime | None = None
@@ -58,7 +58,7 @@ class ModelHost:
 
     def serves(self, name: str | None) -> bool:
         """Whether this is a name of the served model, as is None."""
-        return name in (None, self.model.name) or any(fnmatchcase(str(name), alias) for alias in self._aliases)
+        return name in (None, self.model.name) or any(fnmatchcase(str(name), alias) for alias in self.aliases)
 
     async def find(self, name: str | None) -> Runtime:
         """The runtime of the model with this name; None for the served one.

@@ -63,7 +63,10 @@ class RequestContext:
                 spent = time.perf_counter() - started
                 route = getattr(scope.get("route"), "path", None)
                 self._metrics.http_request(route or "other", status, spent)
-                log.info("%s %s %d %.1f ms request=%s", scope["method"], route or "other", status, 1000 * spent, id)
+                log.info(
+                    "%s %s %d %.1f ms request=%s%s",
+                    scope["method"], route or "other", status, 1000 * spent, id, _who(scope),
+                )  # fmt: skip
                 if span is not None:
                     span.set_attribute("fewstep.request_id", id)
                     _answered(span, scope["method"], route, status)
@@ -73,6 +76,12 @@ def _id(scope: Scope) -> str:
     """The client's X-Request-ID if it is a short plain name, else a new id."""
     given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _who(scope: Scope) -> str:
+    """The address and the name of the key of a request, as the end of a log line."""
+    address, name = (scope.get("client") or ("",))[0], scope["state"].get("key_name")
+    return f" address={address}" + (f" key={name!r}" if name else "")
 
 
 def _answered(span: Span, method: str, route: str | None, status: int) -> None:

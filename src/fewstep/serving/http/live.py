@@ -113,7 +113,7 @@ def live_router(desk: Desk) -> APIRouter:
         """Answer one frame, for clients without WebSockets; only the latest frame of its `session` counts."""
         frame = b"".join([part async for part in request.stream()])
         state = request.state
-        caller = Caller("live", state.client, state.owner, None, state.id)
+        caller = Caller("live", state.client, state.owner, None, state.id, quota=state.quota)
         answer = await _answered(desk, kind, frame, caller, request)
         return Response(answer, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
@@ -158,7 +158,7 @@ def described(desk: Desk) -> dict[str, Any]:
 async def _converse(desk: Desk, kind: type[Head], socket: WebSocket) -> None:
     """Answer a connection's frames until it ends; frames that are still running then are stopped."""
     state = socket.state
-    connection = Caller("live", state.client, state.owner, f"live/{state.id}", state.id)
+    connection = Caller("live", state.client, state.owner, f"live/{state.id}", state.id, quota=state.quota)
     slots, sending = asyncio.Semaphore(MAX_CONCURRENT_FRAMES), asyncio.Lock()
     tasks: set[asyncio.Task[None]] = set()
 

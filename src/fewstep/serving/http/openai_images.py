@@ -101,7 +101,7 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
 
 def _caller(request: Request, session: str | None = None) -> Caller:
     state = request.state
-    return Caller("http", state.client, state.owner, session, state.id, state.arrived)
+    return Caller("http", state.client, state.owner, session, state.id, state.arrived, state.quota)
 
 
 def _model_info(desk: Desk) -> ModelInfo:

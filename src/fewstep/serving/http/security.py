@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import re
 import secrets
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.serving.http.api_errors import ApiError
+from fewstep.serving.http.keys import Key, KeyRing
 
 OPEN = ("/healthz", "/readyz", "/v1/images/files/", "/studio/")
 """Paths that need no key: health checks, images with a signed URL, and the studio's files, which ask for a key
@@ -28,34 +27,23 @@ KEY_PROTOCOL = "fewstep.key."
 """The prefix of an API key among the subprotocols, since browsers do not let pages set headers of a WebSocket."""
 
 
-def hashed(key: str) -> str:
-    """The stored hash of an API key. Keys are long and random, so a fast hash is enough."""
-    return hashlib.sha256(key.encode()).hexdigest()
+@dataclass
+class Access:
+    """Who may call, replaced as a whole when the settings are read again.
 
-
-def new_key() -> tuple[str, str]:
-    """A new API key and its hash."""
-    key = f"fs-{secrets.token_urlsafe(32)}"
-    return key, hashed(key)
-
-
-def read_keys(file: Path) -> tuple[str, ...]:
-    """The hashes in a keys file: one per line, optionally followed by a name; # begins a comment.
-
-    Raises:
-        ValueError: a line is not a hash, or the file has no hashes.
+    Args:
+        hosts: the server's names, without ports; if empty, every name is allowed.
+        origins: origins of pages that may call, such as https://example.org.
+        keys: the API keys.
     """
-    keys = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        if len(words[0]) != 64 or set(words[0]) - set("0123456789abcdef"):
-            raise ValueError(f"'{file}' line {number} is not a hashed key: make one with 'fewstep serve-key'")
-        keys.append(words[0])
-    if not keys:
-        raise ValueError(f"'{file}' holds no key: make one with 'fewstep serve-key'")
-    return tuple(keys)
+
+    hosts: frozenset[str]
+    origins: frozenset[str]
+    keys: KeyRing
+
+    def replace(self, other: Access) -> None:
+        """Take another one's values."""
+        self.hosts, self.origins, self.keys = other.hosts, other.origins, other.keys
 
 
 class HostGuard:
@@ -66,12 +54,11 @@ class HostGuard:
 
     Args:
         app: the application behind it.
-        hosts: the server's names, without ports; if empty, every name is allowed.
-        origins: origins of pages that may call, such as https://example.org.
+        access: who may call.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        self._app, self._hosts, self._origins = app, frozenset(hosts), frozenset(origins)
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -91,10 +78,10 @@ class HostGuard:
             host = urlsplit(f"//{named}").hostname or ""
         except ValueError:
             raise ApiError(400, f"Host is not a name: '{named[:200]}'", "host", "wrong_host") from None
-        if self._hosts and host not in self._hosts:
+        if self._access.hosts and host not in self._access.hosts:
             raise ApiError(403, f"this server is not called '{host}': add it to --hosts", "host", "wrong_host")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and origin.partition("://")[2] != named:
+        if origin is not None and origin not in self._access.origins and origin.partition("://")[2] != named:
             raise ApiError(403, f"pages from {origin} may not call: add it to --origins", "origin", "wrong_origin")
 
 
@@ -102,44 +89,50 @@ class ApiKeyAuth:
     """Refuses requests without an API key or with too large a body, and identifies the client of the others.
 
     `state.client` is the client for fair queueing: the key, or the address if there are no keys. `state.owner` is the
-    owner whose images it may use: the key, or empty if there are no keys.
+    owner whose images it may use: the key, or empty if there are no keys. `state.quota` is what the key may still ask
+    for, or None.
 
     Args:
         app: the application behind it.
-        keys: hashes of API keys; if empty, no key is required.
+        access: who may call.
         max_body_bytes: the largest body, in bytes.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], max_body_bytes: int) -> None:
-        self._app, self._keys, self._most = app, tuple(keys), max_body_bytes
+    def __init__(self, app: ASGIApp, access: Access, max_body_bytes: int) -> None:
+        self._app, self._access, self._most = app, access, max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         try:
-            owner = self._check(scope, _headers(scope))
+            key = self._check(scope, _headers(scope))
             address = str((scope.get("client") or ("",))[0])
-            scope.setdefault("state", {}).update(client=owner or address, owner=owner)
+            owner, name, quota = ("", "", None) if key is None else (key.owner, key.name, key.quota)
+            scope.setdefault("state", {}).update(client=owner or address, owner=owner, key_name=name, quota=quota)
         except ApiError as error:
             await _refuse(scope, receive, send, error)
             return
         await self._app(scope, _Limited(receive, self._most), send)
 
-    def _check(self, scope: Scope, headers: dict[str, str]) -> str:
-        """The owner: a prefix of the key's hash, or empty for requests that need no key."""
+    def _check(self, scope: Scope, headers: dict[str, str]) -> Key | None:
+        """The key of a request; None for requests that need none."""
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
             raise ApiError(413, f"the body must have at most {self._most} bytes, got {length}", None, "too_large")
-        if not self._keys:
-            return ""
-        given = hashed(_given_key(scope, headers))
-        if sum(hmac.compare_digest(given, known) for known in self._keys):  # all of them, in constant time
-            return given[:16]
+        if self._access.keys.is_empty:
+            return None
+        key = self._access.keys.find(_given_key(scope, headers))
+        wanted = "metrics" if scope["path"] == "/metrics" else "draw"
+        if key is not None and not key.has_expired() and wanted in key.scopes:
+            return key
         if scope["path"] == "/" or scope["path"].startswith(OPEN):
-            return ""
+            return None
+        if key is not None and not key.has_expired():
+            raise ApiError(403, f"this API key lacks the scope {wanted}", None, "insufficient_scope")
         challenge = {"www-authenticate": 'Bearer realm="fewstep"'}
-        raise ApiError(401, "give an API key: Authorization: Bearer …", None, "invalid_api_key", challenge)
+        wrong = "give an API key: Authorization: Bearer …" if key is None else "this API key has expired"
+        raise ApiError(401, wrong, None, "invalid_api_key", challenge)
 
 
 def _given_key(scope: Scope, headers: dict[str, str]) -> str:

@@ -259,7 +259,7 @@ def _caller(ctx: Context) -> Caller:
     if request is None:
         return Caller("mcp", "stdio", request_id=str(ctx.request_id))
     state = request.state
-    return Caller("mcp", state.client, state.owner, None, state.id, state.arrived)
+    return Caller("mcp", state.client, state.owner, None, state.id, state.arrived, state.quota)
 
 
 def _result(answer: Answer) -> CallToolResult:
