@@ -39,6 +39,10 @@ PathFinder.find_spec = staticmethod(
 
 MISTAKES: dict[str, tuple[str, str]] = {
     "no such command": ("draw", "unknown command 'draw': one of bench, data"),
+    "a misspelt command": ("generat x", "unknown command 'generat': did you mean 'generate'?"),
+    "a misspelt command of a group": ("edit inpant x", "unknown command 'edit inpant': did you mean 'edit inpaint'?"),
+    "a cut command": ("serv --port 1", "unknown command 'serv': did you mean 'serve'?"),
+    "the folder of a run": ("generate x --model {model}/..", "model.json is missing; it holds the model"),
     "steps 0": ("generate x --model {model} --steps 0", "steps must be a whole number between 1 and 1000, got 0"),
     "steps in words": ("generate x --model {model} --steps two", "--steps must be a whole number, got 'two'; see fewstep generate --help"),
     "n in words": ("evaluate {model} --n x", "--n must be a whole number, got 'x'; see fewstep evaluate --help"),

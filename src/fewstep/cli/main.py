@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import io
 import os
@@ -109,8 +110,7 @@ def run(args: list[str]) -> int:
         if group and args[1:2] in ([], ["-h"], ["--help"]):
             print(overview(args[0]))
             return 0
-        known = ", ".join(sorted(group or {command.split()[0] for command in COMMANDS}))
-        print(f"{PROGRAM}: unknown command '{' '.join(args[:2])}': one of {known}", file=sys.stderr)
+        print(f"{PROGRAM}: {_unknown(args, sorted(group))}", file=sys.stderr)
         return 2
     target, _ = COMMANDS[name]
     function = _import(target)
@@ -188,6 +188,18 @@ def _command(args: list[str]) -> tuple[str | None, list[str]]:
         if len(args) >= length and name in COMMANDS:
             return name, args[length:]
     return None, args
+
+
+def _unknown(args: list[str], group: list[str]) -> str:
+    """What to say about an unknown command: what was probably meant, or else what there is."""
+    given, known = " ".join(args[:2]), group or sorted({command.split()[0] for command in COMMANDS})
+    if group:
+        within = {command.partition(" ")[2]: command for command in group}
+        near = [within[name] for name in difflib.get_close_matches(args[1], within, 1)]
+    else:
+        near = difflib.get_close_matches(given, COMMANDS, 1, 0.8) or difflib.get_close_matches(args[0], known, 1)
+    shown = given if group else args[0]
+    return f"unknown command '{shown}': " + (f"did you mean '{near[0]}'?" if near else f"one of {', '.join(known)}")
 
 
 def overview(group: str = "") -> str:

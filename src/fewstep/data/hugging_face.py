@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,8 @@ def load(name_or_path: str | Path, split: str, config: str | None = None, revisi
     except ImportError as error:
         raise DataError("Hugging Face data sets need the datasets package: pip install 'fewstep[train]'") from error
     path = Path(name_or_path)
-    if not path.exists() and (
-        path.is_absolute() or str(name_or_path).startswith((".", "~")) or path.suffix in FILE_KINDS
-    ):
-        raise DataError(f"there is no {path}")
+    if not path.exists() and (path.suffix in FILE_KINDS or not _HUB_NAME.fullmatch(str(name_or_path))):
+        raise DataError(f"there is no folder or file '{path}'")
     try:
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             return _saved(datasets.load_from_disk(str(path)), path, split)
@@ -166,6 +165,9 @@ def load(name_or_path: str | Path, split: str, config: str | None = None, revisi
             )
             raise DataError(f"{missing} (split {split!r}): {_cause(error)}") from error
         raise DataError(f"the split {split!r} of {name_or_path} cannot be loaded: {_cause(error)}") from error
+
+
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def _cause(error: BaseException) -> BaseException:

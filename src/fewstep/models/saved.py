@@ -150,8 +150,18 @@ def _text(directory: Path) -> bytes:
     if directory.is_file():
         raise ModelError(f"'{directory}' is a file, but a model is a directory{_pickle_hint(directory)}")
     if not (directory / DESCRIPTION).is_file():
-        raise ModelError(f"no model in '{directory}': {DESCRIPTION} is missing{_pickle_hint(directory)}")
+        raise ModelError(f"no model in '{directory}': {DESCRIPTION} is missing{_inside(directory)}")
     return (directory / DESCRIPTION).read_bytes()
+
+
+def _inside(directory: Path) -> str:
+    """What the folder holds instead of a model: the models of a run, or pickles."""
+    models = sorted(
+        {file.parent for pattern in ("*", "models/*") for file in directory.glob(f"{pattern}/{DESCRIPTION}")}
+    )
+    if models:
+        return f"; it holds the model{'s' if len(models) > 1 else ''} {', '.join(map(str, models))}"
+    return _pickle_hint(directory)
 
 
 def _parse(text: bytes, file: Path) -> ModelSpec:

@@ -1,9 +1,9 @@
 """Sampling with a flow map: jumps from level to level, each with the estimate for its own end (2506.14603 §2).
 
-γ is the share of fresh noise, as in CTM (2310.02279 alg. 2): a jump goes to √(1 − γ²)·σ', and γ·σ' of fresh noise is
-added. 0 follows the flow, so that the result is a function of the start; 1 jumps to clean and re-noises. With an exact
-flow map, every γ preserves the distribution of the data. TCD's η (2402.19159 §3.3) is a share of the timestep instead:
-`fewstep.interop.diffusers.timesteps.tcd_gammas` gives the γ of each jump.
+γ is the share of fresh noise, as in CTM (2310.02279 alg. 2): a jump goes to √(1 − γ²)·σ', and γ·σ' of fresh noise
+is added. 0 follows the flow, so that the result is a function of the start; 1 jumps to clean and re-noises. With an
+exact flow map, every γ preserves the distribution of the data. TCD's η (2402.19159 §3.3) is a share of the timestep
+instead: `fewstep.interop.diffusers.timesteps.tcd_gammas` gives the γ of each jump.
 """
 
 from __future__ import annotations
