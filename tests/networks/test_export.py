@@ -66,7 +66,7 @@ def test_a_unet_with_all_conditions_and_dropout() -> None:
             attention=(False, True),
             embedding=32,
             canvas=(2, 0),
-            prior=4,
+            prior=(16, 4),
             size=8,
             text=5,
             text_length=4,

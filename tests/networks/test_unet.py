@@ -23,7 +23,7 @@ CONFIG = UNetConfig(
     attention=(False, True),
     embedding=32,
     canvas=(2, 3),
-    prior=4,
+    prior=(16, 4),
     size=8,
     text=5,
     text_length=4,
@@ -202,7 +202,7 @@ def test_the_prompt_draws_on_each_canvas_a_different_thing_at_each_place(level: 
 
 def test_a_canvas_may_be_missing_at_a_resolution() -> None:
     assert list(unet(canvas=(0, 3)).canvas) == ["1"]
-    assert not unet(canvas=(), size=0, prior=0).canvas
+    assert not unet(canvas=(), size=0, prior=()).canvas
 
 
 def test_the_prior_is_a_picture_of_the_prompt_and_the_class_that_the_network_is_given() -> None:
@@ -275,6 +275,7 @@ def test_each_layer_drops_by_its_own_mask() -> None:
         ({"canvas": (2,)}, r"one entry for each of 2 resolutions.*got \(2,\)"),
         ({"size": 1}, "a canvas needs.*size of the input, got .* size 1"),
         ({"canvas": (), "size": 0}, "a prior needs the size of the input, got size 0"),
+        ({"prior": (16,)}, r"prior must be an embedding's length and a number of features, got \(16,\)"),
         ({"text_width": 30}, "text_width must be a multiple of 4.*30"),
     ],
 )

@@ -66,7 +66,7 @@ def model_recipe(folder: Path, codec: Path) -> StickersRecipe:
         size=32,
         widths=(32, 32),
         depths=(1, 1),
-        prior=0,
+        prior=(),
         text_width=32,
         draws=1,
         packages=folder / "packages",
@@ -188,7 +188,7 @@ def test_both_stages_train_on_latents_and_the_models_draw(
 def test_a_prior_is_trained_first_and_stays_as_it_is_in_the_teacher(
     folder: Path, codec: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(model_recipe(folder, codec), prior=4)
+    recipe = replace(model_recipe(folder, codec), prior=(16, 4))
     recipe = replace(recipe, prompts=replace(recipe.prompts, images=64, batch=16))
     recipe.run(tmp_path / "run")
     (saved,) = (tmp_path / "run" / "prior" / "checkpoints").glob("step-00000004/average.safetensors")

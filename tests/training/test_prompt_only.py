@@ -22,7 +22,7 @@ CONFIG = TrainingConfig(
 )
 
 
-def unet(prior: int = 8) -> UNet:
+def unet(prior: tuple[int, ...] = (16, 8)) -> UNet:
     torch.manual_seed(3)
     return UNet(UNetConfig(2, 2, (32,), (1,), (False,), 16, prior=prior, size=4, classes=2))
 
@@ -79,4 +79,4 @@ def test_other_networks_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must be a unet with a prior, got MLP without one"):
         PromptOnly(MLP(MLPConfig(2)))
     with pytest.raises(ValueError, match=r"must be a unet with a prior, got UNet without one"):
-        PromptOnly(unet(prior=0))
+        PromptOnly(unet(prior=()))

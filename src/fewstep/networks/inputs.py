@@ -38,7 +38,8 @@ class NetworkSize:
         embedding: length of the embedding of times and summaries.
         text_width: width of the text transformer.
         canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none.
-        prior: channels of the features of a prior, a picture drawn from the prompt alone, or 0 for none.
+        prior: length of the embedding and channels of the features of a prior, a picture drawn from the prompt alone;
+            () for none.
     """
 
     widths: tuple[int, ...]
@@ -46,4 +47,4 @@ class NetworkSize:
     embedding: int = 256
     text_width: int = 192
     canvas: tuple[int, ...] = ()
-    prior: int = 0
+    prior: tuple[int, ...] = ()

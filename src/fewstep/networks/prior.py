@@ -19,14 +19,13 @@ class Prior(nn.Module):
     Args:
         text: length of the text summary, or 0 for no text.
         classes: number of classes, or 0; the label `classes` means none.
-        embedding: length of the embedding of text and class.
-        features: channels at each position before the last layer.
+        size: length of the embedding of text and class, and channels at each position before the last layer.
         shape: of the picture [c, h, w].
     """
 
-    def __init__(self, text: int, classes: int, embedding: int, features: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, text: int, classes: int, size: tuple[int, int], shape: tuple[int, int, int]) -> None:
         super().__init__()
-        channels, height, width = shape
+        (embedding, features), (channels, height, width) = size, shape
         self.text = nn.Linear(text, embedding) if text else None
         self.label = nn.Embedding(classes + 1, embedding) if classes else None
         self.draw = nn.Linear(embedding, features * height * width)

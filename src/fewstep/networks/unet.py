@@ -37,8 +37,8 @@ class UNetConfig:
         embedding: length of the embedding of times and summaries.
         canvas: at each resolution, channels of a canvas that is drawn from the embedding alone, or 0; () for none. It
             lets a prompt place shapes while x is still noise, and fixes the size of the network's input.
-        prior: channels of the features of a prior, or 0 for none: a picture drawn from the prompt alone, which is an
-            input beside x and fixes the size too.
+        prior: length of the embedding and channels of the features of a prior, a picture drawn from the prompt alone
+            that is an input beside x and fixes the size too; () for none.
         size: side of the input in positions, needed for a canvas or a prior.
         text: length of a token's vector, or 0 for no text.
         text_length: maximum number of tokens of a prompt.
@@ -55,7 +55,7 @@ class UNetConfig:
     attention: tuple[bool, ...] = (False, True, True)
     embedding: int = 256
     canvas: tuple[int, ...] = ()
-    prior: int = 0
+    prior: tuple[int, ...] = ()
     size: int = 0
     text: int = 0
     text_length: int = 16
@@ -78,6 +78,8 @@ class UNetConfig:
             )
         if self.prior and not self.size:
             raise ValueError("a prior needs the size of the input, got size 0")
+        if len(self.prior) not in (0, 2) or min(self.prior, default=1) < 1:
+            raise ValueError(f"prior must be an embedding's length and a number of features, got {self.prior}")
         if any(width % 32 for width in self.widths):
             raise ValueError(f"widths must be multiples of 32, got {self.widths}")
         if self.text and self.text_width % 4:
@@ -129,7 +131,9 @@ class UNet(nn.Module):
         summary = config.text_width if config.text else 0
         self.embedding = Embedding(config.embedding, config.classes, config.guidance, summary)
         shape = (config.channels, config.size, config.size)
-        self.prior = Prior(summary, config.classes, config.embedding, config.prior, shape) if config.prior else None
+        self.prior = (
+            Prior(summary, config.classes, (config.prior[0], config.prior[1]), shape) if config.prior else None
+        )
         self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         self.canvas = nn.ModuleDict(

@@ -79,7 +79,8 @@ class StickersRecipe:
         widths: Channels at each resolution of the network.
         depths: Residual blocks at each resolution.
         canvas: Channels, at each resolution, of a canvas that is drawn from the prompt alone; 0 for none.
-        prior: Channels of the features of a prior, a picture drawn from the prompt alone; 0 for none.
+        prior: Length of the embedding and channels of the features of a prior, a picture drawn from the prompt alone;
+            empty for none.
         embedding: Length of the embedding of prompt, style and times.
         text_width: Width of the text transformer.
         draws: Augmented copies of each picture, besides the plain one.
@@ -100,7 +101,7 @@ class StickersRecipe:
     widths: tuple[int, ...] = (192, 320)
     depths: tuple[int, ...] = (1, 2)
     canvas: tuple[int, ...] = ()
-    prior: int = 64
+    prior: tuple[int, ...] = (1024, 64)
     embedding: int = 512
     text_width: int = 192
     draws: int = 3
