@@ -71,7 +71,8 @@ def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = No
     store = MemoryStore(settings.keep_images, settings.keep_bytes, settings.keep_seconds)
     decoder = ImageDecoder(settings.max_pixels, settings.max_held_pixels)
     loader = ImageLoader(store, decoder, settings.fetch_images, settings.max_body_bytes)
-    return Desk(host, store, loader, settings.limits, Accounting(metrics, traces or Traces(), settings.log_prompts))
+    accounting = Accounting(metrics, traces or Traces(), settings.log_prompts)
+    return Desk(host, store, loader, settings.limits, accounting, settings.max_answer_pixels)
 
 
 def _recognised(judge: Recogniser, pixels: Any) -> Sequence[Recognition]:

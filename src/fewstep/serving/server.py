@@ -29,11 +29,12 @@ _GRACE = 5
 
 def wire(app: Any, settings: ServeSettings) -> uvicorn.Config:
     """How uvicorn speaks HTTP and WebSockets for an application of these settings."""
+    protocol = type("Protocol", (BoundedProtocol,), {"write_timeout": settings.write_timeout})
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
-        http=BoundedProtocol,
+        http=protocol,
         ws="websockets-sansio",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # a sketch of 4 kB is sent faster than it is compressed

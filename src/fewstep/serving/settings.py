@@ -87,6 +87,14 @@ class ServeSettings(BaseSettings):
     max_held_pixels: int = Field(
         134_217_728, ge=64, description="Most pixels of uploaded images in memory at a time; then requests get 429."
     )
+    max_answer_pixels: int = Field(
+        134_217_728,
+        ge=64,
+        description="Most pixels of images that are drawn or sent at a time; then requests get 429.",
+    )
+    write_timeout: float = Field(
+        60, gt=0, description="Seconds after which a client that reads nothing of its answer is cut off."
+    )
     max_images: int = Field(10, ge=1, le=IMAGES.maximum, description="Most images per request.")
     max_steps: int = Field(64, ge=1, le=STEPS.maximum, description="Most steps per request.")
     max_prompt: int = Field(MAX_PROMPT, ge=1, le=MAX_PROMPT, description="Longest prompt, in characters.")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
@@ -29,6 +31,7 @@ from fewstep.serving.engine.host import ModelHost
 from fewstep.serving.engine.inputs import DecodedImages, ImageLoader, SourceImages
 from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 from fewstep.serving.engine.limits import Limits
+from fewstep.serving.engine.room import Place, Room
 from fewstep.serving.engine.runtime import Runtime
 from fewstep.serving.engine.store import Store, StoredImage
 
@@ -121,13 +124,22 @@ class PendingAnswer(AbstractAsyncContextManager["PendingAnswer[T]"], Generic[T])
         runtime: the runtime that it is queued in.
         job: its job.
         events: events of its steps; None marks the end.
+        place: the memory that its images take.
     """
 
-    def __init__(self, runtime: Runtime, job: Job[T], events: asyncio.Queue[Event | None]) -> None:
-        self._runtime, self._job, self._events = runtime, job, events
+    def __init__(self, runtime: Runtime, job: Job[T], events: asyncio.Queue[Event | None], place: Place) -> None:
+        self._runtime, self._job, self._events, self._place = runtime, job, events, place
+        self._forget = weakref.finalize(self, place.give_back)  # an answer that nobody ever waits for
 
     async def __aexit__(self, *error: object) -> None:
         self._runtime.stop(self._job, Cancelled("the client went away"))
+        if self._forget.alive:
+            self._place.give_back()
+
+    def keep(self) -> Place:
+        """The memory that its images take, from now on to be given back by who asks for it: when they are sent."""
+        self._forget.detach()
+        return self._place
 
     async def events(self) -> AsyncIterator[Event]:
         """The events requested by the `AnswerOptions`, until the request ends."""
@@ -152,12 +164,21 @@ class Desk:
         loader: the loader of images in requests.
         limits: the limits of a single request.
         accounting: records each request in the log, the metrics and the traces.
+        max_pixels: most pixels of images that are drawn or sent at a time; None for no bound.
     """
 
     def __init__(
-        self, host: ModelHost, store: Store, loader: ImageLoader, limits: Limits, accounting: Accounting
+        self,
+        host: ModelHost,
+        store: Store,
+        loader: ImageLoader,
+        limits: Limits,
+        accounting: Accounting,
+        max_pixels: int | None = None,
     ) -> None:
         self.host, self.store, self.loader, self.limits, self.accounting = host, store, loader, limits, accounting
+        most = sys.maxsize if max_pixels is None else max_pixels
+        self.room = Room(most, "the answers to other requests take up all the memory for images")
 
     async def draw(
         self,
@@ -194,7 +215,12 @@ class Desk:
             if caller.quota is not None:
                 caller.quota.images(len(plan.sampling.seeds))
             account.planned(plan, runtime.model.name)
-            return self._queued(runtime, plan, caller, output, render, account)
+            place = Place(self.room, _pixels(plan, runtime.model))
+            try:
+                return self._queued(runtime, plan, caller, output, render, account, place)
+            except BaseException:
+                place.give_back()
+                raise
         except BaseException as error:
             account.close(error)
             raise
@@ -233,6 +259,7 @@ class Desk:
         output: AnswerOptions,
         render: Callable[[Answer], T],
         account: Account,
+        place: Place,
     ) -> PendingAnswer[T]:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -259,12 +286,18 @@ class Desk:
         job = Job(plan, finish, caller.client, caller.session_key, on_step, caller.arrived)
         job.future.add_done_callback(ended)
         runtime.submit(job)
-        return PendingAnswer(runtime, job, events)
+        return PendingAnswer(runtime, job, events, place)
 
     def _keep(self, answer: Answer, encoding: Encoding, caller: Caller) -> None:
         for image in answer.images:
             kept = StoredImage(image.file, encoding.mime, caller.owner, caller.session_key)
             self.store.put(image.id, kept)
+
+
+def _pixels(plan: Plan, model: Model) -> int:
+    """The pixels of all images of a plan, as drawn or as delivered, whichever are more."""
+    width, height = plan.delivery.size or model.native_size
+    return len(plan.sampling.seeds) * max(width * height, math.prod(model.native_size))
 
 
 def _encoded(result: JobResult, encoding: Encoding, model: Model, account: Account) -> Answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import threading
 import weakref
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
@@ -14,7 +13,8 @@ from PIL import Image
 
 from fewstep.pictures.decode import BadImage, decode
 from fewstep.pictures.generated import with_record
-from fewstep.serving.engine.errors import Busy, InputError
+from fewstep.serving.engine.errors import InputError
+from fewstep.serving.engine.room import Room
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
@@ -28,13 +28,13 @@ class ImageDecoder:
     """
 
     def __init__(self, max_pixels: int, max_held_pixels: int) -> None:
-        self._max_pixels, self._max_held_pixels, self._held = max_pixels, max_held_pixels, 0
-        self._lock = threading.RLock()  # an image may be freed, and call `_release`, at any moment, in `_admit` too
+        self._max_pixels = max_pixels
+        self._room = Room(max_held_pixels, "the images of other requests take up all the memory for images")
 
     @property
     def held(self) -> int:
         """Number of pixels in memory."""
-        return self._held
+        return self._room.held
 
     def open(self, source: bytes | str, field: str) -> Image.Image:
         """Decode a file or data URL to an upright RGB or RGBA image, with its record if it has one.
@@ -70,24 +70,14 @@ class ImageDecoder:
         if pixels > self._max_pixels:
             wrong = f"{field} must have at most {self._max_pixels} pixels, got {width}x{height}"
             raise InputError(field, wrong, "too_large")
-        self._admit(pixels)
+        self._room.take(pixels)
         try:
             image = make()
         except BaseException:
-            self._release(pixels)
+            self._room.give_back(pixels)
             raise
-        weakref.finalize(image, self._release, pixels)
+        weakref.finalize(image, self._room.give_back, pixels)
         return image
-
-    def _admit(self, pixels: int) -> None:
-        with self._lock:
-            if self._held and self._held + pixels > self._max_held_pixels:
-                raise Busy("the images of other requests take up all the memory for images", 1.0)
-            self._held += pixels
-
-    def _release(self, pixels: int) -> None:
-        with self._lock:
-            self._held -= pixels
 
 
 def _in_data_url(url: str, field: str) -> bytes:

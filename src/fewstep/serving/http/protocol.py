@@ -7,11 +7,14 @@ bound, one connection without a key keeps the server from answering all others.
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fewstep.serving.http.api_errors import ApiError
+
+log = logging.getLogger("fewstep.serving")
 
 MAX_HEAD = 65_536
 """Bytes of the request line with all header fields and trailers."""
@@ -37,6 +40,26 @@ class BoundedProtocol(HttpToolsProtocol):
     _head = _fields = 0  # bytes and number of complete fields
     _framing = _body = 0  # bytes of the request that were no body, after the data it began in; bytes of its body
     _too_large = _refused = False
+    write_timeout = 60.0
+    """Seconds after which a client that reads nothing of what waits for it is cut off."""
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the server writes: watch whether it reads at all."""
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def _watch(self, waiting: int) -> None:
+        self.loop.call_later(self.write_timeout, self._cut_off_unless_less, waiting)
+
+    def _cut_off_unless_less(self, before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting or self.transport.is_closing():
+            return
+        if waiting >= before and self.flow.write_paused:
+            log.info("a client read nothing for %g s: its connection is closed", self.write_timeout)
+            self.transport.abort()
+        elif self.flow.write_paused:
+            self._watch(waiting)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
