@@ -6,13 +6,19 @@ bound, one connection without a key keeps the server from answering all others.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fewstep.serving.http.api_errors import ApiError
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 log = logging.getLogger("fewstep.serving")
 
@@ -40,26 +46,44 @@ class BoundedProtocol(HttpToolsProtocol):
     _head = _fields = 0  # bytes and number of complete fields
     _framing = _body = 0  # bytes of the request that were no body, after the data it began in; bytes of its body
     _too_large = _refused = False
+    _watching: asyncio.TimerHandle | None = None
     write_timeout = 60.0
     """Seconds after which a client that reads nothing of what waits for it is cut off."""
 
     def pause_writing(self) -> None:
         """The client reads slower than the server writes: watch whether it reads at all."""
         super().pause_writing()
-        self._watch(self.transport.get_write_buffer_size())
+        self._watch(self._unread())
+
+    def resume_writing(self) -> None:
+        """The client has read nearly all of it."""
+        super().resume_writing()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _unread(self) -> int:
+        """Bytes that wait here and, on Linux, in the system's buffer until the client has received them."""
+        waiting = self.transport.get_write_buffer_size()
+        if sys.platform == "win32":
+            return waiting
+        try:
+            queue = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:  # closed, or a system that does not tell
+            return waiting
+        return waiting + int.from_bytes(queue, sys.byteorder)
 
     def _watch(self, waiting: int) -> None:
-        self.loop.call_later(self.write_timeout, self._cut_off_unless_less, waiting)
+        self._watching = self.loop.call_later(self.write_timeout, self._cut_off_unless_less, waiting)
 
     def _cut_off_unless_less(self, before: int) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if not waiting or self.transport.is_closing():
+        if not self.flow.write_paused or self.transport.is_closing():
             return
-        if waiting >= before and self.flow.write_paused:
-            log.info("a client read nothing for %g s: its connection is closed", self.write_timeout)
-            self.transport.abort()
-        elif self.flow.write_paused:
+        waiting = self._unread()
+        if waiting < before:
             self._watch(waiting)
+            return
+        log.info("a client read nothing for %g s: its connection is closed", self.write_timeout)
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
