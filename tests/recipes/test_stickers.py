@@ -24,7 +24,8 @@ from fewstep.data.stickers import PLAIN, STYLES, Stickers, attributions
 from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fewstep.recipes import codec as codec_recipes
 from fewstep.recipes.codec import CodecRecipe, Comparison, codec_training, read_codec
-from fewstep.recipes.stickers import StickersRecipe, encoder_hash
+from fewstep.recipes.sticker_latents import encoder_hash
+from fewstep.recipes.stickers import StickersRecipe
 from fewstep.training.checkpoints import AnotherRun
 from sticker_packages import packages, pin
 
@@ -180,7 +181,7 @@ def test_both_stages_train_on_latents_and_the_models_draw(
         assert all(line in model.spec.licence for line in attributions())
         assert model.spec.vocabulary.styles == STYLES
     assert list((tmp_path / "run" / "teacher" / "previews").glob("teacher-*2.png"))
-    monkeypatch.setattr(StickersRecipe, "_scenes", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr("fewstep.recipes.sticker_latents.write_latents", lambda *args: pytest.fail("encoded again"))
     recipe.run(tmp_path / "run")
 
 

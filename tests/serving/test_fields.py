@@ -129,6 +129,8 @@ def test_a_bound_holds_and_just_beyond_it_is_refused(server: Running, surface: s
             said = send(server, {**needed(surface, name), **extra, field.public: value})
         assert requests or "needs a model" in said, (value, said)  # which samplers there are is one thing
     for value in outside(field):
+        if surface == "edits form" and value == "":
+            continue  # an empty field of a form is left out
         with recording(server.desk.host.model) as requests:
             said = send(server, {**needed(surface, name), **extra, field.public: value})
         assert not requests, value

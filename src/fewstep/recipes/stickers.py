@@ -7,9 +7,7 @@ label.
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +18,8 @@ import torch
 import tyro
 from torch import nn
 
-from fewstep.core.randomness import derive
-from fewstep.data.dataset import DataError
-from fewstep.data.latents import INDEX, Latents, write_latents
-from fewstep.data.scenes import Scene, Scenes
-from fewstep.data.stickers import PLAIN, STYLES, Stickers, Variation, attributions
+from fewstep.data.latents import Latents
+from fewstep.data.stickers import STYLES, Variation, attributions
 from fewstep.data.styles import COLOURS, hexadecimal
 from fewstep.models.codecs import LearnedCodec
 from fewstep.models.components import GRAPH, WEIGHTS, Component, NetworkPart, Sketch, Vocabulary
@@ -38,15 +33,13 @@ from fewstep.objectives.times import LogNormal
 from fewstep.pictures.pixels import PixelFormat
 from fewstep.recipes import two_stage
 from fewstep.recipes.codec import read_codec
+from fewstep.recipes.sticker_latents import encode_scenes, encoder_hash, sticker_scenes
 from fewstep.recipes.two_stage import PromptStage, TwoStage, student_training, teacher_training
 from fewstep.training.config import TrainingConfig
 from fewstep.training.previews import PreviewSamples
 from fewstep.training.saving import resolved, save_model
 
-log = logging.getLogger(__name__)
-
 TEXT_LENGTH = 16
-LOGGED = 2000  # pictures encoded between two lines of the log
 FILLS = 0.93
 """The longer side of a plain drawing as a share of the picture's side."""
 
@@ -134,42 +127,8 @@ class StickersRecipe:
         Raises:
             DataError: the latents were made by another codec.
         """
-        if self.latents is None:
-            raise DataError("latents must be a folder to encode into, got none")
-        made_by = encoder_hash(self.autoencoder)
-        if (self.latents / INDEX).is_file():
-            if self.dataset.codec != made_by:
-                raise DataError(f"the latents in '{self.latents}' were made by another codec: delete them or give it")
-            return
-        latents, sketches, facts = [], [], []
-        for batch in self._scenes():
-            latents.append(self._encoded([scene.pixels for scene in batch]))
-            sketches.append(self._encoded([scene.sketch for scene in batch]))
-            facts += [scene.facts for scene in batch]
-            if len(facts) // LOGGED != (len(facts) - len(batch)) // LOGGED:
-                log.info("%d pictures encoded", len(facts))
-        write_latents(self.latents, np.concatenate(latents), np.concatenate(sketches), facts, made_by)
-
-    def _encoded(self, pictures: Sequence[Any]) -> Any:
-        with torch.no_grad():
-            return self.autoencoder.encode(torch.from_numpy(np.stack(pictures))).numpy().astype(np.float16)
-
-    def _scenes(self, batch: int = 64) -> Iterator[Sequence[Scene]]:
-        """Every drawing as it is, then in `draws` varied copies, in batches."""
-        plain = Scenes(Stickers(self.size, PLAIN, self.packages), moved=0, colour=0, pairs=0)
-        moving = Stickers(self.size, self.variation, self.packages)
-        varied = Scenes(moving, self.moved, self.variation.colour, self.pairs)
-        made: list[Scene] = []
-        for draw in range(self.draws + 1):
-            scenes = varied if draw else plain
-            for index in range(len(scenes.stickers)):
-                rng = np.random.Generator(np.random.Philox(derive("latents", draw, index)))
-                made.append(scenes.scene(index, rng))
-                if len(made) == batch:
-                    yield made
-                    made = []
-        if made:
-            yield made
+        scenes = sticker_scenes(self.size, self.packages, self.draws, self.variation, self.moved, self.pairs)
+        encode_scenes(self.dataset.folder, scenes, self.autoencoder)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
@@ -240,14 +199,6 @@ class StickersRecipe:
         known = keywords | {word for name in [*COLOURS, *STYLES] for word in words(name)}
         codec = [self.codec / f"{name}{ending}" for name in ("encoder", "decoder") for ending in (WEIGHTS, GRAPH)]
         return save_model(network, spec, directory, self.dataset.captions, sorted(known), beside=codec)
-
-
-def encoder_hash(codec: Autoencoder) -> str:
-    """A hash that identifies an encoder and so its latents; independent of the decoder."""
-    digest = hashlib.sha256()
-    for name, value in sorted(codec.encoder.state_dict().items()):
-        digest.update(name.encode() + value.detach().half().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,7 @@ from fewstep.models.spec import ModelSpec
 from fewstep.models.text import table
 from fewstep.networks.inputs import NetworkInputs, NetworkSize
 from fewstep.networks.registry import NETWORKS, describe, fit
-from fewstep.objectives import LearnedGuidance
-from fewstep.objectives.objective import Objective
+from fewstep.objectives import LearnedGuidance, Objective
 from fewstep.objectives.registry import OBJECTIVES, TEACHERS, ConsistencyDistillationSettings
 from fewstep.objectives.setup import ObjectiveSettings, TrainingSetup
 from fewstep.objectives.times import LogNormal

@@ -37,7 +37,6 @@ from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
-from fewstep.serving.http.keys import KeyRing
 from fewstep.serving.http.live import live_router
 from fewstep.serving.http.openai_images import images_router
 from fewstep.serving.http.security import Access, ApiKeyAuth, HostGuard, UrlSigner
@@ -198,23 +197,12 @@ def guarded(
     Raises:
         ValueError: the keys file holds no keys.
     """
-    access = access or access_of(settings)
+    access = access or settings.access()
     app: ASGIApp = HeadAsGet(build_app(desk, settings, announce))
     app = ApiKeyAuth(app, access, settings.max_body_bytes)
     app = Cors(app, access)  # outside the keys, so that a page can read why it was refused
     accounting = desk.accounting
     return RequestContext(HostGuard(app, access), accounting.metrics, accounting.traces)
-
-
-def access_of(settings: ServeSettings) -> Access:
-    """Who may call a server with these settings.
-
-    Raises:
-        ValueError: the keys file holds no keys.
-    """
-    own = ("localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower())
-    names = () if settings.without_keys and not settings.hosts else (*own, *settings.hosts)
-    return Access(frozenset(names), frozenset(settings.origins), KeyRing(settings.keys_file))
 
 
 class Cors(CORSMiddleware):

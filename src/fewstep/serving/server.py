@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from fewstep.serving.app import access_of, guarded
+from fewstep.serving.app import guarded
 from fewstep.serving.engine.desk import Desk
 from fewstep.serving.http.protocol import BoundedProtocol
 from fewstep.serving.settings import ServeSettings
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, desk: Desk, settings: ServeSettings, announce: Callable[[], None] = lambda: None) -> None:
-        self._access = access_of(settings)
+        self._access = settings.access()
         super().__init__(wire(guarded(desk, settings, announce, self._access), settings))
         self._desk, self._settings, self._timeout = desk, settings, settings.shutdown_timeout
         self._hurries = False
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
         Raises:
             ValueError: the keys file holds no keys.
         """
-        self._access.replace(access_of(settings))
+        self._access.replace(settings.access())
         self._desk.host.aliases = settings.aliases
         self._desk.accounting.log_prompts = settings.log_prompts
         logging.getLogger().setLevel(settings.log_level.upper())

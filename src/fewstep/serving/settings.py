@@ -23,7 +23,8 @@ from fewstep.generation.request import IMAGES, STEPS
 from fewstep.models.text import MAX_PROMPT
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.validation import complaint
-from fewstep.serving.http.keys import read_keys
+from fewstep.serving.http.keys import KeyRing, read_keys
+from fewstep.serving.http.security import Access
 
 
 class ServeSettings(BaseSettings):
@@ -140,6 +141,16 @@ class ServeSettings(BaseSettings):
     def limits(self) -> Limits:
         """The limits of a single request."""
         return Limits(self.max_images, self.max_steps, self.max_pixels, self.max_prompt)
+
+    def access(self) -> Access:
+        """Who may call; the keys file is read.
+
+        Raises:
+            ValueError: it holds no keys.
+        """
+        own = ("localhost", "127.0.0.1", "::1", self.host.strip("[]").lower())
+        names = () if self.without_keys and not self.hosts else (*own, *self.hosts)
+        return Access(frozenset(names), frozenset(self.origins), KeyRing(self.keys_file))
 
     @property
     def is_local(self) -> bool:

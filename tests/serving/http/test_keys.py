@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fewstep.serving.app import access_of
 from fewstep.serving.engine.errors import Busy
 from fewstep.serving.engine.quotas import Quota
 from fewstep.serving.http.keys import Key, KeyRing, hashed, read_keys
@@ -180,7 +179,7 @@ def test_settings_are_read_again(tiny: TinyModels, tmp_path: Path, caplog: pytes
     assert not desk.host.serves("gpt-image-1")
     assert desk.accounting.log_prompts
     access: Any = server._access  # what the guards read
-    assert access.hosts == access_of(after).hosts
+    assert access.hosts == after.access().hosts
     assert access.keys.find("secret") is not None
     assert "settings read again; these wait for a restart: port" in caplog.text
     desk.close(0)
