@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.serving.engine.errors import Busy
+from fewstep.serving.engine.errors import Busy, InputError
 from fewstep.serving.engine.quotas import Quota
 from fewstep.serving.http.keys import Key, KeyRing, hashed, read_keys
 from fewstep.serving.settings import ServeSettings
@@ -123,7 +123,7 @@ def test_an_allowance_comes_back_evenly() -> None:
 
 def test_more_images_than_a_day_has_are_refused_and_cost_nothing() -> None:
     quota = Quota(images=5)
-    with pytest.raises(Busy):
+    with pytest.raises(InputError, match="n must be at most 5, the images that this key has a day, got 6"):
         quota.images(6)
     quota.images(5)
 

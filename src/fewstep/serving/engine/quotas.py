@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fewstep.serving.engine.errors import Busy
+from fewstep.serving.engine.errors import Busy, InputError
 
 MINUTE, DAY = 60.0, 86_400.0
 
@@ -73,7 +73,11 @@ class Quota:
 
         Raises:
             Busy: there would be too many in the last day.
+            InputError: there are more than a day has.
         """
+        if self._images.most is not None and count > self._images.most:
+            wrong = f"n must be at most {self._images.most}, the images that this key has a day, got {count}"
+            raise InputError("n", wrong, "quota_exceeded")
         with self._lock:
             wait = self._images.wait(count)
         if wait:
