@@ -39,7 +39,7 @@ def methods(
         seed: The first seed. Several machines can each run other seeds; --read joins their rows.
         samples: Number of samples to measure each sampler setting with; if left out, 100 000 points, 2 000 digits and
             1 000 emoji, which take minutes for each method whatever the budget.
-        short: Run a short form on mixture and digits with one seed: five minutes on two cores, too short to judge
+        short: Run a short form on mixture and digits with one seed: some ten minutes on two cores, too short to judge
             methods by.
         read: Train nothing, and show the rows of these files, written by --json.
         plot: Write a plot of error against evaluations to this PNG file.
