@@ -97,8 +97,10 @@ def test_every_usual_kind_of_caption_file_is_read(folder: Path, caplog) -> None:
     write(folder / "4.txt", "a hare")
     write(folder / "4.json", json.dumps({"prompt": ["a hare", "a rabbit"]}))
     write(folder / "b" / "4.jpg", encoded(gradient(), "JPEG"))
+    write(folder / "licence plate.png", encoded(gradient()))
+    write(folder / "licence plate.txt", "a number")
     data = ImageFolder(folder, 8)
-    assert data.captions == ["a fox", "an owl", "a wolf", "a bear", "a hare", "a rabbit"]
+    assert data.captions == ["a fox", "an owl", "a wolf", "a bear", "a hare", "a rabbit", "a number"]
     assert "not read" not in caplog.text
 
 

@@ -190,7 +190,7 @@ def test_a_prior_is_trained_first_and_stays_as_it_is_in_the_teacher(
     folder: Path, codec: Path, tmp_path: Path
 ) -> None:
     recipe = replace(model_recipe(folder, codec), prior=(16, 4))
-    recipe = replace(recipe, prompts=replace(recipe.prompts, images=64, batch=16))
+    recipe = replace(recipe, prior_training=replace(recipe.prior_training, images=64, batch=16))
     recipe.run(tmp_path / "run")
     (saved,) = (tmp_path / "run" / "prior" / "checkpoints").glob("step-00000004/average.safetensors")
     prior = load_file(saved)

@@ -374,6 +374,15 @@ def test_a_screen_reader_is_told_what_stands_still(server: Running, visit: Visit
     assert page.evaluate("studio.spoken") == 1
 
 
+def test_what_is_too_long_to_be_read_is_said(server: Running, visit: Visit) -> None:
+    page = visit(server.url)
+    page.fill("#prompt", "cat face " * 6 + "zyzzyva")
+    stroke(page, circle(points=40), pause=20)
+    wait(
+        page, "document.getElementById('said').textContent.includes('too long, not read: cat face cat face zyzzyva')"
+    )
+
+
 @pytest.mark.parametrize("again", ["stroke", "typing"])
 def test_a_key_dialog_that_was_put_away_comes_back_with_the_next_wish(
     serve: Callable[..., Running], visit: Visit, tmp_path: Path, again: str

@@ -17,9 +17,7 @@ ENDINGS = (".txt", ".caption", ".json")
 TEXTUAL = {*ENDINGS, ".csv", ".tsv", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".xlsx", ".parquet"}
 """Endings of files that may hold captions."""
 
-_NOT_CAPTIONS = re.compile(
-    r"readme|licen[cs]e|copying|notice|attribution|credits|changelog|requirements", re.IGNORECASE
-)
+_ABOUT = re.compile(r"readme|licen[cs]e|copying|notice|attribution|credits|changelog|requirements", re.IGNORECASE)
 _NAMED = 3  # files in a warning
 
 log = logging.getLogger(__name__)
@@ -33,11 +31,7 @@ class CaptionFiles:
     """
 
     def __init__(self, found: Mapping[str, Path]) -> None:
-        self._files = {
-            name: path
-            for name, path in found.items()
-            if PurePosixPath(name).suffix.lower() in TEXTUAL and not _NOT_CAPTIONS.search(PurePosixPath(name).stem)
-        }
+        self._files = {name: path for name, path in found.items() if PurePosixPath(name).suffix.lower() in TEXTUAL}
         self._captions_in: dict[str, tuple[str, ...]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for name in self._files:
@@ -85,7 +79,8 @@ class CaptionFiles:
         used = {
             name for name, captions in self._captions_in.items() if captions or not name.lower().endswith(".json")
         }
-        unread = sorted(self._files.keys() - used - set(read))
+        about = {name for name in self._files if _ABOUT.match(PurePosixPath(name).stem)}
+        unread = sorted(self._files.keys() - used - about - set(read))
         if unread:
             more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
             log.warning(

@@ -55,7 +55,7 @@ def _stages() -> TwoStage:
     )
 
 
-def _prompts() -> TrainingConfig:
+def _prior_training() -> TrainingConfig:
     return replace(teacher_training(800_000), batch=512, checkpoint_every=100, preview_every=0)
 
 
@@ -83,7 +83,7 @@ class StickersRecipe:
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
         scale: Default guidance scale.
-        prompts: Training settings of the prior, which is trained before the teacher and fixed from then on.
+        prior_training: Training settings of the prior, which is trained before the teacher and fixed from then on.
         stages: Training settings of both stages.
     """
 
@@ -104,7 +104,7 @@ class StickersRecipe:
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
-    prompts: TrainingConfig = field(default_factory=_prompts)
+    prior_training: TrainingConfig = field(default_factory=_prior_training)
     stages: Annotated[TwoStage, tyro.conf.arg(name="")] = field(default_factory=_stages)
 
     model_name: ClassVar[str] = "stickers"
@@ -169,7 +169,7 @@ class StickersRecipe:
     @property
     def prompt_stage(self) -> PromptStage | None:
         still = replace(self.dataset, moved=False, sketched=(0.0, 0.0))
-        return PromptStage(still, self.prompts) if self.prior else None
+        return PromptStage(still, self.prior_training) if self.prior else None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         prompts = PROMPTS * len(STYLES)

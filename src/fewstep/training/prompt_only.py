@@ -1,7 +1,7 @@
 """A network's prior, trained alone before the network: the mean picture of each prompt.
 
 While x is noise, the best estimate of the data is their mean for the prompt. A whole U-Net learns it slowly, since
-most of its work is done on x; a prior alone learns it ten times as fast, and the U-Net is then given its picture
+most of its work is done on x; a prior alone learns it much faster, and the U-Net is then given its picture
 (docs/log/2026-12.md).
 """
 

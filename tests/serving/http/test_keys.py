@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,13 +19,14 @@ from servers import Answer, Running, call, draw, until
 from tiny_models import TinyModels
 
 HASH = hashed("secret")
+DATES = itertools.count(1)
 
 
 def written(path: Path, *lines: str) -> Path:
     """A keys file; its date differs from that of an earlier one."""
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    written.count = getattr(written, "count", 0) + 1  # type: ignore[attr-defined]
-    os.utime(path, (written.count, written.count))  # type: ignore[attr-defined]
+    date = next(DATES)
+    os.utime(path, (date, date))
     return path
 
 

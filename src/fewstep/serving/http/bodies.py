@@ -15,13 +15,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from fewstep.serving.engine.inputs import ImageFile, ImageId, ImageSource, ImageUrl, SourceImages
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.api_errors import ApiError
-from fewstep.serving.http.schemas import Bodies, EditFields, ImageFields, Source
+from fewstep.serving.http.schemas import IMAGES, Bodies, EditFields, ImageFields, Source
 from fewstep.serving.http.whole import BOM
 
 MAX_VALUES = 10_000
 """Most values in a JSON body: many small ones take much time and memory to parse. An image is one value."""
-IMAGES = 16
-"""Most images of one edit, as in OpenAI's API; only the first is edited."""
 _FILES = {name: (name, f"{name}[]") for name in ("image", "mask", "control")}
 """The names of a form's files."""
 T = TypeVar("T", bound=ImageFields)

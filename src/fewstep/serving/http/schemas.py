@@ -24,6 +24,9 @@ from fewstep.serving.engine.encoding import Format
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.typed_fields import pydantic_type
 
+IMAGES = 16
+"""Most images of one edit, as in OpenAI's API; only the first is edited."""
+
 
 def _no_boolean(value: Any) -> Any:
     """Refuse booleans for numbers, which pydantic would convert to 1 and 0."""
@@ -77,7 +80,7 @@ class ImageFields(NullIsLeftOut):
         description="The files themselves, or addresses where they are for a while; for models named dall-e-… "
         "addresses if left out, else files.",
     )
-    quality: str | None = Field(None, max_length=200, description="Taken and not used; see steps.")
+    quality: str | None = Field(None, max_length=200, description="Not used, but repeated in the answer; see steps.")
     stream: bool = Field(False, description="Answer with server-sent events.")
     partial_images: Whole = Field(0, ge=0, le=3, description="With stream: intermediate images of the first image.")
     user: str | None = Field(None, max_length=1000, description="Taken and ignored.")
@@ -132,7 +135,9 @@ class EditBody(EditFields):
     """`POST /v1/images/edits` and `/variations` as JSON."""
 
     images: list[Source] = Field(
-        min_length=1, max_length=16, description="The image to edit; further ones are named as ignored in the answer."
+        min_length=1,
+        max_length=IMAGES,
+        description="The image to edit; further ones are named as ignored in the answer.",
     )
     mask: Source | None = Field(None, description=table.MASK.help)
 

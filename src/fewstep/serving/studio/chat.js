@@ -132,7 +132,8 @@ export class Chat {
     const image = Object.assign(new Image(), { src: url, alt: turn.prompt, width: 128, height: 128 });
     const before = this.turns.filter(({ id }) => id === turn.from).map(({ prompt }) => `from “${prompt}”`);
     const strange = picture.unknown_words.length ? `never seen: ${picture.unknown_words.join(", ")}` : "";
-    const text = [turn.prompt, ...before, `seed ${turn.seed}`, `${milliseconds} ms`, strange].filter(Boolean).join(" · ");
+    const unread = picture.unread_prompt ? `too long, not read: ${picture.unread_prompt.slice(0, 80)}` : "";
+    const text = [turn.prompt, ...before, `seed ${turn.seed}`, `${milliseconds} ms`, strange, unread].filter(Boolean).join(" · ");
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Open" });
     button.addEventListener("click", () => this.take(fromBase64(picture.b64_json)));
     line.replaceChildren(image, Object.assign(document.createElement("small"), { textContent: text }), button);

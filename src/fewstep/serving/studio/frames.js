@@ -6,7 +6,7 @@
  * @typedef {{ bytes: number, id: string, seed: number, recognised: string | null, confidence: number | null }} Part
  * @typedef {{
  *   seq: number, model?: string, steps?: number, network_evaluations?: number, unknown_words?: string[],
- *   nearest_captions?: [string, number][], timings?: Record<string, number>, parts?: Part[], status?: number,
+ *   nearest_captions?: [string, number][], unread_prompt?: string, timings?: Record<string, number>, parts?: Part[], status?: number,
  *   error?: { message: string, code: string | null, param: string | null }, retry_ms?: number
  * }} Head
  * @typedef {{ head: Head, pictures: Blob[] }} Answer

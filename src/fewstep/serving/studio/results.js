@@ -24,7 +24,8 @@ export class Results {
     const { parts = [], unknown_words: unknown = [], nearest_captions: nearest = [] } = answer.head;
     const seen = parts.length === 1 && parts[0].recognised ? `looks like ${parts[0].recognised} (${Math.round(100 * (parts[0].confidence ?? 0))} %)` : "";
     const strange = unknown.length ? `never seen: ${unknown.join(", ")}; nearest: ${nearest.map(([caption]) => caption).join(", ")}` : "";
-    say([seen, strange].filter(Boolean).join(" · "));
+    const unread = answer.head.unread_prompt ? `too long, not read: ${answer.head.unread_prompt.slice(0, 80)}` : "";
+    say([seen, strange, unread].filter(Boolean).join(" · "));
   }
 
   empty() {
