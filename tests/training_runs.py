@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from fewstep.training import checkpoints, ema, loop
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
+from fewstep.training.stopping import TrainingStopped
 from oracles import Gaussian
 
 
@@ -53,6 +55,21 @@ class Rows:
             start = (step * world + rank) * batch
             rows = [np.random.default_rng(i).standard_normal(self.shape) for i in range(start, start + batch)]
             yield Batch(torch.from_numpy(0.5 * np.stack(rows)).float())
+
+
+@dataclass(frozen=True)
+class Signalled(Rows):
+    """Rows that send signals to their own process while the batch of a step is made."""
+
+    at: int = 3
+    numbers: tuple[int, ...] = (signal.SIGINT,)
+
+    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
+        for step, rows in enumerate(super().stream(first, last, batch, rank, world), first):
+            if step == self.at:
+                for number in self.numbers:
+                    signal.raise_signal(number)
+            yield rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +155,29 @@ def run_mlp(out: Path, config: TrainingConfig, seed: int = 0) -> None:
     average = loop.train(small_mlp(seed), Edm(), everything(seed), Rows((2,)), config, out)
     if int(os.environ.get("RANK", "0")) == 0:
         save_file(dict(average.state_dict()), out / "result.safetensors")
+
+
+INTERRUPTED = 1
+"""The exit code of run_signalled for a run that was interrupted at once."""
+
+
+def run_signalled(out: Path, source: Signalled) -> None:
+    """Ten steps of a perceptron that is sent signals, in a process of its own: a test's process must survive them.
+
+    It exits with the code of a run that was stopped, which says why in out/said.
+    """
+    before = [signal.getsignal(number) for number in source.numbers]
+    config = replace(CONFIG, images=40, checkpoint_every=100)
+    try:
+        average = loop.train(small_mlp(), Edm(), everything(), source, config, out)
+    except TrainingStopped as stopped:
+        (out / "said").write_text(str(stopped), encoding="utf-8")
+        sys.exit(stopped.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        assert [signal.getsignal(number) for number in source.numbers] == before
+    save_file(dict(average.state_dict()), out / "result.safetensors")
 
 
 def run_differentiating(out: Path, config: TrainingConfig, rank: int = 0) -> None:

@@ -7,69 +7,61 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fewstep.core.parameterisations import Edm
-from fewstep.objectives import Batch
 from fewstep.training import checkpoints, reporting
-from fewstep.training.loop import TrainingState, TrainingStopped, train
+from fewstep.training.loop import TrainingState, train
 from fewstep.training.stopping import StopRequests
-from training_runs import CONFIG, Rows, everything, small_mlp
+from training_runs import (
+    CONFIG,
+    INTERRUPTED,
+    Processes,
+    Rows,
+    Signalled,
+    everything,
+    run_signalled,
+    small_mlp,
+)
 
 QUIETLY = replace(CONFIG, images=40, checkpoint_every=100)
 
 
-@dataclass(frozen=True)
-class Signalled(Rows):
-    """Rows that send signals while the batch of a step is made."""
-
-    at: int = 3
-    numbers: tuple[int, ...] = (signal.SIGINT,)
-
-    def stream(self, first: int, last: int, batch: int, rank: int, world: int) -> Iterator[Batch]:
-        for step, rows in enumerate(super().stream(first, last, batch, rank, world), first):
-            if step == self.at:
-                for number in self.numbers:
-                    signal.raise_signal(number)
-            yield rows
+def kept(run: Path) -> list[str]:
+    return [found.name for found in checkpoints.found(run / "checkpoints")]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_step_is_finished_and_the_run_goes_on_to_the_bit(
-    number: int, code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(TrainingStopped, match=r"stopped after step 4 of 10, with a checkpoint: the same") as stopped:
-        train(small_mlp(), Edm(), everything(), Signalled((2,), numbers=(number,)), QUIETLY, tmp_path / "run")
-    assert stopped.value.code == code
-    assert "stopping after this step; once more to stop at once" in caplog.text
-    assert signal.getsignal(number) is before
-    assert [found.name for found in checkpoints.found(tmp_path / "run" / "checkpoints")] == ["step-00000004"]
-    # the same data, without the signal: a source's class is part of a run
-    resumed = train(small_mlp(), Edm(), everything(), Signalled((2,), numbers=(number,)), QUIETLY, tmp_path / "run")
-    whole = train(small_mlp(), Edm(), everything(), Signalled((2,), at=-1), QUIETLY, tmp_path / "whole")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name])
+def test_the_step_is_finished_and_the_run_goes_on_to_the_bit(number: int, code: int, tmp_path: Path) -> None:
+    processes = Processes()
+    source = Signalled((2,), numbers=(number,))
+    assert processes.run(run_signalled, tmp_path / "run", source) == code
+    said = (tmp_path / "run" / "said").read_text(encoding="utf-8")
+    assert said == "stopped after step 4 of 10, with a checkpoint: the same command goes on from there"
+    assert kept(tmp_path / "run") == ["step-00000004"]
+    assert processes.run(run_signalled, tmp_path / "run", source) == 0
+    assert processes.run(run_signalled, tmp_path / "whole", replace(source, at=-1)) == 0
+    resumed, whole = (load_file(tmp_path / run / "result.safetensors") for run in ("run", "whole"))
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
 
 
 def test_a_second_signal_interrupts_at_once(tmp_path: Path) -> None:
     source = Signalled((2,), numbers=(signal.SIGINT, signal.SIGTERM))
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        train(small_mlp(), Edm(), everything(), source, QUIETLY, tmp_path)
-    assert not isinstance(stopped.value, TrainingStopped)
-    assert checkpoints.found(tmp_path / "checkpoints") == []
+    assert Processes().run(run_signalled, tmp_path, source) == INTERRUPTED
+    assert kept(tmp_path) == []
 
 
 def test_a_signal_in_the_last_step_changes_nothing(tmp_path: Path) -> None:
-    train(small_mlp(), Edm(), everything(), Signalled((2,), at=9), QUIETLY, tmp_path)
-    assert [found.name for found in checkpoints.found(tmp_path / "checkpoints")] == ["step-00000010"]
+    assert Processes().run(run_signalled, tmp_path, Signalled((2,), at=9)) == 0
+    assert kept(tmp_path) == ["step-00000010"]
 
 
 def test_signals_that_are_ignored_stay_so_and_other_threads_have_none() -> None:
@@ -107,6 +99,7 @@ def test_the_command_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert "the same command goes on from there" in said[-1]
     assert any("the teacher: " in line for line in said)
+    assert any("stopping after this step; once more to stop at once" in line for line in said)
     assert not any("Traceback" in line for line in said)
 
 

@@ -106,7 +106,7 @@ class DigitsRecipe:
         return {}
 
     @property
-    def prompt_stage(self) -> None:
+    def prior_stage(self) -> None:
         return None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:

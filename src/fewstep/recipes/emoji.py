@@ -152,7 +152,7 @@ class EmojiRecipe:
         return {}
 
     @property
-    def prompt_stage(self) -> None:
+    def prior_stage(self) -> None:
         return None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:

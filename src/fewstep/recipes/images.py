@@ -201,7 +201,7 @@ class ImagesRecipe:
         return {"framing": [self.channels, self.crop, self.flip]}
 
     @property
-    def prompt_stage(self) -> None:
+    def prior_stage(self) -> None:
         return None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:

@@ -34,7 +34,7 @@ from fewstep.pictures.pixels import PixelFormat
 from fewstep.recipes import two_stage
 from fewstep.recipes.codec import read_codec
 from fewstep.recipes.sticker_latents import encode_scenes, encoder_hash, sticker_scenes
-from fewstep.recipes.two_stage import PromptStage, TwoStage, student_training, teacher_training
+from fewstep.recipes.two_stage import PriorStage, TwoStage, student_training, teacher_training
 from fewstep.training.config import TrainingConfig
 from fewstep.training.previews import PreviewSamples
 from fewstep.training.saving import resolved, save_model
@@ -167,9 +167,9 @@ class StickersRecipe:
         return {"codec": encoder_hash(self.autoencoder)}
 
     @property
-    def prompt_stage(self) -> PromptStage | None:
+    def prior_stage(self) -> PriorStage | None:
         still = replace(self.dataset, moved=False, sketched=(0.0, 0.0))
-        return PromptStage(still, self.prior_training) if self.prior else None
+        return PriorStage(still, self.prior_training) if self.prior else None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         prompts = PROMPTS * len(STYLES)

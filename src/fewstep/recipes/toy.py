@@ -115,7 +115,7 @@ class ToyRecipe:
         return {}
 
     @property
-    def prompt_stage(self) -> None:
+    def prior_stage(self) -> None:
         return None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:

@@ -43,7 +43,7 @@ from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.previews import Preview, PreviewSamples, null_condition
-from fewstep.training.prompt_only import PromptOnly, train_prompt_only
+from fewstep.training.prior_training import PriorAlone, train_prior
 from fewstep.training.saving import lineage
 from fewstep.training.strategy import accelerator
 from fewstep.training.teacher_distance import DistanceToTeacher
@@ -195,8 +195,8 @@ class TwoStage:
 
 
 @dataclass(frozen=True)
-class PromptStage:
-    """The training of a network's prior: see `fewstep.training.prompt_only`.
+class PriorStage:
+    """The training of a network's prior: see `fewstep.training.prior_training`.
 
     Args:
         dataset: the examples, in which a prompt should determine the picture as far as possible.
@@ -258,7 +258,7 @@ class Experiment(Protocol):
         ...
 
     @property
-    def prompt_stage(self) -> PromptStage | None:
+    def prior_stage(self) -> PriorStage | None:
         """How the teacher's prior is trained before it; None for a network without one."""
         ...
 
@@ -301,8 +301,8 @@ def check(experiment: Experiment) -> None:
         network = build_network(experiment, is_student=False)
         if stages.start is not None:
             start_from(network, stages.start)
-        elif experiment.prompt_stage is not None:
-            PromptOnly(network)
+        elif experiment.prior_stage is not None:
+            PriorAlone(network)
         describe_model(experiment, network, is_student=False).check()
     network = build_network(experiment, is_student=True)
     if stages.parent is not None:
@@ -378,10 +378,10 @@ def train_teacher(experiment: Experiment, out: Path) -> SavedModel:
     network = build_network(experiment, is_student=False)
     start = None if stages.start is None else start_from(network, stages.start)
     spec = describe_model(experiment, network, is_student=False)
-    if experiment.prompt_stage is not None:
+    if experiment.prior_stage is not None:
         if start is None:
-            _train_prior(experiment, experiment.prompt_stage, network, spec, out)
-        PromptOnly(network).requires_grad_(False)  # steps that suit the rest would undo what it has learned
+            _train_prior(experiment, experiment.prior_stage, network, spec, out)
+        PriorAlone(network).requires_grad_(False)  # steps that suit the rest would undo what it has learned
     objective = OBJECTIVES[stages.teacher_objective].build(_setup(stages, stages.teacher))
     samples = experiment.preview(spec)
     callbacks: list[Callback] = []
@@ -391,11 +391,11 @@ def train_teacher(experiment: Experiment, out: Path) -> SavedModel:
     return _train(experiment, stage, network, spec, objective, callbacks, out)
 
 
-def _train_prior(experiment: Experiment, stage: PromptStage, network: nn.Module, spec: ModelSpec, out: Path) -> None:
+def _train_prior(experiment: Experiment, stage: PriorStage, network: nn.Module, spec: ModelSpec, out: Path) -> None:
     config = stage.config
     log.info("the prior: %d images in %d steps", config.images, config.steps(accelerator().num_processes))
     source = _batches(experiment, stage.dataset, spec.conditioning, config, experiment.drops[0])
-    train_prompt_only(network, source, config, out / "prior", experiment.facts, SIGMA_DATA)
+    train_prior(network, source, config, out / "prior", experiment.facts, SIGMA_DATA)
 
 
 def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) -> SavedModel:

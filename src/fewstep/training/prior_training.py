@@ -26,7 +26,7 @@ NOISE = LogNormal(5.0, 0.5)
 """Noise levels at which x tells nothing of the data."""
 
 
-class PromptOnly(nn.Module):
+class PriorAlone(nn.Module):
     """A U-Net's text encoder and prior as a network of their own. They are the U-Net's modules, so training them
     trains it.
 
@@ -57,7 +57,7 @@ class PromptOnly(nn.Module):
         return picture
 
 
-def train_prompt_only(
+def train_prior(
     network: nn.Module,
     source: BatchSource,
     config: TrainingConfig,
@@ -78,6 +78,6 @@ def train_prompt_only(
     Raises:
         ValueError: the network has no prior.
     """
-    parts = PromptOnly(network)
+    parts = PriorAlone(network)
     average = train(parts, Edm(sigma_data), Diffusion(NOISE, sigma_data), source, config, out, facts=dict(facts))
     parts.load_state_dict(average.state_dict())

@@ -15,7 +15,7 @@ from fewstep.objectives import Batch
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig
 from fewstep.training.optimizers import OptimizerConfig
-from fewstep.training.prompt_only import PromptOnly, train_prompt_only
+from fewstep.training.prior_training import PriorAlone, train_prior
 
 CONFIG = TrainingConfig(
     images=16 * 200, batch=16, optimizer=OptimizerConfig(lr=1e-2, warmup=0), ema=EmaConfig(sigma_rel=0.05)
@@ -47,28 +47,28 @@ def pictures() -> torch.Tensor:
 def test_it_learns_the_mean_picture_of_each_prompt_and_nothing_else(tmp_path: Path) -> None:
     network = unet()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    train_prompt_only(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
+    train_prior(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
     changed = {
         name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
     }
     assert changed == {"prior"}
     x, time = torch.zeros(2, 2, 4, 4), torch.zeros(2)
     with torch.no_grad():
-        estimate = 0.5 * PromptOnly(network)(x, time, time, {"label": torch.arange(2)})
+        estimate = 0.5 * PriorAlone(network)(x, time, time, {"label": torch.arange(2)})
     assert (estimate - pictures()).square().mean() < 0.05 * pictures().var()
 
 
 def test_a_finished_stage_is_taken_from_its_folder(tmp_path: Path) -> None:
     first, again = unet(), unet()
     for network in (first, again):
-        train_prompt_only(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
+        train_prior(network, TwoPictures(), CONFIG, tmp_path, {}, 0.5)
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
 def test_the_estimate_does_not_depend_on_x() -> None:
-    parts = PromptOnly(unet())
+    parts = PriorAlone(unet())
     x, time = torch.randn(2, 2, 4, 4), torch.zeros(2)
     cond = {"label": torch.tensor([0, 1])}
     assert torch.equal(parts(x, time, time, cond), parts(0 * x, time, time, cond))
@@ -77,6 +77,6 @@ def test_the_estimate_does_not_depend_on_x() -> None:
 
 def test_other_networks_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must be a unet with a prior, got MLP without one"):
-        PromptOnly(MLP(MLPConfig(2)))
+        PriorAlone(MLP(MLPConfig(2)))
     with pytest.raises(ValueError, match=r"must be a unet with a prior, got UNet without one"):
-        PromptOnly(unet(prior=()))
+        PriorAlone(unet(prior=()))
