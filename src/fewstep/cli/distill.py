@@ -29,10 +29,11 @@ def _parsed(args: list[str]) -> tuple[Path, DistillRecipe]:
     import tyro
 
     from fewstep.cli.main import call
-    from fewstep.recipes.distill import METHODS, defaults
+    from fewstep.recipes.distill import defaults
+    from fewstep.recipes.distill_methods import METHODS
 
     method = value_of("--method", args)
-    default = defaults(method if method in METHODS else METHODS[0])
+    default = defaults(next((known for known in METHODS if known == method), "lcm-lora"))
 
     def command(out: Path, recipe: Any) -> tuple[Path, Any]:
         return out, recipe

@@ -15,6 +15,7 @@ import numpy as np
 
 from fewstep.core.arrays import Array, ArrayT, like, namespace
 from fewstep.core.checks import check_above_0, check_at_least, check_share
+from fewstep.core.levels import Path
 
 
 class Rng(Protocol):
@@ -109,6 +110,33 @@ class UniformAngle:
         u = rng.uniform((size,))
         theta = self.low + (self.high - self.low) * (u * (1 - 2e-6) + 1e-6)
         return self.sigma_data * namespace(u).tan(theta)
+
+
+@dataclass(frozen=True)
+class UniformTime:
+    """Uniform over the times of a path, as the denoisers on it were trained; pure noise is taken as σ/α = `highest`.
+
+    Args:
+        path: the path.
+        highest: the largest σ/α.
+    """
+
+    path: Path
+    highest: float = 1000.0
+
+    def __post_init__(self) -> None:
+        check_above_0(highest=self.highest)
+
+    def sample(self, rng: Rng, size: int) -> Any:
+        u = rng.uniform((size,))
+        low, high = self.path.cleanest, self.path.noisiest
+        # never the clean end itself, where σ/α may be 0
+        level = self.path.level(low + (high - low) * (1e-6 + (1 - 1e-6) * u))
+        # σ/α = t/(1 − t), t ≤ 1, may be infinite
+        share = level.sigma / (level.alpha + level.sigma)
+        most = self.highest / (1 + self.highest)
+        share = namespace(u).clip(share, 0.0, most)
+        return share / (1 - share)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""Make a diffusers pipeline few-step: latent consistency distillation of the whole network, or of a LoRA.
+"""Make a diffusers pipeline few-step, as a LoRA or as a whole network; `distill_methods` has the methods.
 
-`lcm` (2310.04378) trains a copy of the network that is told the guidance scale; `lcm-lora` (2311.05556) trains a LoRA
-at one fixed scale, with the network itself, its adapters off, as the teacher. Images and prompts are encoded once.
+Images and prompts are encoded once. The teacher of a LoRA is the network itself without it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,11 +26,14 @@ from fewstep.data.encoded import EncodedImages, Size, bucket_sizes, encode_image
 from fewstep.data.sources import Pictures, open_pictures
 from fewstep.interop.diffusers.networks import DiffusersNetwork, family_of
 from fewstep.interop.diffusers.pipeline import open_pipeline
+from fewstep.interop.diffusers.target_time import add_target_time
 from fewstep.interop.diffusers.vae import VaeCodec
-from fewstep.interop.lora import adapters_off, add_lora
+from fewstep.interop.lora import add_lora
 from fewstep.models.parts import ModelError
-from fewstep.objectives import ConsistencyDistillation, LearnedGuidance
-from fewstep.objectives.distances import MeanPseudoHuber
+from fewstep.objectives import Objective
+from fewstep.objectives.times import UniformTime
+from fewstep.recipes.distill_methods import METHODS, Method, MethodKind, Teaching
+from fewstep.recipes.distill_networks import Unadapted, trainable_copy, with_embedded_guidance
 from fewstep.recipes.pipeline_output import Output, save_lora, save_pipeline
 from fewstep.recipes.pipeline_previews import PipelinePreview
 from fewstep.training.calling import AtPrecision
@@ -46,17 +48,11 @@ from fewstep.training.trainable import fingerprint, trainable
 
 log = logging.getLogger(__name__)
 
-Method = Literal["lcm-lora", "lcm"]
-METHODS: tuple[Method, ...] = get_args(Method)
-
 NOISIEST = 1000.0
 """The largest σ/α that a flow's student is trained at, in place of pure noise, where σ/α is infinite."""
 
 SCALING = 10.0
 """The factor of timesteps in the boundary condition of the released models."""
-
-EMBEDDING = 256
-"""The width of the embedded guidance scale of the released models."""
 
 BUCKET = 64  # pixels between the sizes of two buckets, for networks that halve latents three times
 
@@ -82,8 +78,8 @@ class DistillRecipe:
     Args:
         teacher: The pipeline to make few-step: a directory, or user/name on the hub.
         data: Captioned images: a folder, .tar shards, or a Hugging Face data set.
-        method: lcm-lora trains a LoRA, which works at one guidance scale; lcm trains the whole network, which is told
-            the scale.
+        method: lcm-lora and flow-map-lora train a LoRA, the others the whole network; a flow map is told where its
+            jumps end.
         resolution: Side of the images in pixels; if left out, what the network was trained on.
         buckets: Whether images keep about their shape, at the same number of pixels; else the middle is cropped.
         flip: Whether to mirror images left to right in half of the passes.
@@ -92,7 +88,7 @@ class DistillRecipe:
         rank: Rank of the LoRA.
         alpha: α of the LoRA; if left out, its rank.
         targets: Ends of the names of the layers that get a LoRA; if left out, the kinds of LCM-LoRA.
-        guidance: Guidance scale of lcm-lora, part of the LoRA from then on: pipelines must not guide again.
+        guidance: Guidance scale that is learnt, by all methods but lcm and easy: pipelines must not guide again.
         scales: Range of the guidance scale of lcm.
         solver_steps: Timesteps that the teacher's trajectory is divided into.
         gradient_checkpointing: Whether to compute activations twice instead of keeping them, in much less memory.
@@ -129,8 +125,12 @@ class DistillRecipe:
         check_above_0(guidance=self.guidance)
         if not 1 <= self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales must be 1 ≤ low ≤ high, got {self.scales[0]:g} and {self.scales[1]:g}")
-        if self.method == "lcm" and self.dtype == "float16":
-            raise ValueError("dtype must be float32 or bfloat16 for lcm, which trains the whole network")
+        if not self.kind.is_lora and self.dtype == "float16":
+            raise ValueError(f"dtype must be float32 or bfloat16 for {self.method}, which trains the whole network")
+
+    @property
+    def kind(self) -> MethodKind:
+        return METHODS[self.method]
 
     def run(self, out: Path) -> Path:
         """Encode, train and save into `out/models`; the same call resumes.
@@ -153,18 +153,6 @@ class DistillRecipe:
             raise DataError("--data must name captioned images: a folder, .tar shards or a Hugging Face data set")
         if out.resolve().is_relative_to(Path(self.data).expanduser().resolve()):
             raise DataError(f"'{out}' is inside the data: its previews would be trained on")
-
-
-class Unadapted(nn.Module):
-    """A network without the effect of its LoRA: the teacher of an adapter, at no memory of its own."""
-
-    def __init__(self, adapted: DiffusersNetwork) -> None:
-        super().__init__()
-        self.adapted = adapted
-
-    def forward(self, x: Any, time_at: Any, time_to: Any, cond: Any) -> Any:
-        with adapters_off(self.adapted.network):
-            return self.adapted(x, time_at, time_to, cond)
 
 
 class _Distillation:
@@ -201,6 +189,7 @@ class _Distillation:
             middle,
             recipe.guidance,
             self._told,
+            recipe.kind.targets,
         )
         settings = resolved(recipe, "distill")["settings"]
         facts = {name: value for name, value in settings.items() if name not in _FREE}
@@ -217,19 +206,19 @@ class _Distillation:
         """
         training = self.recipe.training
         size = images.sizes[len(images.sizes) // 2]
-        is_lora = self.recipe.method == "lcm-lora"
+        kind = self.recipe.kind
 
         def inputs(batch: int, told: bool) -> Any:
             data = torch.zeros(batch, *self.pipeline.codec.shape((3, *size)), device=self.device)
             cond = self._conditions([""] * batch, size)
-            own = {} if is_lora or not told else {"guidance": torch.ones(batch)}
+            own = {"guidance": torch.ones(batch)} if kind.told and told else {}
             level = torch.ones(batch, device=self.device)
             return data, level, 0 * level, {name: each.to(self.device) for name, each in {**cond, **own}.items()}
 
-        others = 0 if is_lora else sum(p.numel() * p.element_size() for p in teacher.parameters())
-        memory = memory_of(student, inputs(1, True), others, averages=1 if is_lora else 2)
+        others = 0 if kind.is_lora else sum(p.numel() * p.element_size() for p in teacher.parameters())
+        memory = memory_of(student, inputs(1, True), others, averages=2 if kind.told else 1)
         needed, free = memory.total(training.batch), free_memory(self.device)
-        evaluations = EVALUATIONS + self.recipe.gradient_checkpointing
+        evaluations = kind.evaluations + self.recipe.gradient_checkpointing
         steps = training.steps(accelerator().num_processes) * training.accumulate
         seconds = evaluations * steps * seconds_of(teacher, inputs(training.batch, False))
         log.info(
@@ -302,16 +291,22 @@ class _Distillation:
         """The student and the network of the teacher."""
         recipe, module = self.recipe, self.pipeline.network
         torch.manual_seed(recipe.training.seed)
-        if recipe.method == "lcm-lora":
+        kind = recipe.kind
+        if kind.is_lora:
             add_lora(module, recipe.rank, recipe.alpha, recipe.targets or None)
             student = DiffusersNetwork(module)
-            return student, Unadapted(student)
-        return DiffusersNetwork(with_embedded_guidance(module)), DiffusersNetwork(module)
+        else:
+            student = DiffusersNetwork(with_embedded_guidance(module) if kind.told else trainable_copy(module))
+        if kind.targets is Targets.ANY:
+            add_target_time(student.network)
+        return student, Unadapted(student) if kind.is_lora else DiffusersNetwork(module)
 
     @cached_property
     def boundary(self) -> Parameterisation:
-        """The student's parameterisation; on a flow's path its boundary, D = x at t = 0, needs no further term."""
-        return self._plain if self._is_flow else Lcm(self._plain, timestep_scaling=SCALING)
+        """The student's parameterisation: the teacher's, and on a VP table a boundary if it jumps to clean alone."""
+        if self._is_flow or self.recipe.kind.targets is Targets.ANY:
+            return self._plain
+        return Lcm(self._plain, timestep_scaling=SCALING)
 
     @property
     def _plain(self) -> Parameterisation:
@@ -327,23 +322,21 @@ class _Distillation:
         """Whether the teacher is told its guidance scale (FLUX.1-dev), so that one evaluation is guided."""
         return "guidance" in family_of(self.pipeline.network).needs(self.pipeline.network.config)
 
-    def _objective(self, network: nn.Module, size: Size) -> ConsistencyDistillation:
+    def _objective(self, network: nn.Module, size: Size) -> Objective:
         recipe = self.recipe
         called = AtPrecision(network, self.device, recipe.training.precision)
         plain = Parameterised(called, self._plain, Targets.SAME)
-        is_lora = recipe.method == "lcm-lora"
         null = {name: values.to(self.device) for name, values in self.pipeline.null().items()}
-        guided = plain if self._embeds_guidance else Guided(plain, null, recipe.guidance)
-        return ConsistencyDistillation(
-            guided if is_lora else plain,
-            solver="euler",
-            distance=MeanPseudoHuber(),
-            weight=None,
-            guidance=None if is_lora else LearnedGuidance(*recipe.scales, null),
-            decay=None if is_lora else 0.95,
-            jitter=False,
-            grid=self._grid(size),
+        teaching = Teaching(
+            plain,
+            plain if self._embeds_guidance else Guided(plain, null, recipe.guidance),
+            null,
+            recipe.scales,
+            self._grid(size),
+            UniformTime(self.pipeline.timetable.path, NOISIEST),
+            recipe.training.steps(accelerator().num_processes),
         )
+        return recipe.kind.build(teaching)
 
     def _grid(self, size: Size) -> tuple[float, ...]:
         """σ/α of the teacher's trajectory in rising order: timestep 0 and then every k-th, as DDIM visits them; of a
@@ -361,7 +354,7 @@ class _Distillation:
     @property
     def _told(self) -> Callable[[int], dict[str, torch.Tensor]] | None:
         """The conditions, for so many samples, that only the student takes."""
-        if self.recipe.method == "lcm-lora":
+        if not self.recipe.kind.told:
             return None
         return lambda size: {"guidance": torch.full((size,), float(self.recipe.guidance))}
 
@@ -369,18 +362,15 @@ class _Distillation:
         assert isinstance(average, DiffusersNetwork)
         settings = dict(resolved(self.recipe, "distill")["settings"])
         settings["data"] = images.facts["data"]
-        output = Output(self.recipe.teacher, self.recipe.method, settings, len(images))
+        output = Output(self.recipe.teacher, self.recipe.method, self.recipe.kind, settings, len(images))
         folder = self.out / "models" / self.recipe.method
-        save = save_lora if self.recipe.method == "lcm-lora" else save_pipeline
+        save = save_lora if self.recipe.kind.is_lora else save_pipeline
         return save(average.network, self.pipeline, folder, output)
 
 
 _FREE = {"teacher", "data", "prompts", "training", "unchecked"}
 """Settings that do not identify a run: they are compared by content, or by the loop."""
 
-
-EVALUATIONS = 6
-"""Forward passes that one image costs: the student's with its gradient as three, the target's, the teacher's two."""
 
 GB = 1e9
 
@@ -390,30 +380,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def with_embedded_guidance(network: Any) -> nn.Module:
-    """A trainable copy of a U-Net that takes a guidance scale, and ignores it at first.
-
-    Raises:
-        ModelError: the network is of another kind, or already takes a scale.
-    """
-    if type(network).__name__ != "UNet2DConditionModel":
-        raise ModelError(f"lcm trains a UNet2DConditionModel, not a {type(network).__name__}: use lcm-lora")
-    if network.config.time_cond_proj_dim:
-        raise ModelError("the pipeline's network takes a guidance scale: it was distilled already")
-    parameter = next(network.parameters())
-    copy = type(network).from_config({**network.config, "time_cond_proj_dim": EMBEDDING})
-    missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
-    assert not unexpected
-    assert all(name.startswith("time_embedding.cond_proj") for name in missing)
-    nn.init.zeros_(copy.time_embedding.cond_proj.weight)
-    trained: nn.Module = copy.to(parameter.device).float().train().requires_grad_(True)
-    return trained
-
-
 def defaults(method: Method) -> DistillRecipe:
     """The recipe with the defaults of a method: a lower learning rate for a whole network."""
     recipe = DistillRecipe(method=method)
-    if method == "lcm-lora":
-        return recipe
-    slow = replace(recipe.training.optimizer, lr=8e-6)
-    return replace(recipe, training=replace(recipe.training, optimizer=slow))
+    rated = replace(recipe.training.optimizer, lr=recipe.kind.lr)
+    return replace(recipe, training=replace(recipe.training, optimizer=rated))

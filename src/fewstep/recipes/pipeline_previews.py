@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchLCMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, FlowMatchLCMScheduler, LCMScheduler
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -21,8 +20,8 @@ from fewstep.core.randomness import Noise
 from fewstep.data.encoded import Size
 from fewstep.interop.diffusers.pipeline import Pipeline
 from fewstep.interop.diffusers.timesteps import Timetable
-from fewstep.interop.lora import adapters_off
-from fewstep.samplers import consistency, euler
+from fewstep.recipes.distill_networks import as_teacher
+from fewstep.samplers import consistency, euler, flow_map
 from fewstep.training.encoded_batches import Encode
 from fewstep.training.loop import TrainingState
 
@@ -42,6 +41,7 @@ class PipelinePreview:
         size: of the pictures, height and width.
         guidance: the teacher's guidance scale.
         told: the further conditions of the student, for so many samples; None for none.
+        targets: the jumps that the student makes.
     """
 
     pipeline: Pipeline
@@ -50,6 +50,7 @@ class PipelinePreview:
     size: Size
     guidance: float
     told: Callable[[int], Mapping[str, Tensor]] | None = None
+    targets: Targets = Targets.CLEAN
 
     def __call__(self, state: TrainingState) -> dict[str, Image.Image]:
         shape = self.pipeline.codec.shape((3, *self.size))
@@ -60,7 +61,8 @@ class PipelinePreview:
         for steps in STEPS:
             levels = self._few_steps.levels(steps, shape)
             x = noise(0) * float(levels.sigma[0])
-            *_, last = consistency(state.average, x, levels, {**cond, **own}, noise)
+            sampler = flow_map if self.targets is Targets.ANY else consistency
+            *_, last = sampler(state.average, x, levels, {**cond, **own}, noise)
             rows[f"student, {steps} step{'s' if steps > 1 else ''}"] = last.x
         decode = self.pipeline.codec.decode
         return {"distilled": self._sheet({name: torch.as_tensor(decode(x)) for name, x in rows.items()})}
@@ -68,7 +70,9 @@ class PipelinePreview:
     @property
     def _few_steps(self) -> Pipeline:
         """The pipeline with the scheduler of the student."""
-        return replace(self.pipeline, timetable=Timetable.of(few_step_scheduler(self.pipeline.timetable)))
+        return replace(
+            self.pipeline, timetable=Timetable.of(few_step_scheduler(self.pipeline.timetable, self.targets))
+        )
 
     def _teacher(self, cond: Mapping[str, Tensor], noise: Noise, device: torch.device) -> Array:
         plain = self.pipeline.estimator(Targets.SAME)
@@ -76,8 +80,7 @@ class PipelinePreview:
         guided = Guided(plain, null, self.guidance) if null else plain
         levels = self.pipeline.levels(TEACHER_STEPS, self.pipeline.codec.shape((3, *self.size)))
         x = noise(0) * float(levels.sigma[0])
-        is_adapted = getattr(self.pipeline.network, "peft_config", None)
-        with adapters_off(self.pipeline.network) if is_adapted else nullcontext():
+        with as_teacher(self.pipeline.network):
             *_, last = euler(guided, x, levels, cond)
         return last.x
 
@@ -96,7 +99,14 @@ class PipelinePreview:
         return sheet
 
 
-def few_step_scheduler(timetable: Timetable) -> Any:
-    """diffusers' scheduler for a consistency model on this table."""
+def few_step_scheduler(timetable: Timetable, targets: Targets) -> Any:
+    """diffusers' scheduler for a consistency model or a flow map on this table.
+
+    DDIM's step with the estimate of a flow map is the flow map's jump.
+    """
+    if targets is Targets.ANY:
+        return DDIMScheduler.from_config(
+            timetable.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
+        )
     kind = FlowMatchLCMScheduler if isinstance(timetable.path, Linear) else LCMScheduler
     return kind.from_config(timetable.scheduler.config)

@@ -23,6 +23,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from fewstep.core.levels import Trig
+from fewstep.interop.diffusers.target_time import has_target_time
 from fewstep.interop.diffusers.timesteps import Timetable
 from fewstep.models.parts import ModelError
 
@@ -70,7 +71,8 @@ def _unet2d_needs(config: Any) -> tuple[str, ...]:
 
 
 def _unet2d_condition(network: Any, x: Tensor, times: Times, cond: Named) -> Tensor:
-    """Stable Diffusion 1.x and 2.x (2112.10752), SDXL (2307.01952), LCM with its embedded guidance (2310.04378)."""
+    """Stable Diffusion 1.x and 2.x (2112.10752), SDXL (2307.01952), LCM with its embedded guidance (2310.04378), and
+    flow maps of them, which take a second time in place of a class."""
     width = network.config.time_cond_proj_dim
     options: dict[str, Any] = {}
     if width:  # LCM's w is the usual scale minus 1
@@ -79,6 +81,8 @@ def _unet2d_condition(network: Any, x: Tensor, times: Times, cond: Named) -> Ten
         ).to(x.dtype)
     if "pooled" in cond:
         options["added_cond_kwargs"] = {"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]}
+    if has_target_time(network.config):
+        options["class_labels"] = times[1]
     if "label" in cond:
         options["class_labels"] = cond["label"]
     if "text_mask" in cond:
@@ -94,7 +98,7 @@ def _unet2d_condition_needs(config: Any) -> tuple[str, ...]:
         "text",
         *(("pooled", "time_ids") if added else ()),
         *(("guidance",) if config.time_cond_proj_dim else ()),
-        *(("label",) if config.class_embed_type or config.num_class_embeds else ()),
+        *(("label",) if not has_target_time(config) and (config.class_embed_type or config.num_class_embeds) else ()),
     )
 
 
@@ -244,6 +248,7 @@ FAMILIES: Mapping[str, Family] = {
         _unet2d_condition,
         _unet2d_condition_needs,
         takes=("text_mask",),
+        flow_map=has_target_time,
         text=lambda config: "sdxl" if config.addition_embed_type else "clip",
     ),
     "DiTTransformer2DModel": Family(

@@ -164,7 +164,7 @@ def open_pipeline(
     recipe = family.text(config)
     prompts = None
     if recipe is not None:
-        length = text_length or _TEXT_LENGTHS.get(folder.index.get("_class_name", ""))
+        length = text_length or _TEXT_LENGTHS.get(str(folder.index.get("_class_name")))
         width = int(config.get("joint_attention_dim") or 0)
         prompts = PromptEncoder(
             folder, recipe, width, length, PromptCache(None if cache is None else Path(cache)), dtype, device
