@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from types import NoneType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -99,7 +100,9 @@ class Integer(Field):
 
     def check(self, value: Any, name: str = "") -> int:
         name, number = name or self.name, whole(value)
-        if number is None or number < self.minimum or (self.maximum is not None and number > self.maximum):
+        if number is None:
+            raise RequestError(name, f"{name} must be a whole number, got {_typed(value)}")
+        if number < self.minimum or (self.maximum is not None and number > self.maximum):
             raise RequestError(name, f"{name} must be a whole number {_span(self)}, got {_shown(value)}")
         return number
 
@@ -129,7 +132,9 @@ class Number(Field):
     def check(self, value: Any, name: str = "") -> float:
         name = name or self.name
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not self.minimum <= value <= self.maximum or (self.is_open and value == self.minimum):
+        if not is_number:
+            raise RequestError(name, f"{name} must be a number, got {_typed(value)}")
+        if not self.minimum <= value <= self.maximum or (self.is_open and value == self.minimum):
             raise RequestError(name, f"{name} must be {_span(self)}, got {_shown(value)}")
         try:
             return float(value)
@@ -155,7 +160,7 @@ class Flag(Field):
     def check(self, value: Any, name: str = "") -> bool:
         name = name or self.name
         if not isinstance(value, bool):
-            raise RequestError(name, f"{name} must be true or false, got {_shown(value)}")
+            raise RequestError(name, f"{name} must be true or false, got {_typed(value)}")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -171,7 +176,7 @@ class Text(Field):
     def check(self, value: Any, name: str = "") -> str:
         name = name or self.name
         if not isinstance(value, str):
-            raise RequestError(name, f"{name} must be text, got {type(value).__name__}")
+            raise RequestError(name, f"{name} must be text, got {_typed(value)}")
         if len(value) > self.maximum:
             raise RequestError(name, f"{name} must have at most {self.maximum} characters, got {len(value)}")
         try:
@@ -231,7 +236,8 @@ class Choice(Field):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Size(Field):
-    """Width and height in pixels, each minimum … maximum: a pair, or a text like 64x64; "auto" means the default."""
+    """Width and height in pixels, each minimum … maximum: a pair, one number for both, or a text like 64x64; "auto"
+    means the default."""
 
     minimum: int
     maximum: int
@@ -240,6 +246,8 @@ class Size(Field):
         name = name or self.name
         if isinstance(value, str):
             return None if value == "auto" else self._checked(self._read(value, name), name)
+        if whole(value) is not None:
+            return self._checked((value, value), name)
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise RequestError(name, f"{name} must be a width and a height, got {_shown(value)}")
         return self._checked(value, name)
@@ -336,6 +344,26 @@ def _shown(value: Any) -> str:
         value = int(value)
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+_KINDS: Mapping[type, str] = {
+    str: "the text",
+    bool: "",
+    int: "the number",
+    float: "the number",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+    bytes: "bytes",
+    NoneType: "nothing",
+}
+
+
+def _typed(value: Any) -> str:
+    """A value of a wrong type for an error message, with its type: the text '4', a list, a Tensor."""
+    kind = _KINDS.get(type(value), f"a {type(value).__name__}")
+    shown = _shown(value) if isinstance(value, (str, bool, int, float)) else ""
+    return f"{kind} {shown}".strip()
 
 
 MASK = Picture(

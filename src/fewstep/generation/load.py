@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from fewstep.engines import table
@@ -40,4 +41,5 @@ def load(
         engine, precision = table.choose(saved, precision, device, threads)
     precision = precision or "float32"
     network = open_network(saved.component("network"), engine, precision, device, threads)
-    return Model(running(saved, threads), network, engine, precision, device)
+    reopen = partial(load, saved.directory, engine, device, threads, precision)
+    return Model(running(saved, threads), network, engine, precision, device, reopen)

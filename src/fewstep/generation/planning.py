@@ -6,10 +6,14 @@ request's pictures that are needed later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from fewstep.core.grids import from_ratios
 from fewstep.core.levels import Level
 from fewstep.core.parameterisations import Parameterised, UnsupportedTarget, require_targets
 from fewstep.editing import Measurement, grid_from
@@ -35,6 +39,7 @@ class Sampling:
         seeds: one seed per image.
         gamma: the share of fresh noise between steps; None for a sampler that takes none.
         interpolation: the interpolation to another seed, or None.
+        noise: the noise to start from, float32 [images, ...]; None for that of the seeds.
     """
 
     sampler: str
@@ -42,6 +47,7 @@ class Sampling:
     seeds: tuple[int, ...]
     gamma: float | None = None
     interpolation: Interpolation | None = None
+    noise: Any = None
 
     @property
     def steps(self) -> int:
@@ -146,6 +152,60 @@ def plan(spec: ModelSpec, request: Request) -> Plan:
         settings=_settings(request, sampling, start, edit, window),
     )
     return Plan(sampling, _conditions(spec, request, guidance, control), start, delivery)
+
+
+def with_own(spec: ModelSpec, plan: Plan, noise: Any = None, levels: Sequence[float] | None = None) -> Plan:
+    """A plan with its caller's own start noise and levels.
+
+    Args:
+        spec: the model's description.
+        plan: the plan.
+        noise: [...] in the shape of the model's data, or [images, ...]; None for that of the seeds.
+        levels: σ/α in falling order; None for those of the plan.
+
+    Raises:
+        RequestError: noise has another shape or numbers that are not finite; levels do not fall, or would replace
+            those of a start image.
+    """
+    sampling, start = plan.sampling, plan.start
+    if levels is not None:
+        if start.image is not None:
+            raise RequestError("levels", "levels of an edit are given by its strength: leave levels out")
+        try:
+            ratios = [float(level) for level in levels]
+            # the clean end may be named or not
+            sampling = replace(sampling, levels=from_ratios(ratios[:-1] if ratios[-1:] == [0.0] else ratios))
+        except (TypeError, ValueError) as error:
+            raise RequestError("levels", f"levels must be σ/α in falling order: {error}") from None
+    if noise is not None:
+        if sampling.interpolation is not None:
+            raise RequestError("noise", "an interpolation takes the noise of its seeds: leave noise out")
+        sampling = replace(sampling, noise=_own_noise(noise, (len(sampling.seeds), *spec.codec.shape(spec.pixels))))
+    return replace(plan, sampling=sampling, delivery=_with_noise(plan.delivery, sampling.noise))
+
+
+def _own_noise(noise: Any, shape: tuple[int, ...]) -> Any:
+    """The noise float32 of this shape."""
+    try:
+        array = np.asarray(noise, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise RequestError("noise", f"noise must be an array of numbers: {error}") from None
+    array = np.broadcast_to(array, shape) if array.shape == shape[1:] else array
+    if array.shape != shape:
+        raise RequestError(
+            "noise", f"noise must have the shape {list(shape)} or {list(shape[1:])}, got {list(array.shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise RequestError("noise", "noise must be finite")
+    return array
+
+
+def _with_noise(delivery: Delivery, noise: Any) -> Delivery:
+    """With the hash of the noise in the record: its seed alone does not draw the image again."""
+    if noise is None:
+        return delivery
+    digest = hashlib.sha256(np.ascontiguousarray(noise).tobytes()).hexdigest()
+    return replace(delivery, settings={**delivery.settings, "noise_sha256": digest[:16]})
 
 
 def corrections(spec: ModelSpec, request: Request) -> int:

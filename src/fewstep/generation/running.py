@@ -140,9 +140,22 @@ def _noise(spec: ModelSpec, sampling: Sampling) -> NoiseSource:
     """The noise of the images, each from its own seed."""
     shape = spec.codec.shape(spec.pixels)
     way = sampling.interpolation
+    if sampling.noise is not None:
+        return _StartingWith(sampling.noise, Noise(sampling.seeds, shape))
     if way is None or way.seed is None:
         return Noise(sampling.seeds, shape)
     return NoiseBetween(sampling.seeds[0], way.seed, way.positions, shape)
+
+
+@dataclass(frozen=True)
+class _StartingWith:
+    """The noise of seeds, but for the first draw."""
+
+    first: Any
+    others: NoiseSource
+
+    def __call__(self, draw: int) -> Any:
+        return self.others(draw) if draw else self.first
 
 
 def _first(noise: NoiseSource, sampling: Sampling, start: Start) -> Any:

@@ -171,8 +171,8 @@ def _drawn(
     """One picture [4, h, w] per request, with the model's defaults and `choices`."""
     pictures = []
     for position, query in enumerate(queries):
-        steered = {} if sketches is None else {"control": sketches[position]}
-        picture = model.generate(query.prompt, seed=seed + position, **steered, **(choices or {}))
+        control = None if sketches is None else sketches[position]
+        picture = model.generate(query.prompt, seed=seed + position, control=control, **(choices or {}))
         pictures.append(to_pixels(picture, model.spec.pixels, model.spec.pixel_format))
     return np.stack(pictures)
 

@@ -8,9 +8,11 @@ model.json identifies the model. Nothing in a model is executed. Format 2 (`form
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -114,6 +116,20 @@ class SavedModel:
             return None
         captions, _, others = file.read_text(encoding="utf-8").partition("\n\n")
         return Captions(captions.splitlines(), others.split(), table())
+
+
+def copied(saved: SavedModel, directory: Path) -> Path:
+    """Copy a model's own files into a directory.
+
+    Raises:
+        FileExistsError: the directory is there and not empty.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise FileExistsError(errno.EEXIST, "it exists and is not empty: give a new directory", str(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (*saved.spec.files, DESCRIPTION):  # the description last: without it there is no model
+        shutil.copyfile(saved.directory / name, directory / name)
+    return directory
 
 
 def read(directory: Path) -> SavedModel:
