@@ -91,7 +91,6 @@ PUTS_TOGETHER = {
     "objectives/registry.py": 19,
     "recipes/codec.py": 18,
     "recipes/digits.py": 19,
-    "recipes/distill.py": 25,
     "recipes/emoji.py": 20,
     "recipes/images.py": 16,
     "recipes/stickers.py": 20,

@@ -13,7 +13,8 @@ from PIL import Image
 
 import fewstep
 from fewstep.generation import Choices, EditChoices, Model, Request, RequestError, Step, load
-from fewstep.generation.choices import OTHER_NAMES, EditChoices as Editing
+from fewstep.generation.choices import OTHER_NAMES
+from fewstep.generation.choices import EditChoices as Editing
 from fewstep.generation.request import OWN
 from tiny_models import TinyModels, onnx
 

@@ -35,8 +35,9 @@ from fewstep.interop.diffusers.timesteps import Timetable
 from fewstep.models.parts import ModelError
 from fewstep.objectives.curricula import Clock
 from fewstep.objectives.objective import Batch
-from fewstep.recipes.distill import DistillRecipe, _Distillation, defaults
+from fewstep.recipes.distill import DistillRecipe, defaults
 from fewstep.recipes.distill_methods import METHODS, Method
+from fewstep.recipes.distill_run import Distillation
 from fewstep.recipes.pipeline_previews import few_step_scheduler
 from fewstep.samplers import consistency, euler, flow_map
 from fewstep.training.checkpoints import AnotherRun
@@ -115,13 +116,13 @@ class Fixed:
 @pytest.mark.parametrize("method", ["lcm-lora", "lcm"])
 def test_the_loss_is_the_authors(teacher: Path, data: Path, tmp_path: Path, method: Method) -> None:
     """2310.04378 alg. 1 on timesteps, as the authors' code has it, against ours on levels."""
-    run = _Distillation(recipe(teacher, data, method), tmp_path)
-    student, network = run._networks()
+    run = Distillation(recipe(teacher, data, method), tmp_path)
+    student, network = run.lesson.networks()
     for name, parameter in student.named_parameters():
         if parameter.requires_grad and ("lora_B" in name or "cond_proj" in name):
             torch.nn.init.normal_(parameter, std=0.3)
-    objective = run._objective(network, (32, 32))
-    estimator = Parameterised(student, run.boundary, Targets.CLEAN)
+    objective = run.lesson.objective(network, (32, 32))
+    estimator = Parameterised(student, run.lesson.boundary, Targets.CLEAN)
     torch.manual_seed(0)
     batch, noise = torch.randn(3, 4, 16, 16), torch.randn(3, 4, 16, 16)
     cond, places = run.pipeline.encode(["cat a", "b", ""]), [0.001, 0.437, 0.999]
@@ -170,7 +171,7 @@ def test_what_comes_out_loads_where_there_is_no_fewstep(
     made = recipe(teacher, data, method)
     fast = replace(made.training, optimizer=replace(made.training.optimizer, lr=0.02))  # far from the teacher
     made = replace(made, training=fast)
-    run = _Distillation(made, tmp_path / "run")
+    run = Distillation(made, tmp_path / "run")
     saved: list[Any] = []
     original = run._save
     run._save = lambda average, images: saved.append(average) or original(average, images)  # type: ignore[method-assign]
@@ -189,7 +190,7 @@ def test_what_comes_out_loads_where_there_is_no_fewstep(
     table = replace(run.pipeline, timetable=Timetable.of(few_step_scheduler(run.pipeline.timetable, targets)))
     levels = table.levels(2 if targets is Targets.ANY else 1)
     cond = run.pipeline.encode(["cat a"], (32, 32)) | ({"guidance": torch.tensor([8.0])} if made.kind.told else {})
-    student = Parameterised(saved[0], run.boundary, targets)
+    student = Parameterised(saved[0], run.lesson.boundary, targets)
     sampler = flow_map if targets is Targets.ANY else consistency
     with torch.no_grad():
         *_, last = sampler(student, table.timetable.start(noise, levels[0]), levels, cond, lambda step: noise)
@@ -205,8 +206,8 @@ def test_what_comes_out_loads_where_there_is_no_fewstep(
 
 def test_a_flow_map_begins_as_its_teacher_wherever_it_is_to_jump(teacher: Path, data: Path, tmp_path: Path) -> None:
     for method in ("flow-map", "flow-map-lora"):
-        run = _Distillation(recipe(teacher, data, method), tmp_path)
-        student, network = run._networks()
+        run = Distillation(recipe(teacher, data, method), tmp_path)
+        student, network = run.lesson.networks()
         cond, x, t = run.pipeline.encode(["cat a"]), torch.randn(1, 4, 16, 16), torch.tensor([500.0])
         expected = network(x, t, t, cond)
         for end in (0.0, 250.0, 500.0):
@@ -223,7 +224,7 @@ def test_a_flow_map_learns_where_a_jump_ends(teacher: Path, data: Path, tmp_path
     made = recipe(teacher, data, "flow-map", images=240)
     fast = replace(made.training, checkpoint_every=0, optimizer=replace(made.training.optimizer, lr=2e-3))
     made = replace(made, training=fast)
-    run = _Distillation(made, tmp_path)
+    run = Distillation(made, tmp_path)
     saved: list[Any] = []
     run._save = lambda average, images: saved.append(average) or tmp_path  # type: ignore[func-returns-value,method-assign]
     run.run()
@@ -235,7 +236,7 @@ def test_a_flow_map_learns_where_a_jump_ends(teacher: Path, data: Path, tmp_path
     one, many = table.levels(1), table.levels(50)
     with torch.no_grad():
         *_, there = euler(Guided(plain, null, made.guidance), x, many, cond)
-        *_, learnt = flow_map(Parameterised(saved[0], run.boundary, Targets.ANY), x, one, cond)
+        *_, learnt = flow_map(Parameterised(saved[0], run.lesson.boundary, Targets.ANY), x, one, cond)
         *_, step = euler(Guided(plain, null, made.guidance), x, one, cond)
         *_, before = euler(plain, x, one, cond)
     far, step_far, before_far = (float((each.x - there.x).square().mean()) for each in (learnt, step, before))
@@ -258,8 +259,8 @@ def test_a_run_goes_on_to_the_bit(teacher: Path, data: Path, tmp_path: Path, met
 def test_the_student_of_lcm_begins_as_the_teacher_whatever_the_scale(
     teacher: Path, data: Path, tmp_path: Path
 ) -> None:
-    run = _Distillation(recipe(teacher, data, "lcm"), tmp_path)
-    student, network = run._networks()
+    run = Distillation(recipe(teacher, data, "lcm"), tmp_path)
+    student, network = run.lesson.networks()
     cond, x, t = run.pipeline.encode(["cat a"]), torch.randn(1, 4, 16, 16), torch.tensor([500.0])
     expected = network(x, t, t, cond)
     for scale in (1.0, 9.0):
@@ -269,8 +270,8 @@ def test_the_student_of_lcm_begins_as_the_teacher_whatever_the_scale(
 def test_images_go_into_buckets_of_their_shape_and_are_encoded_once(
     teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = _Distillation(recipe(teacher, data), tmp_path)
-    images = run.encoded()
+    run = Distillation(recipe(teacher, data), tmp_path)
+    images = run.images.encoded(tmp_path / "encoded")
     assert len(images) == 12
     assert all(h * w == pytest.approx(32 * 32, rel=0.2) for h, w in images.sizes)
     assert {len(captions) for captions in images.captions} == {4}
@@ -280,10 +281,10 @@ def test_images_go_into_buckets_of_their_shape_and_are_encoded_once(
     drawn = [images.bucket_at(0, step) for step in range(600)]
     assert np.bincount(drawn).tolist() == pytest.approx([200, 200, 200], abs=50)
     monkeypatch.setattr("fewstep.data.encoded._write", lambda *given: pytest.fail("encoded again"))
-    again = _Distillation(recipe(teacher, data), tmp_path).encoded()
+    again = Distillation(recipe(teacher, data), tmp_path).images.encoded(tmp_path / "encoded")
     assert all(np.array_equal(a, b) for a, b in zip(images.latents, again.latents, strict=True))
     with pytest.raises(DataError, match="was encoded with another flip, passes: delete it"):
-        _Distillation(recipe(teacher, data, flip=True, passes=2), tmp_path).encoded()
+        Distillation(recipe(teacher, data, flip=True, passes=2), tmp_path).images.encoded(tmp_path / "encoded")
 
 
 def test_sizes_of_buckets_have_about_the_same_area() -> None:
@@ -313,8 +314,8 @@ def test_other_families_are_distilled_too(data: Path, tmp_path: Path, family: st
 
 def test_the_students_of_flows_see_what_their_scheduler_visits(data: Path, tmp_path: Path) -> None:
     stable_diffusion_3().save_pretrained(tmp_path / "sd3")
-    run = _Distillation(recipe(tmp_path / "sd3", data), tmp_path / "out")
-    grid = run._grid((32, 32))
+    run = Distillation(recipe(tmp_path / "sd3", data), tmp_path / "out")
+    grid = run.lesson.grid((32, 32))
     assert len(grid) == 51
     assert grid[0] == 0
     assert grid[-1] == 1000
@@ -322,10 +323,10 @@ def test_the_students_of_flows_see_what_their_scheduler_visits(data: Path, tmp_p
     scheduler.set_timesteps(50)
     ratios = np.array(grid[:-1])
     assert np.allclose(ratios / (1 + ratios), scheduler.sigmas.numpy()[:0:-1], atol=1e-6)
-    student, _ = run._networks()
+    student, _ = run.lesson.networks()
     x, clean = torch.randn(2, 16, 16, 16), CLEAN.like(torch.zeros(2)).batch(2)
-    estimate = Parameterised(student, run.boundary, Targets.CLEAN)(
-        x, clean, clean, run._conditions(["a", ""], (32, 32))
+    estimate = Parameterised(student, run.lesson.boundary, Targets.CLEAN)(
+        x, clean, clean, run.lesson.conditions(["a", ""], (32, 32))
     )
     assert torch.equal(estimate, x)  # the boundary condition
 
@@ -340,7 +341,10 @@ def test_the_students_of_flows_see_what_their_scheduler_visits(data: Path, tmp_p
         ({"--resolution": "33"}, "resolution must be a multiple of"),
         ({"--rank": "0"}, "rank must be at least 1, got 0"),
         ({"--guidance": "-1"}, "guidance must be above 0"),
-        ({"--method": "magic"}, "--method must be one of easy, flow-map, flow-map-lora, lcm, lcm-lora, mean-flow, scm, got 'magic'"),
+        (
+            {"--method": "magic"},
+            "--method must be one of easy, flow-map, flow-map-lora, lcm, lcm-lora, mean-flow, scm, got 'magic'",
+        ),
         ({"--solver-steps": "2000"}, "solver_steps must be at most 1000, got 2000"),
         ({"--targets": "to_x"}, "to_x"),
     ],
@@ -404,7 +408,7 @@ def test_small_images_are_enlarged_with_a_warning(
     folder.mkdir()
     Image.new("RGB", (20, 20)).save(folder / "a.png")
     (folder / "a.txt").write_text("cat", encoding="utf-8")
-    _Distillation(recipe(teacher, folder), tmp_path / "out").encoded()
+    Distillation(recipe(teacher, folder), tmp_path / "out").images.encoded(tmp_path / "out" / "encoded")
     assert "1 of 1 images are smaller than the resolution and enlarged" in caplog.text
 
 

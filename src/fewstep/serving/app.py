@@ -1,4 +1,4 @@
-"""The assembled server: one desk behind OpenAI's Images API, the live wire, MCP and the studio."""
+"""The assembled server: one desk behind OpenAI's Images API, AUTOMATIC1111's, the live wire, MCP and the studio."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
+from fewstep.serving.http.a1111 import a1111_router
 from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
 from fewstep.serving.http.live import live_router
@@ -122,6 +123,7 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
     )
     app.include_router(images_router(desk, UrlSigner(), settings.public_url))
     app.include_router(live_router(desk))
+    app.include_router(a1111_router(desk))
     app.include_router(pages_router())
     _add_health(app, desk)
     for route in mcp_app.routes:
@@ -151,7 +153,7 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         answer = as_api_error(error)
-        return JSONResponse(answer.body, answer.status, answer.headers)
+        return JSONResponse(answer.body_at(request.url.path), answer.status, answer.headers)
 
     for kind in (ApiError, ClientDisconnect, *DrawError):
         app.add_exception_handler(kind, refused)
@@ -167,7 +169,8 @@ def _add_error_handlers(app: FastAPI) -> None:
             said = f"there is nothing at {request.url.path[:200]}: /openapi.json lists what there is"
         if error.status_code == 405:
             said = f"{request.method} is not allowed here, only {(error.headers or {}).get('Allow', '')}"
-        return JSONResponse(ApiError(error.status_code, said).body, error.status_code, error.headers)
+        answer = ApiError(error.status_code, said)
+        return JSONResponse(answer.body_at(request.url.path), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

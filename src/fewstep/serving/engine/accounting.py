@@ -36,7 +36,7 @@ class Caller:
     """The origin of a request for images.
 
     Args:
-        surface: http, live or mcp.
+        surface: http, a1111, live or mcp.
         client: the client, for fair queueing.
         owner: owner of the images: the client's API key, hashed; empty if the server has no keys.
         session: session in which only the latest request counts, or None.

@@ -43,7 +43,7 @@ class ImageDecoder:
             InputError: it is not a readable image, or it is too large.
             Busy: too many pixels are already in memory.
         """
-        data = _in_data_url(source, field) if isinstance(source, str) else source
+        data = in_data_url(source, field) if isinstance(source, str) else source
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 size = opened.size
@@ -80,7 +80,12 @@ class ImageDecoder:
         return image
 
 
-def _in_data_url(url: str, field: str) -> bytes:
+def as_data_url(text: str) -> str:
+    """A file in base64 as a data URL; a data URL is left as it is."""
+    return text if text.lstrip()[:5].lower() == "data:" else f"data:application/octet-stream;base64,{text}"
+
+
+def in_data_url(url: str, field: str) -> bytes:
     """The file in a data URL: base64 in either alphabet, with or without padding and white space. Its media type does
     not matter, since the file shows what it is."""
     head, comma, text = url.partition(",")

@@ -43,6 +43,12 @@ class ApiError(Exception):
         kind = "server_error" if self.status >= 500 else _KINDS.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
+    def body_at(self, path: str) -> dict[str, Any]:
+        """The JSON body for a path: clients of AUTOMATIC1111's API show its `detail`."""
+        if not path.startswith("/sdapi/"):
+            return self.body
+        return {**self.body, "detail": self.message, "errors": self.message}
+
 
 def as_api_error(error: Exception) -> ApiError:
     """An error of the desk with its HTTP status; anything else is an internal server error."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -23,11 +23,12 @@ MAX_VALUES = 10_000
 _FILES = {name: (name, f"{name}[]") for name in ("image", "mask", "control")}
 """The names of a form's files."""
 T = TypeVar("T", bound=ImageFields)
+B = TypeVar("B", bound=BaseModel)
 
 
 async def generation(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceImages]:
     """The body of `POST /v1/images/generations`."""
-    fields = await _json(request, bodies.generation)
+    fields = await read_json(request, bodies.generation)
     return _without_images(fields), SourceImages(control=_control(fields))
 
 
@@ -36,14 +37,20 @@ async def edit(bodies: Bodies, request: Request) -> tuple[ImageFields, SourceIma
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         return await _form(request, bodies.edit_form)
-    fields = await _json(request, bodies.edit_json)
+    fields = await read_json(request, bodies.edit_json)
     fields.ignored = tuple(f"images[{place}]" for place in range(1, len(fields.images)))
     image = _source(fields.images[0], "images")
     mask = None if fields.mask is None else _source(fields.mask, "mask")
     return _without_images(fields), SourceImages(image, mask, _control(fields))
 
 
-async def _json(request: Request, kind: type[T]) -> T:
+async def read_json(request: Request, kind: type[B]) -> B:
+    """A JSON body of this kind.
+
+    Raises:
+        ApiError: it has too many values.
+        InputError: it is not JSON, or a field is wrong.
+    """
     body = b"".join([part async for part in request.stream()])  # `body()` would keep it as long as the request
     body = body.removeprefix(BOM)
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk, PartialImage, PendingAnswer
 from fewstep.serving.engine.errors import InputError, NotFound
 from fewstep.serving.engine.inputs import SourceImages
-from fewstep.serving.engine.room import Place
 from fewstep.serving.http import bodies
 from fewstep.serving.http.api_errors import ApiError, as_api_error
 from fewstep.serving.http.openai_translation import answer_of, output_of, partial_event, request_of
 from fewstep.serving.http.openapi import ANSWERS, ERRORS, FILE, edit_body, json_body
+from fewstep.serving.http.pieces import InPieces
 from fewstep.serving.http.schemas import Bodies, ImageFields, ImagesAnswer, ModelInfo, ModelList
 from fewstep.serving.http.security import UrlSigner
 from fewstep.serving.http.waiting import until_disconnected
 
 BodyReader = Callable[[Request], Awaitable[tuple[ImageFields, SourceImages]]]
-PIECE = 262_144
-"""Bytes of an answer that are written at a time."""
-
 Rendered = tuple[ImagesAnswer, str]
 """An answer and its JSON, which is made in the job's thread."""
 
@@ -136,31 +131,6 @@ async def _answered(request: Request, fields: ImageFields, drawing: PendingAnswe
         answer, text = await until_disconnected(request, drawing.answer())
         place = drawing.keep()
     return InPieces(text, _server_timing(answer), place)
-
-
-class InPieces(Response):
-    """A JSON answer, sent as fast as the client reads it: only a piece of it waits at the connection.
-
-    Args:
-        text: the JSON.
-        headers: further headers.
-        place: the memory of its images, given back when it is sent.
-    """
-
-    def __init__(self, text: str, headers: dict[str, str], place: Place) -> None:
-        super().__init__(text, headers=headers, media_type="application/json")
-        self._place = place
-        weakref.finalize(self, place.give_back)  # an answer that is never sent
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = memoryview(self.body)
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for start in range(0, len(body), PIECE):
-                piece = bytes(body[start : start + PIECE])
-                await send({"type": "http.response.body", "body": piece, "more_body": start + PIECE < len(body)})
-        finally:
-            self._place.give_back()
 
 
 async def _events(fields: ImageFields, drawing: PendingAnswer[Rendered], event: str) -> AsyncIterator[str]:

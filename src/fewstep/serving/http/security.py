@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import re
@@ -136,12 +137,23 @@ class ApiKeyAuth:
 
 
 def _given_key(scope: Scope, headers: dict[str, str]) -> str:
-    """The key in a request's Authorization, or among a WebSocket's subprotocols; empty if there is none."""
+    """The key in a request's Authorization (Bearer, or the password of Basic), or among a WebSocket's subprotocols;
+    empty if there is none."""
     kind, _, key = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return key.strip()
+    if kind.lower() == "basic":  # the only kind that clients of AUTOMATIC1111's API send; any name will do
+        return _password(key.strip())
     protocols = (name for name in scope.get("subprotocols", ()) if name.startswith(KEY_PROTOCOL))
     return next(protocols, "").removeprefix(KEY_PROTOCOL)
+
+
+def _password(credentials: str) -> str:
+    """The password in the credentials of HTTP's basic authentication (RFC 7617); empty if they cannot be read."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 class UrlSigner:
@@ -197,7 +209,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -
         await receive()
         await send({"type": "websocket.close", "code": 4000 + error.status, "reason": error.message[:120]})
         return
-    body = json.dumps(error.body).encode()
+    body = json.dumps(error.body_at(scope["path"])).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if error.status == 413:
