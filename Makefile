@@ -6,7 +6,7 @@ DEBIAN := fonts-noto-color-emoji unicode-data unicode-cldr-core libfribidi0 chro
 
 .PHONY: run test setup debian check format pictures screenshots clean
 
-run: setup  ## serve the embedded model; it prints its address and a first example
+run: $(VENV)/.serve  ## serve the embedded model; it prints its address and a first example
 	$(BIN)/fewstep serve --model emoji --host 127.0.0.1 --port 8642
 
 test: setup debian check  ## everything CI runs
@@ -18,12 +18,21 @@ check: setup  ## style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# what serving needs, without PyTorch; everything else comes with `setup`
+$(VENV)/.serve: pyproject.toml constraints.txt
+	@echo "Installing the server into $(VENV): about 370 MB, 50 MB of downloads (ONNX Runtime, NumPy, FastAPI, no PyTorch)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[serve]'
+	@echo "Installed: $$(du -sh $(VENV) | cut -f1)"
+	@touch $@
+
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing everything for development into $(VENV): about 2.6 GB"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.serve $@
 
 debian:  ## the emoji data (the colour font, what draws it, Unicode's names, CLDR's keywords), a browser, tsc
 	@if ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \

@@ -52,6 +52,9 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "unknown option": ("generate x --model {model} --stesp 2", "--stesp"),
     "seed -1": ("generate x --model {model} --seed -1", "seed must be a whole number between 0 and"),
     "n 0": ("generate x --model {model} --n 0", "n must be a whole number between 1 and 64, got 0"),
+    "preview beyond memory": ("data preview digits --size 100000", "a data set of digits at 100000 pixels needs about"),
+    "batch beyond memory": ("train digits --out new --teacher.batch 100000000", "lower the batch of 100000000, or the size of the images or of the network"),
+    "preview of built-in data": ("data preview digits --flip", "'digits' is a built-in data set, which takes no flip: leave it out"),
     "size": ("generate x --model {model} --size large", "size must be like 64x64, each side between 8 and 2048, got 'large'"),
     "background": ("generate x --model {model} --background mauve", "background must be one of transparent, white"),
     "transparent jpeg": (

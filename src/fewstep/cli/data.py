@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -75,6 +76,8 @@ def preview(
     seed: int = 0,
     channels: Literal["RGB", "RGBA", "L"] = "RGB",
     split: str = "train",
+    flip: bool = False,
+    crop: Literal["center", "random", "pad"] = "center",
     caption_column: str | None = None,
     config: str | None = None,
     plain: bool = False,
@@ -92,6 +95,8 @@ def preview(
         seed: Seed of the order and the augmentation.
         channels: Channels of the images of folders, shards and Hugging Face data sets.
         split: Split of a Hugging Face data set, or of a folder that has splits (train/, test/, …).
+        flip: Mirror images left to right in half of the draws.
+        crop: What of an image is shown: center or random cut it to the frame, pad shows all of it with margins.
         caption_column: The column with the captions, for folders with metadata and Hugging Face data sets.
         config: A configuration of a Hugging Face data set.
         plain: Draw emoji and stickers without augmentation.
@@ -102,7 +107,8 @@ def preview(
 
     check_json(json)
     check_picture(out)
-    dataset = open_dataset(source, size, channels, split, plain, caption_column, config)
+    own = Pictured(channels, split, flip, crop, caption_column, config)
+    dataset = open_dataset(source, size, own, plain)
     pictures.save(contact_sheet(dataset, n, columns, seed), out)
     say(f"{out}: {min(n, len(dataset))} of {len(dataset)} examples of {dataset.name}", json)
     skipped = getattr(dataset, "skipped", None)
@@ -114,24 +120,33 @@ def preview(
     return 0
 
 
-def open_dataset(
-    source: str,
-    size: int,
-    channels: Literal["RGB", "RGBA", "L"],
-    split: str = "train",
-    plain: bool = False,
-    caption_column: str | None = None,
-    config: str | None = None,
-) -> Dataset:
-    """The data set for a source: a built-in name, a folder, shards, or a Hugging Face name."""
+@dataclass(frozen=True)
+class Pictured:
+    """The options of `fewstep train images` that say which pictures a user's data are, and how they are framed."""
+
+    channels: Literal["RGB", "RGBA", "L"] = "RGB"
+    split: str = "train"
+    flip: bool = False
+    crop: Literal["center", "random", "pad"] = "center"
+    caption_column: str | None = None
+    config: str | None = None
+
+
+def open_dataset(source: str, size: int, own: Pictured = Pictured(), plain: bool = False) -> Dataset:
+    """The data set for a source: a built-in name, a folder, shards, or a Hugging Face name.
+
+    Built-in drawings are augmented as the recipe of their name does.
+    """
     from fewstep import data
     from fewstep.data import stickers
-    from fewstep.data.emoji import PLAIN, Augmentation, Emoji
+    from fewstep.data.emoji import PLAIN, Emoji
     from fewstep.data.stickers import Stickers
+    from fewstep.recipes.emoji import EmojiRecipe
+    from fewstep.recipes.stickers import StickersRecipe
 
     built_in: dict[str, Callable[[], Dataset]] = {
-        "emoji": lambda: Emoji(size, PLAIN if plain else Augmentation()),
-        "stickers": lambda: Stickers(size, stickers.PLAIN if plain else stickers.Variation()),
+        "emoji": lambda: Emoji(size, PLAIN if plain else EmojiRecipe().augmentation),
+        "stickers": lambda: Stickers(size, stickers.PLAIN if plain else StickersRecipe().variation),
         "digits": lambda: data.Digits(size),
         "ring": data.ring,
         "checkerboard": data.checkerboard,
@@ -139,7 +154,8 @@ def open_dataset(
         "spiral": data.spiral,
     }
     if source not in built_in:
-        return data.open_pictures(source, size, channels, split, caption_column=caption_column, config=config)
-    if caption_column is not None or config is not None:
-        raise data.DataError(f"'{source}' is a built-in data set, which takes neither caption_column nor config")
+        return data.open_pictures(source, size, **asdict(own))
+    given = [name for name, value in asdict(own).items() if value != getattr(Pictured, name)]
+    if given:
+        raise data.DataError(f"'{source}' is a built-in data set, which takes no {' or '.join(given)}: leave it out")
     return built_in[source]()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewstep.core.memory import check_memory
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import DataError, Example
 
@@ -32,6 +33,7 @@ class Digits:
         if split not in ("train", "test"):
             raise DataError(f"split must be 'train' or 'test', got {split!r}")
         images, labels = _load()
+        check_memory(4 * len(labels) * size**2, f"a data set of digits at {size} pixels", "choose a smaller size")
         order = np.array(sorted(range(len(labels)), key=lambda index: derive("digits", index)))
         held_out = round(TEST_SHARE * len(labels))
         chosen = order[:held_out] if split == "test" else order[held_out:]

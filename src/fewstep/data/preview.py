@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from fewstep.core.memory import check_memory
 from fewstep.data.dataset import DataError, Dataset, Example, examples
 
 CELL = 128  # approximate size that small images are enlarged to, in pixels
@@ -50,6 +51,8 @@ def contact_sheet(
         page = ImageColor.getrgb(background)[:3]
     except ValueError as error:
         raise DataError(f"background must be a colour such as 'white' or '#202020', got {background!r}") from error
+    numbers = math.prod(dataset.shape) * min(n, len(dataset))
+    check_memory(16 * numbers, "the sheet", "show fewer or smaller examples")  # as read, as floats, and on the sheet
     chosen = examples(dataset, min(n, len(dataset)), seed, step=0)
     ink = (0, 0, 0) if sum(page) > 382 else (255, 255, 255)
     if dataset.shape == (2,):

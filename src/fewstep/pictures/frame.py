@@ -15,6 +15,10 @@ Crop = Literal["center", "random", "pad"]
 MAX_ASPECT = 16  # largest aspect ratio that a random crop moves in; a longer strip is first cut around its middle
 
 
+MAX_SIDE = 8192
+"""Largest side of a frame, in pixels."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """How every image is brought to one size.
@@ -38,8 +42,8 @@ class Frame:
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
-        if any(side < 1 for side in (self.height, self.width)):
-            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+        if not all(1 <= side <= MAX_SIDE for side in (self.height, self.width)):
+            raise ValueError(f"size must be between 1 and {MAX_SIDE} pixels, got {self.size}")
         if self.channels not in get_args(Channels):
             raise ValueError(f"channels must be one of {', '.join(get_args(Channels))}, got {self.channels!r}")
         if self.crop not in get_args(Crop):

@@ -35,10 +35,12 @@ from fewstep.networks.autoencoder import Autoencoder, AutoencoderConfig, to_pict
 from fewstep.objectives.reconstruction import Reconstruction
 from fewstep.pictures.pixels import to_image
 from fewstep.training.batches import DatasetBatches
+from fewstep.training.cost import check_training
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.saving import resolved
+from fewstep.training.strategy import accelerator
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +110,9 @@ class CodecRecipe:
         source = DatasetBatches(self.dataset("train"), Conditioning(Identity()), self.training.seed, drop=0)
         shown = Comparison.of(self.dataset("test"), self.network)
         facts = {"network": asdict(self.network), "start": None if self.start is None else self.start.name}
-        network = self.autoencoder()
+        network, level = self.autoencoder(), torch.ones(1)
+        inputs = torch.zeros(1, 4, self.size, self.size), level, 0 * level, dict[str, Tensor]()
+        check_training(network, inputs, self.training.batch, accelerator().device)
         trained = train(network, Direct(), objective, source, self.training, out, [shown], facts)
         return self.save(_autoencoder(trained), out / "models" / "codec", shown)
 

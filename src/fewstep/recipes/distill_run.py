@@ -11,6 +11,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from fewstep.core.levels import VP, Linear
+from fewstep.core.memory import GB, check_memory
 from fewstep.core.parameterisations import Targets
 from fewstep.data.encoded import EncodedImages
 from fewstep.interop.diffusers.networks import DiffusersNetwork
@@ -20,7 +21,7 @@ from fewstep.recipes.distill_data import PipelineImages
 from fewstep.recipes.distill_lesson import Lesson
 from fewstep.recipes.pipeline_output import Output, save_lora, save_pipeline
 from fewstep.recipes.pipeline_previews import PipelinePreview
-from fewstep.training.cost import free_memory, memory_of, seconds_of
+from fewstep.training.cost import free_on, memory_of, seconds_of
 from fewstep.training.encoded_batches import EncodedBatches
 from fewstep.training.loop import train
 from fewstep.training.saving import resolved
@@ -114,21 +115,20 @@ class Distillation:
 
         others = 0 if kind.is_lora else sum(p.numel() * p.element_size() for p in teacher.parameters())
         memory = memory_of(student, inputs(1, True), others, averages=2 if kind.told else 1)
-        needed, free = memory.total(training.batch), free_memory(self.device)
+        needed, free = memory.total(training.batch), free_on(self.device)
         evaluations = kind.evaluations + self.recipe.gradient_checkpointing
         steps = training.steps(accelerator().num_processes) * training.accumulate
         seconds = evaluations * steps * seconds_of(teacher, inputs(training.batch, False))
         log.info(
-            "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch), "
-            "%.1f GB are free; about %s",
-            needed / GB, memory.weights / GB, memory.training / GB, memory.activations / GB, free / GB,
-            _duration(seconds),
+            "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch)%s; about %s",
+            needed / GB, memory.weights / GB, memory.training / GB, memory.activations / GB,
+            "" if free is None else f", {free / GB:.1f} GB are free", _duration(seconds),
         )  # fmt: skip
-        if needed > free and not self.recipe.unchecked:
-            raise ValueError(
-                f"the training needs about {needed / GB:.1f} GB of memory, and {free / GB:.1f} are free: lower "
-                "--training.batch or --resolution, set --gradient-checkpointing, or go ahead with --unchecked"
+        if not self.recipe.unchecked:
+            remedy = (
+                "lower --training.batch or --resolution, set --gradient-checkpointing, or go ahead with --unchecked"
             )
+            check_memory(needed, "the training", remedy, free)
 
     def _save(self, average: nn.Module, images: EncodedImages) -> Path:
         assert isinstance(average, DiffusersNetwork)
@@ -142,8 +142,6 @@ class Distillation:
 
 _FREE = {"teacher", "data", "prompts", "training", "unchecked"}
 """Settings that do not identify a run: they are compared by content, or by the loop."""
-
-GB = 1e9
 
 
 def _duration(seconds: float) -> str:

@@ -39,6 +39,7 @@ from fewstep.objectives.times import LogNormal
 from fewstep.pictures.pixels import PixelFormat
 from fewstep.samplers import SAMPLERS
 from fewstep.training.batches import DatasetBatches
+from fewstep.training.cost import Inputs, check_training
 from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import Callback, TrainingConfig, train
 from fewstep.training.optimizers import OptimizerConfig
@@ -464,9 +465,17 @@ def _train(
     log.info("the %s: %d images in %d steps", stage.name, config.images, config.steps(accelerator().num_processes))
     source = _batches(experiment, dataset, spec.conditioning, config, stage.drop)
     facts = {**experiment.facts, **stage.facts}
+    check_training(network, _inputs(experiment, spec.conditioning), config.batch, accelerator().device)
     average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
     log.info("saving and exporting the %s", stage.name)
     return experiment.save(average, spec, out / "models" / spec.name)
+
+
+def _inputs(experiment: Experiment, conditioning: Conditioning) -> Inputs:
+    """What a stage's network is called with, for one image."""
+    none = {name: torch.from_numpy(values) for name, values in conditioning.null(1).items()}
+    level = torch.ones(1)
+    return torch.zeros(1, *conditioning.codec.shape(experiment.pixels)), level, 0 * level, none
 
 
 def _batches(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewstep.core.memory import check_memory
 from fewstep.core.randomness import derive
 from fewstep.data.dataset import indices
 from fewstep.data.emoji import Emoji
@@ -28,6 +29,7 @@ from fewstep.networks.layout import laid_out
 from fewstep.networks.recogniser import RecogniserNetwork
 from fewstep.training import checkpoints
 from fewstep.training.calling import uses_bf16
+from fewstep.training.cost import BATCHES
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +155,8 @@ def train_recogniser(
     Raises:
         RuntimeError: the loss is no longer finite.
     """
+    batch = 4 * config.batch * math.prod(pool.pictures.shape[1:])
+    check_memory(BATCHES * batch, "the training", f"lower the batch of {config.batch}")
     torch.manual_seed(config.seed)
     kinds = (glyphs, len(COLOURS), len(pool.style_words))
     network = RecogniserNetwork(*kinds, config.widths, config.features, config.pool).train()
