@@ -174,7 +174,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "rows of nothing": ("bench methods --read notes.txt", "'notes.txt' does not hold rows of"),
     "rows of no file": ("bench methods --read no.json", "'no.json': No such file or directory"),
     "rows and training": ("bench methods --read no.json --seeds 2", "--read only shows existing rows: leave out"),
-    "import of no pipeline": ("models import locked --out x", "'locked' is not a ConsistencyModelPipeline"),
+    "import of no pipeline": ("models import locked --out x", "'locked' has no readable model_index.json"),
     **{f"json of {name}": (f"{name}{ARGUMENTS.get(name.split()[-1], '')} --json no/x.json", "'no'")
        for name in COMMANDS_WITH_JSON},
 }  # fmt: skip

@@ -21,13 +21,15 @@ SIDE, SEED = 8, 3
 SHAPE = (3, SIDE, SIDE)
 
 
-def pipeline(channels: int = 3, scale: float = 1.0, scheduler: Any = None, **settings: Any) -> Any:
+def pipeline(
+    channels: int = 3, scale: float = 1.0, scheduler: Any = None, outputs: int | None = None, **settings: Any
+) -> Any:
     """A pipeline of random weights, its network's outputs scaled."""
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
         sample_size=SIDE,
         in_channels=channels,
-        out_channels=channels,
+        out_channels=outputs or channels,
         layers_per_block=1,
         block_out_channels=(8, 16),
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -130,17 +132,43 @@ def test_a_pipeline_that_cannot_be_taken_over_says_why(tmp_path: Path) -> None:
     noisier = pipeline(scheduler=diffusers.CMStochasticIterativeScheduler(s_noise=1.5))
     with pytest.raises(ModelError, match=r"has s_noise 1\.5: only 1"):
         save_pipeline(noisier, tmp_path / "d", "d")
+    unsized = pipeline()
+    unsized.unet.register_to_config(sample_size=None)
+    with pytest.raises(ModelError, match="does not say the size of its images: set sample_size"):
+        save_pipeline(unsized, tmp_path / "e", "e")
+    odd = pipeline()
+    odd.unet.register_to_config(sample_size=(8, 9))
+    with pytest.raises(ModelError, match=r"sample_size .* must be a multiple of 2, got 9x8"):
+        save_pipeline(odd, tmp_path / "f", "f")
+    with pytest.raises(ModelError, match="gives 6 channels for 3: a learned variance"):
+        save_pipeline(pipeline(outputs=6), tmp_path / "g", "g")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_half_precision_are_read(made: Any, imported: Path, tmp_path: Path) -> None:
+    half = pipeline()
+    half.unet.half()
+    half.save_pretrained(tmp_path / "theirs", variant="fp16")
+    assert list(tmp_path.rglob("*.fp16.safetensors"))
+    ours = import_pipeline(tmp_path / "theirs", tmp_path / "ours")
+    one, other = (load(folder, threads=1).generate(seed=SEED) for folder in (ours.directory, imported))
+    assert np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max() <= 2
 
 
 def test_weights_that_are_a_pickle_are_not_loaded(made: Any, tmp_path: Path) -> None:
     made.save_pretrained(tmp_path / "theirs", safe_serialization=False)
     assert list(tmp_path.rglob("*.bin"))
-    with pytest.raises(ModelError, match="safetensors"):
+    with pytest.raises(
+        ModelError, match=r"has only the pickle diffusion_pytorch_model\.bin, which can execute code: save"
+    ):
         import_pipeline(tmp_path / "theirs", tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 def test_what_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="is not a ConsistencyModelPipeline"):
+    with pytest.raises(ModelError, match=r"has no readable model_index\.json"):
+        import_pipeline(tmp_path / "empty", tmp_path / "out")
+    (tmp_path / "empty" / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}', encoding="utf-8")
+    with pytest.raises(ModelError, match="is a DDPMPipeline, not a ConsistencyModelPipeline: see fewstep distill"):
         import_pipeline(tmp_path / "empty", tmp_path / "out")

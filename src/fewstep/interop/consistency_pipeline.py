@@ -15,6 +15,7 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
 
 from fewstep.core.parameterisations import Clipped, Edm, Targets
 from fewstep.engines.export import export_onnx
+from fewstep.interop.diffusers.folders import open_folder
 from fewstep.models.codecs import SpaceToDepth
 from fewstep.models.components import components
 from fewstep.models.conditioning import Conditioning
@@ -39,14 +40,20 @@ def import_pipeline(source: str | Path, directory: Path, name: str | None = None
         licence: licence of the weights.
 
     Raises:
-        ModelError: the pipeline does not exist, or cannot be imported: its weights are not safetensors, it has
-            classes, its pixels are neither grey nor RGB, or its noise has another scale.
+        ModelError: the pipeline does not exist, or cannot be imported: it is of another class, its weights are
+            pickles, it has classes, its pixels are neither grey nor RGB, it does not say their size or one that its
+            network cannot halve, it predicts a variance too, or its noise has another scale.
     """
+    folder = open_folder(source)
+    if folder.index.get("_class_name") != ConsistencyModelPipeline.__name__:
+        named = folder.index.get("_class_name")
+        raise ModelError(f"'{source}' is a {named}, not a {ConsistencyModelPipeline.__name__}: see fewstep distill")
+    variant = folder.variant("unet")
     try:
-        pipeline = ConsistencyModelPipeline.from_pretrained(str(source), use_safetensors=True)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        pipeline = ConsistencyModelPipeline.from_pretrained(folder.path, use_safetensors=True, variant=variant)
+    except (OSError, ValueError, AttributeError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()
-        raise ModelError(f"'{source}' is not a ConsistencyModelPipeline: {reason[0] if reason else error}") from error
+        raise ModelError(f"'{source}' cannot be opened: {reason[0] if reason else error}") from error
     return save_pipeline(pipeline, directory, name or directory.name, licence)
 
 
@@ -63,7 +70,13 @@ def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") 
     channels, side = unet.config.in_channels, unet.config.sample_size
     if channels not in _FORMATS:
         raise ModelError(f"the pipeline's network has {channels} channels: only 1 (grey) or 3 (RGB) can be imported")
-    height, width = (side, side) if isinstance(side, int) else side
+    if unet.config.out_channels != channels:
+        given = unet.config.out_channels
+        raise ModelError(
+            f"the pipeline's network gives {given} channels for {channels}: a learned variance is no part "
+            "of a consistency model"
+        )
+    height, width = _sides(side, 2 ** (len(unet.config.block_out_channels) - 1))
     plain = json.loads(json.dumps(dict(unet.config), default=list))
     network = UNet2D(UNet2DConfig({key: value for key, value in plain.items() if not key.startswith("_")}))
     network.unet.load_state_dict(unet.state_dict())  # load_state_dict keeps this network's float32
@@ -86,6 +99,20 @@ def save_pipeline(pipeline: Any, directory: Path, name: str, licence: str = "") 
     )
     weights = {key: value.detach().cpu().numpy() for key, value in network.state_dict().items()}
     return write(spec, weights, directory, complete=lambda scratch: _export(network, spec, scratch))
+
+
+def _sides(side: Any, cell: int) -> tuple[int, int]:
+    """Height and width of a network's images, which it halves until they are 1/cell as long.
+
+    Raises:
+        ModelError: they are not known, or not multiples of that.
+    """
+    if side is None:
+        raise ModelError("the pipeline's network does not say the size of its images: set sample_size in its config")
+    height, width = (side, side) if isinstance(side, int) else side
+    if height % cell or width % cell:
+        raise ModelError(f"sample_size of the pipeline's network must be a multiple of {cell}, got {width}x{height}")
+    return height, width
 
 
 def _export(network: UNet2D, spec: ModelSpec, directory: Path) -> Path:
