@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from fewstep.pictures.structure import TooManyParts, check_structure
+
 # The formats that a file may have, whatever its name: none that runs an interpreter (EPS), and no obscure ones.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 SUFFIXES = frozenset(
@@ -94,6 +96,8 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
             raise BadImage("the file is empty")
+        if isinstance(source, bytes):
+            check_structure(source)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width} × {image.height} pixels, more than the {MAX_PIXELS} allowed")
@@ -105,6 +109,8 @@ def decode(source: bytes | Path, reach: int | None = None) -> Image.Image:
             return upright if turn is None else upright.transpose(turn)
     except (BadImage, MemoryError):
         raise
+    except TooManyParts as error:
+        raise BadImage(str(error)) from error
     except UnidentifiedImageError as error:
         raise BadImage(
             f"not an image of an accepted format ({', '.join(FORMATS)}), or broken at its start"

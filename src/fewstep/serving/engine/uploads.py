@@ -13,6 +13,7 @@ from PIL import Image
 
 from fewstep.pictures.decode import BadImage, decode
 from fewstep.pictures.generated import with_record
+from fewstep.pictures.structure import check_structure
 from fewstep.serving.engine.errors import InputError
 from fewstep.serving.engine.room import Room
 
@@ -45,6 +46,7 @@ class ImageDecoder:
         """
         data = in_data_url(source, field) if isinstance(source, str) else source
         try:
+            check_structure(data)
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 size = opened.size
         except Exception:
