@@ -37,6 +37,7 @@ def serve(arguments: Sequence[str]) -> int:
         raise _uninstalled(error) from error
     from fewstep.engines.machine import on_cpus
     from fewstep.generation import load
+    from fewstep.models.finding import find
 
     settings = _settings(arguments)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
@@ -48,7 +49,11 @@ def serve(arguments: Sequence[str]) -> int:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     _share_the_heap()
     with on_cpus(settings.network_cpus):
-        model = load(settings.model, settings.engine, settings.device, settings.threads, settings.precision)
+        model = load(settings.model[0], settings.engine, settings.device, settings.threads, settings.precision)
+    others = [find(name) for name in settings.model[1:]]
+    names = [model.name, *(saved.spec.name for saved in others)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two of the models are called '{twice}': requests could not tell them apart")
     logging.getLogger(__name__).info("settings: %s", settings.shown())
 
     def ready() -> None:
@@ -56,7 +61,7 @@ def serve(arguments: Sequence[str]) -> int:
         gc.freeze()  # what is loaded by now stays loaded: garbage collection need not scan it again and again
         print(_hello(url, model), flush=True)
 
-    server = Server(build_desk(settings, model, Traces.from_environment()), settings, ready)
+    server = Server(build_desk(settings, model, Traces.from_environment(), others), settings, ready)
     _on_hangup(lambda: server.reload(_settings(arguments)))
     sys.stdout.flush()  # at once, also into a pipe
     server.run(sockets=[listening])

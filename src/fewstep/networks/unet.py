@@ -134,6 +134,8 @@ class UNet(nn.Module):
         self.prior = (
             Prior(summary, config.classes, (config.prior[0], config.prior[1]), shape) if config.prior else None
         )
+        # the best estimate for a known picture is a sum of x and that picture, which normalised layers cannot give
+        self.shares = zero(nn.Linear(config.embedding, 2 * config.channels)) if config.prior else None
         self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         self.canvas = nn.ModuleDict(
@@ -172,9 +174,8 @@ class UNet(nn.Module):
         embedding = self.embedding(time_at, time_to, cond, summary)
         keys = cond.get("dropout")
         seen = self._with_control(x, cond)
-        if self.prior is not None:
-            seen = torch.cat([seen, self.prior(x.shape[0], cond, summary)], dim=1)
-        h = self.stem(seen)
+        picture = None if self.prior is None else self.prior(x.shape[0], cond, summary)
+        h = self.stem(seen if picture is None else torch.cat([seen, picture], dim=1))
         kept: list[Tensor] = []
         for level, depth in enumerate(self.config.depths):
             if str(level) in self.canvas:
@@ -190,6 +191,9 @@ class UNet(nn.Module):
             if level > 0:
                 h = F.interpolate(self.grow[level - 1](h), scale_factor=2.0, mode="nearest")
         out: Tensor = self.head(F.silu(self.norm(h)))
+        if picture is not None and self.shares is not None:
+            of_x, of_picture = self.shares(embedding)[:, :, None, None].chunk(2, dim=1)
+            out = out + of_x * x + of_picture * picture
         return out
 
     def _with_control(self, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:

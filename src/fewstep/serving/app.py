@@ -21,8 +21,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import fewstep
-from fewstep.generation import Model
+from fewstep.generation import Model, load
 from fewstep.measure.judges import Recogniser
+from fewstep.models.saved import SavedModel
 from fewstep.serving.engine.accounting import Accounting
 from fewstep.serving.engine.desk import Desk
 from fewstep.serving.engine.errors import ShuttingDown
@@ -32,6 +33,7 @@ from fewstep.serving.engine.jobs import Recognition
 from fewstep.serving.engine.local_runtime import LocalRuntime
 from fewstep.serving.engine.memory_store import MemoryStore
 from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
+from fewstep.serving.engine.shelf import GRACE, Shelf
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
@@ -48,26 +50,47 @@ from fewstep.serving.studio.pages import pages_router
 
 log = logging.getLogger(__name__)
 
-_TEACHER_JOBS = 2
-"""Requests that a teacher runs at a time: it is there for comparison, not for production."""
 
+def build_desk(
+    settings: ServeSettings, model: Model, traces: Traces | None = None, others: Sequence[SavedModel] = ()
+) -> Desk:
+    """The desk for a loaded model, in this process.
 
-def build_desk(settings: ServeSettings, model: Model, traces: Traces | None = None) -> Desk:
-    """The desk for a loaded model, in this process."""
+    Args:
+        settings: settings of the server.
+        model: the model that draws unless a request names another.
+        traces: where spans go.
+        others: models that are loaded when a request names them.
+    """
     metrics = Metrics()
-    judge = model.saved.judge
-    recognise = None if judge is None else partial(_recognised, Recogniser(judge))
-    runtime = LocalRuntime(
-        model, settings.jobs, settings.max_waiting, settings.max_batch, settings.network_cpus, metrics, recognise
+
+    def run(loaded: Model) -> LocalRuntime:
+        judge = loaded.saved.judge
+        recognise = None if judge is None else partial(_recognised, Recogniser(judge))
+        return LocalRuntime(
+            loaded,
+            settings.jobs,
+            settings.max_waiting,
+            settings.max_batch,
+            settings.network_cpus,
+            metrics,
+            recognise,
+        )
+
+    def load_like(saved: SavedModel) -> Model:
+        return load(saved.directory, model.engine, model.device, settings.threads, model.precision)
+
+    shelf = Shelf(
+        {saved.spec.name: saved for saved in others},
+        load_like,
+        run,
+        settings.model_bytes,
+        settings.unload_seconds,
     )
-    metrics.watch(lambda: runtime.waiting, lambda: runtime.running)
     host = ModelHost(
-        runtime,
-        lambda teacher: LocalRuntime(teacher, _TEACHER_JOBS, settings.max_waiting, settings.max_batch),
-        settings.aliases,
-        settings.max_batch,
-        settings.threads,
+        run(model), shelf, settings.aliases, settings.max_batch, lambda: run(load_like(host.model.saved))
     )
+    metrics.watch(lambda: host.waiting, lambda: host.running)
     store = MemoryStore(settings.keep_images, settings.keep_bytes, settings.keep_seconds)
     decoder = ImageDecoder(settings.max_pixels, settings.max_held_pixels)
     loader = ImageLoader(store, decoder, settings.fetch_images, settings.max_body_bytes)
@@ -101,8 +124,10 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
     async def life(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
         warming.add_done_callback(_stop_if_failed)
+        tidying = asyncio.create_task(_tidy(desk))
         async with mcp.session_manager.run():
             yield
+        tidying.cancel()
         await asyncio.to_thread(desk.close, settings.shutdown_timeout)
         await asyncio.gather(warming, return_exceptions=True)
 
@@ -130,6 +155,13 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
         app.router.routes.append(Route(route.path, WholeBody(route.app)) if isinstance(route, Route) else route)
     _add_error_handlers(app)
     return app
+
+
+async def _tidy(desk: Desk) -> None:
+    """Close, now and then, the models that nobody uses."""
+    while True:
+        await asyncio.sleep(GRACE)
+        await asyncio.to_thread(desk.host.others.tidy)
 
 
 def _add_health(app: FastAPI, desk: Desk) -> None:

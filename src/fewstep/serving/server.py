@@ -82,6 +82,16 @@ class Server(uvicorn.Server):
         changed = [name for name, value in after.items() if value != before[name] and name not in RELOADED]
         later = f"; these wait for a restart: {', '.join(changed)}" if changed else ""
         log.warning("settings read again%s", later)
+        threading.Thread(target=self._reload_models, daemon=True).start()
+
+    def _reload_models(self) -> None:
+        try:
+            changed = self._desk.host.reload()
+        except (ValueError, OSError, RuntimeError) as error:
+            log.error("a model cannot be loaded again, the old one stays: %s", error)
+            return
+        if changed:
+            log.warning("new versions of %s", ", ".join(changed))
 
     def _hurry(self) -> None:
         self._desk.host.stop(0)

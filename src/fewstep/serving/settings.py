@@ -43,7 +43,16 @@ class ServeSettings(BaseSettings):
         cli_exit_on_error=False,
     )
 
-    model: str = Field("emoji", description="A built-in model, a directory, or user/name on the Hugging Face hub.")
+    model: tuple[str, ...] = Field(
+        ("emoji",),
+        min_length=1,
+        description="A built-in model, a directory, or user/name on the Hugging Face hub. Further ones, each with a "
+        "--model of its own, are loaded when a request names them.",
+    )
+    model_bytes: int | None = Field(
+        None, ge=1, description="Most bytes of memory for the further models together; all may be loaded if left out."
+    )
+    unload_seconds: float = Field(600, gt=0, description="Seconds after which a further model that nobody uses goes.")
     host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own requires API keys.")
     port: int = Field(8642, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     engine: str = Field("auto", description="onnx, openvino, eager or compiled; auto takes the fastest one measured.")
@@ -104,6 +113,11 @@ class ServeSettings(BaseSettings):
     log_prompts: bool = Field(False, description="Write prompts to the log.")
 
     file: Path | None = Field(None, description="TOML file with any of these settings.")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _models(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("origins")
     @classmethod

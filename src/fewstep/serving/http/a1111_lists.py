@@ -9,9 +9,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from fewstep.models.saved import SavedModel
 from fewstep.pictures import ProvenanceError, parameters, read_record
 from fewstep.serving.engine.desk import Desk
-from fewstep.serving.engine.errors import InputError, NotFound
+from fewstep.serving.engine.errors import InputError
 from fewstep.serving.engine.uploads import as_data_url, in_data_url
 from fewstep.serving.http import a1111_translation as translation
 from fewstep.serving.http.a1111_schemas import Options, PngInfo
@@ -24,7 +25,7 @@ def add_lists(router: APIRouter, desk: Desk) -> None:
 
     def current() -> dict[str, Any]:
         model = desk.host.model
-        return {"sd_model_checkpoint": translation.title(model), "sd_checkpoint_hash": model.hash, **_OPTIONS}
+        return {"sd_model_checkpoint": translation.title(model.saved), "sd_checkpoint_hash": model.hash, **_OPTIONS}
 
     @router.get("/options")
     async def options() -> dict[str, Any]:
@@ -36,9 +37,8 @@ def add_lists(router: APIRouter, desk: Desk) -> None:
         """Choose the model, which must be one that is served; other settings do not exist here and are not kept."""
         body = await read_json(request, Options)
         wanted = body.sd_model_checkpoint
-        if wanted is not None and not desk.host.serves(translation.plain_name(wanted)):
-            said = f"there is no model '{wanted[:100]}': this server has '{desk.host.model.name}'"
-            raise NotFound("sd_model_checkpoint", said, "model_not_found")
+        if wanted is not None:
+            desk.host.saved(translation.plain_name(wanted))
         # clients send back all that they were given, with the model changed
         others = {name for name, value in (body.model_extra or {}).items() if value != current().get(name)}
         if others:
@@ -48,17 +48,7 @@ def add_lists(router: APIRouter, desk: Desk) -> None:
     @router.get("/sd-models")
     async def models() -> list[dict[str, Any]]:
         """List the models."""
-        model = desk.host.model
-        return [
-            {
-                "title": translation.title(model),
-                "model_name": model.name,
-                "hash": model.hash[: translation.SHORT],
-                "sha256": model.hash,
-                "filename": model.name,
-                "config": None,
-            }
-        ]
+        return [_listed(desk.host.saved(name)) for name in (None, *desk.host.named)]
 
     @router.get("/samplers")
     async def samplers() -> list[dict[str, Any]]:
@@ -94,6 +84,19 @@ def add_tools(router: APIRouter) -> None:
             raise InputError("image", f"image has a record that cannot be read: {error}", "invalid_image") from None
         text = "" if record is None else parameters(record)
         return {"info": text, "items": {"parameters": text} if text else {}, "parameters": {}}
+
+
+def _listed(saved: SavedModel) -> dict[str, Any]:
+    name = saved.spec.name
+    short = saved.hash[: translation.SHORT]
+    return {
+        "title": translation.title(saved),
+        "model_name": name,
+        "hash": short,
+        "sha256": saved.hash,
+        "filename": name,
+        "config": None,
+    }
 
 
 def _constant(value: Any) -> Callable[[], Any]:

@@ -18,6 +18,7 @@ import fewstep
 from fewstep.core.parameterisations import UnsupportedTarget, require_targets
 from fewstep.generation import Edit, Model, Request, RequestError
 from fewstep.generation.request import GUIDANCE, MAX_GUIDANCE
+from fewstep.models.saved import SavedModel
 from fewstep.pictures import parameters
 from fewstep.samplers import SAMPLERS
 from fewstep.serving.engine.desk import Answer
@@ -197,9 +198,9 @@ def _is_able(model: Model, name: str) -> bool:
     return True
 
 
-def title(model: Model) -> str:
+def title(saved: SavedModel) -> str:
     """How these clients name a model: its name and the start of its hash."""
-    return f"{model.name} [{model.hash[:SHORT]}]"
+    return f"{saved.spec.name} [{saved.hash[:SHORT]}]"
 
 
 def plain_name(title: str) -> str:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from fewstep.serving.engine.accounting import Caller
 from fewstep.serving.engine.desk import Answer, Desk, PartialImage, PendingAnswer
-from fewstep.serving.engine.errors import InputError, NotFound
+from fewstep.serving.engine.errors import InputError
 from fewstep.serving.engine.inputs import SourceImages
 from fewstep.serving.http import bodies
 from fewstep.serving.http.api_errors import ApiError, as_api_error
@@ -86,16 +86,12 @@ def images_router(desk: Desk, signer: UrlSigner, public_url: str | None = None) 
     @router.get("/models", response_model=ModelList)
     async def models() -> ModelList:
         """List the models that requests may name."""
-        return ModelList(data=[_model_info(desk)])
+        return ModelList(data=[_model_info(desk, name) for name in (None, *desk.host.named)])
 
     @router.get("/models/{name:path}", response_model=ModelInfo)
     async def model(name: str) -> ModelInfo:
         """Describe one model; an alias describes the model behind it."""
-        if not desk.host.serves(name):
-            raise NotFound(
-                "model", f"there is no model '{name}': this server has '{desk.host.model.name}'", "model_not_found"
-            )
-        return _model_info(desk)
+        return _model_info(desk, name)
 
     return router
 
@@ -105,17 +101,19 @@ def _caller(request: Request, session: str | None = None) -> Caller:
     return Caller("http", state.client, state.owner, session, state.id, state.arrived, state.quota)
 
 
-def _model_info(desk: Desk) -> ModelInfo:
-    model = desk.host.model
+def _model_info(desk: Desk, name: str | None) -> ModelInfo:
+    """The model of a name; None for the first one."""
+    saved, first = desk.host.saved(name), desk.host.model
     about = {
-        "hash": model.hash,
-        "native_size": "{}x{}".format(*model.native_size),
-        "steps": model.spec.steps,
-        "licence": model.spec.licence,
-        "engine": model.engine,
-        "precision": model.precision,
+        "hash": saved.hash,
+        "native_size": f"{saved.spec.pixels[-1]}x{saved.spec.pixels[-2]}",
+        "steps": saved.spec.steps,
+        "licence": saved.spec.licence,
+        "engine": first.engine,
+        "precision": first.precision,
+        "loaded": saved.spec.name in (first.name, *desk.host.others.loaded),
     }
-    return ModelInfo(id=model.name, created=0, about=about)
+    return ModelInfo(id=saved.spec.name, created=0, about=about)
 
 
 def _rendered(fields: ImageFields, url_of: Callable[[str], str], answer: Answer) -> Rendered:
