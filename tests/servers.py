@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import uvicorn
 
 import fewstep
 from fewstep.generation import Model
+from fewstep.models.saved import SavedModel
 from fewstep.serving.app import build_desk, guarded
 from fewstep.serving.engine.desk import Desk
 from fewstep.serving.engine.metrics import Metrics
@@ -80,14 +81,18 @@ class Gate:
 
 @contextlib.contextmanager
 def running(
-    tiny: TinyModels, through: Callable[[Any], Any] | None = None, model: Model | None = None, **settings: Any
+    tiny: TinyModels,
+    through: Callable[[Any], Any] | None = None,
+    model: Model | None = None,
+    others: Sequence[SavedModel] = (),
+    **settings: Any,
 ) -> Iterator[Running]:
     """A server of the student or another model in a thread, its network wrapped by `through`."""
     chosen = ServeSettings(**{"port": 0, "threads": 1, "shutdown_timeout": 1.0, **settings})
     model = model or onnx(tiny.student)
     if through is not None:
         model = Model(model.saved, through(model.network), model.engine)
-    desk = build_desk(chosen, model, Traces())
+    desk = build_desk(chosen, model, Traces(), others)
     config = wire(guarded(desk, chosen), chosen)
     config.port = 0
     server = uvicorn.Server(config)

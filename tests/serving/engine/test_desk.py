@@ -23,6 +23,7 @@ from fewstep.serving.engine.jobs import Job, JobResult, Recognition
 from fewstep.serving.engine.limits import Limits
 from fewstep.serving.engine.metrics import Metrics
 from fewstep.serving.engine.runtime import Runtime
+from fewstep.serving.engine.shelf import Shelf
 from fewstep.serving.engine.store import Store, StoredImage
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
@@ -89,8 +90,12 @@ def desk_of(runtime: Runtime, store: Store) -> Desk:
     decoder = ImageDecoder(10_000, 20_000)
     limits = Limits(max_images=3, max_steps=8, max_pixels=10_000, max_prompt=20)
     accounting = Accounting(Metrics(), Traces(), log_prompts=False)
-    host = ModelHost(runtime, lambda teacher: runtime, aliases=("sticker",))
+    host = ModelHost(runtime, no_others(), aliases=("sticker",))
     return Desk(host, store, ImageLoader(store, decoder, False, 1000), limits, accounting)
+
+
+def no_others() -> Shelf:
+    return Shelf({}, lambda saved: pytest.fail("nothing to load"), InlineRuntime)
 
 
 def asks(request: Request) -> Callable[[DecodedImages, Model], Request]:
@@ -242,7 +247,7 @@ def test_a_teacher_is_named_not_pointed_to_and_the_very_one(model: Model, tiny: 
     ):
         spec = replace(model.spec, lineage=({"teacher": said, "hash": hash},))
         student = Model(replace(model.saved, spec=spec), model.network, "onnx")
-        assert ModelHost(InlineRuntime(student), InlineRuntime).teacher == found
+        assert ModelHost(InlineRuntime(student), no_others()).teacher == found
 
 
 def test_the_images_of_a_request_that_was_left_are_not_kept(model: Model) -> None:

@@ -19,7 +19,7 @@ GRACE = 10.0
 """Seconds for which a model that was just asked for is not closed: its request may not be queued yet."""
 
 IN_MEMORY = 4
-"""Bytes in memory for one of weights: float16 on disk, float32 here, and as much again for the copies of an engine."""
+"""Bytes in memory for one of weights: float16 on disk, float32 here, and as much again for copies of the engine."""
 
 
 @dataclass
