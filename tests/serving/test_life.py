@@ -145,7 +145,7 @@ def test_the_end_under_load_answers_or_refuses_everybody(tiny: TinyModels, tmp_p
     with process(tiny, tmp_path, "--jobs", "4", "--max-waiting", "16", "--shutdown-timeout", "30") as server:
         answers = under_load(server, {"steps": 4}, lambda: bool(first.wait(30)), first := threading.Event())
     assert answers.count("image") >= 1
-    assert set(answers) <= {"image", "queue_full", "closing", "closed"}
+    assert set(answers) <= {"image", "queue_full", "memory_full", "closing", "closed"}
     assert "Traceback" not in server.log.read_text()
 
 

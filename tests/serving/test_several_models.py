@@ -17,6 +17,7 @@ from fewstep.serving.engine import shelf as shelves
 from fewstep.serving.engine.errors import Busy, ShuttingDown
 from fewstep.serving.engine.shelf import Shelf, footprint
 from fewstep.serving.engine.tracing import Traces
+from fewstep.serving.http.keys import hashed
 from fewstep.serving.server import Server
 from fewstep.serving.settings import ServeSettings
 from servers import Running, call, draw, process
@@ -199,3 +200,30 @@ def test_the_command_takes_several_models(tiny: TinyModels, tmp_path: Path) -> N
         assert names == ["tiny", "tiny-teacher"]
         picture = draw(server.url, model="tiny-teacher", steps=1).body["data"][0]["b64_json"]
         assert picture
+
+
+def test_only_a_key_for_it_changes_the_server(serve: Callable[..., Running], tmp_path: Path) -> None:
+    lines = [f"{hashed('boss')} scope=admin", hashed("user")]
+    (tmp_path / "keys").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    server = serve(keys_file=tmp_path / "keys")
+
+    def asked(key: str, path: str = "/admin/models/reload", body: Any = None) -> Any:
+        return call(server.url, path, body, authorization=f"Bearer {key}")
+
+    assert asked("boss", body={}).body == {"changed": []}
+    assert asked("boss", "/admin/models").body == {"served": ["tiny"], "loaded": ["tiny"]}
+    assert asked("user", body={}).status == 403
+    assert asked("boss", "/v1/models").status == 403
+    assert asked("nobody", body={}).status == 401
+
+
+def test_the_metrics_say_which_models_and_which_refusals(serve: Callable[..., Running], tiny: TinyModels) -> None:
+    server = serve()
+    draw(server.url, model="another")
+    draw(server.url, steps=0)
+    call(server.url, "/v1/models", origin="https://elsewhere.example")
+    text = call(server.url, "/metrics").data.decode()
+    assert f'fewstep_model_info{{hash="{tiny.student.hash}",model="tiny"}} 1.0' in text
+    for reason in ("model_not_found", "invalid_request_error", "wrong_origin"):
+        assert f'fewstep_refusals_total{{reason="{reason}"}} 1.0' in text
+    assert "process_resident_memory_bytes" in text

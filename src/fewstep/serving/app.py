@@ -38,6 +38,7 @@ from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
 from fewstep.serving.engine.validation import invalid
 from fewstep.serving.http.a1111 import a1111_router
+from fewstep.serving.http.admin import admin_router
 from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
 from fewstep.serving.http.live import live_router
@@ -91,6 +92,7 @@ def build_desk(
         run(model), shelf, settings.aliases, settings.max_batch, lambda: run(load_like(host.model.saved))
     )
     metrics.watch(lambda: host.waiting, lambda: host.running)
+    metrics.watch_models(lambda: [(runtime.model.name, runtime.model.hash) for runtime in host.runtimes])
     store = MemoryStore(settings.keep_images, settings.keep_bytes, settings.keep_seconds)
     decoder = ImageDecoder(settings.max_pixels, settings.max_held_pixels)
     loader = ImageLoader(store, decoder, settings.fetch_images, settings.max_body_bytes)
@@ -150,6 +152,7 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
     app.include_router(live_router(desk))
     app.include_router(a1111_router(desk))
     app.include_router(pages_router())
+    app.include_router(admin_router(desk))
     _add_health(app, desk)
     for route in mcp_app.routes:
         app.router.routes.append(Route(route.path, WholeBody(route.app)) if isinstance(route, Route) else route)
@@ -185,6 +188,7 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         answer = as_api_error(error)
+        request.state.refusal = answer.reason
         return JSONResponse(answer.body_at(request.url.path), answer.status, answer.headers)
 
     for kind in (ApiError, ClientDisconnect, *DrawError):

@@ -53,7 +53,7 @@ def test_a_line_has_a_name_and_settings(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("abc ada", "line 1 is not a hashed key: make one with 'fewstep serve-key'"),
-        (f"{HASH} scope=everything", "line 1 scope must be of draw, metrics, got 'everything'"),
+        (f"{HASH} scope=everything", "line 1 scope must be of draw, metrics, admin, got 'everything'"),
         (f"{HASH} expires=soon", "line 1 expires must be a date such as 2027-01-31, got 'soon'"),
         (f"{HASH} per-minute=0", "line 1 per-minute must be a number of at least 1, got '0'"),
         (f"{HASH} per_day=5", "line 1 has no setting per_day: use scope, expires, per-minute, per-day"),

@@ -350,7 +350,7 @@ def test_edits_that_wait_hold_what_their_masks_keep_and_no_more(tiny: TinyModels
             until(lambda: runtime.waiting + runtime.running == len(jobs), 5)
             until(partial(_holds, server, held), 5)
         full = edit(server, mask=mask)
-        assert (full.status, full.body["error"]["code"]) == (429, "queue_full")
+        assert (full.status, full.body["error"]["code"]) == (429, "memory_full")
         gate.open.set()
         for thread, answers in jobs:
             thread.join()

@@ -31,11 +31,12 @@ class Busy(Exception):
     Args:
         message: what is full.
         retry_after: seconds after which there should be room.
+        code: a short name of what is full, for programs.
     """
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    def __init__(self, message: str, retry_after: float, code: str = "queue_full") -> None:
         super().__init__(f"{message}: try again in {retry_after:.1f} s")
-        self.retry_after = retry_after
+        self.retry_after, self.code = retry_after, code
 
 
 class Stopped(Exception):

@@ -59,14 +59,19 @@ class ModelHost:
         return "ready" if self._warm else "starting"
 
     @property
+    def runtimes(self) -> list[Runtime]:
+        """The runtimes of all models in memory."""
+        return [self.runtime, *self.others.runtimes]
+
+    @property
     def waiting(self) -> int:
         """Number of jobs in all queues."""
-        return sum(runtime.waiting for runtime in (self.runtime, *self.others.runtimes))
+        return sum(runtime.waiting for runtime in self.runtimes)
 
     @property
     def running(self) -> int:
         """Number of jobs that run."""
-        return sum(runtime.running for runtime in (self.runtime, *self.others.runtimes))
+        return sum(runtime.running for runtime in self.runtimes)
 
     def serves(self, name: str | None) -> bool:
         """Whether this is a name of the first model, as is None."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -35,6 +37,8 @@ class Metrics:
         self._superseded = counter("superseded", "Requests that a newer one of their session replaced")
         self._cancelled = counter("cancelled", "Requests whose client went away")
         self._http_errors = counter("http_errors", "HTTP answers that were errors", ["status"])
+        self._refusals = counter("refusals", "HTTP requests that were refused, by reason", ["reason"])
+        ProcessCollector(registry=self._registry)
         self._waiting = gauge("waiting_requests", "Requests in the queue")
         self._running = gauge("running_requests", "Requests that are being drawn")
 
@@ -42,6 +46,14 @@ class Metrics:
         """Read the gauges' values from these functions."""
         self._waiting.set_function(waiting)
         self._running.set_function(running)
+
+    def watch_models(self, models: Callable[[], Sequence[tuple[str, str]]]) -> None:
+        """Show name and hash of each model in memory, as this function gives them."""
+        self._registry.register(_Models(models))
+
+    def refused(self, reason: str) -> None:
+        """Record that an HTTP request was refused, for a reason that is never text from a client."""
+        self._refusals.labels(reason).inc()
 
     def stage(self, name: str, seconds: float) -> None:
         """Record the time that one request spent in a stage."""
@@ -78,3 +90,16 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+class _Models(Collector):
+    """The models in memory, each as a gauge of 1 with its name and hash."""
+
+    def __init__(self, models: Callable[[], Sequence[tuple[str, str]]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("fewstep_model_info", "A model in memory", labels=["model", "hash"])
+        for name, digest in dict.fromkeys(self._models()):
+            family.add_metric([name, digest], 1)
+        yield family

@@ -66,7 +66,7 @@ class Quota:
         with self._lock:
             wait = self._requests.wait(1)
         if wait:
-            raise Busy(f"this key has {self._requests.most} requests a minute", wait)
+            raise Busy(f"this key has {self._requests.most} requests a minute", wait, "rate_limit_exceeded")
 
     def images(self, count: int) -> None:
         """Count the images of a request.
@@ -81,4 +81,4 @@ class Quota:
         with self._lock:
             wait = self._images.wait(count)
         if wait:
-            raise Busy(f"this key has {self._images.most} images a day", wait)
+            raise Busy(f"this key has {self._images.most} images a day", wait, "quota_exceeded")

@@ -34,7 +34,7 @@ class Room:
         """
         with self._lock:
             if self._held and self._held + pixels > self._most:
-                raise Busy(self._full, 1.0)
+                raise Busy(self._full, 1.0, "memory_full")
             self._held += pixels
 
     def give_back(self, pixels: int) -> None:

@@ -145,7 +145,7 @@ class Shelf:
             if self._loaded[name].is_idle(GRACE):
                 self._unload(name)
         if self._loaded and self._taken() + needed > self._budget:
-            raise Busy("the models in use leave no memory for another", GRACE)
+            raise Busy("the models in use leave no memory for another", GRACE, "memory_full")
 
     def _taken(self) -> int:
         return sum(footprint(self.models[name]) for name in self._loaded)

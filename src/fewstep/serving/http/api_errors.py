@@ -43,11 +43,35 @@ class ApiError(Exception):
         kind = "server_error" if self.status >= 500 else _KINDS.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
+    @property
+    def reason(self) -> str:
+        """Why, in a word, as a label of metrics: never text from a client."""
+        return self.code if self.code in REASONS else _KINDS.get(self.status, "invalid_request_error")
+
     def body_at(self, path: str) -> dict[str, Any]:
         """The JSON body for a path: clients of AUTOMATIC1111's API show its `detail`."""
         if not path.startswith("/sdapi/"):
             return self.body
         return {**self.body, "detail": self.message, "errors": self.message}
+
+
+REASONS = frozenset(
+    {
+        *("cancelled", "client_disconnected", "closing", "incomplete_form", "insufficient_scope", "invalid_api_key"),
+        *(
+            "invalid_http",
+            "invalid_image",
+            "invalid_url",
+            "memory_full",
+            "model_not_found",
+            "not_found",
+            "queue_full",
+        ),
+        *("quota_exceeded", "rate_limit_exceeded", "superseded", "too_large", "wrong_frame", "wrong_host"),
+        "wrong_origin",
+    }
+)
+"""The codes that are counted by themselves; other refusals are counted by their kind."""
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -64,7 +88,7 @@ def as_api_error(error: Exception) -> ApiError:
         case ClientDisconnect():
             return ApiError(499, "the client left while it was sending", None, "client_disconnected")
         case Busy():
-            return ApiError(429, str(error), None, "queue_full", _retry_after(error.retry_after))
+            return ApiError(429, str(error), None, error.code, _retry_after(error.retry_after))
         case ShuttingDown():
             return ApiError(503, str(error), None, "closing", _NO_RETRY)
         case Stopped():

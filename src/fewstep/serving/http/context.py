@@ -63,6 +63,8 @@ class RequestContext:
                 spent = time.perf_counter() - started
                 route = getattr(scope.get("route"), "path", None)
                 self._metrics.http_request(route or "other", status, spent)
+                if status >= 400:
+                    self._metrics.refused(scope["state"].get("refusal", "invalid_request_error"))
                 log.info(
                     "%s %s %d %.1f ms request=%s%s",
                     scope["method"], route or "other", status, 1000 * spent, id, _who(scope),

@@ -15,8 +15,11 @@ from typing import Any
 
 from fewstep.serving.engine.quotas import Quota
 
-SCOPES = ("draw", "metrics")
-"""What a key may do: everything that draws or shows images, and /metrics."""
+SCOPES = ("draw", "metrics", "admin")
+"""What a key may do: everything that draws or shows images, /metrics, and what changes the server (/admin)."""
+
+USUAL = SCOPES[:2]
+"""What a key may do whose line does not say."""
 
 log = logging.getLogger("fewstep.serving")
 
@@ -47,7 +50,7 @@ class Key:
 
     hash: str
     name: str = ""
-    scopes: frozenset[str] = frozenset(SCOPES)
+    scopes: frozenset[str] = frozenset(USUAL)
     expires: datetime | None = None
     per_minute: int | None = None
     per_day: int | None = None

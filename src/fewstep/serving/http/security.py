@@ -124,7 +124,7 @@ class ApiKeyAuth:
         if self._access.keys.is_empty:
             return None
         key = self._access.keys.find(_given_key(scope, headers))
-        wanted = "metrics" if scope["path"] == "/metrics" else "draw"
+        wanted = _scope_of(scope["path"])
         if key is not None and not key.has_expired() and wanted in key.scopes:
             return key
         if scope["path"] == "/" or scope["path"].startswith(OPEN):
@@ -134,6 +134,13 @@ class ApiKeyAuth:
         challenge = {"www-authenticate": 'Bearer realm="fewstep"'}
         wrong = "give an API key: Authorization: Bearer …" if key is None else "this API key has expired"
         raise ApiError(401, wrong, None, "invalid_api_key", challenge)
+
+
+def _scope_of(path: str) -> str:
+    """The scope that a path needs."""
+    if path.startswith("/admin/"):
+        return "admin"
+    return "metrics" if path == "/metrics" else "draw"
 
 
 def _given_key(scope: Scope, headers: dict[str, str]) -> str:
@@ -210,6 +217,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -
         await send({"type": "websocket.close", "code": 4000 + error.status, "reason": error.message[:120]})
         return
     body = json.dumps(error.body_at(scope["path"])).encode()
+    scope.setdefault("state", {})["refusal"] = error.reason
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if error.status == 413:
