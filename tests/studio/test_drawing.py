@@ -213,7 +213,8 @@ def test_several_strokes_of_a_pen_with_pressure_and_its_eraser(server: Running, 
         """() => {
           const target = document.getElementById("mask"), box = target.getBoundingClientRect();
           const send = (kind, x, y, pressure, buttons = 1) => target.dispatchEvent(new PointerEvent(kind, {
-            pointerId: 1, pointerType: "pen", clientX: box.x + x * box.width, clientY: box.y + y * box.height, pressure, buttons, button: 0,
+            pointerId: 1, pointerType: "pen", clientX: box.x + x * box.width, clientY: box.y + y * box.height, pressure, buttons,
+            button: kind === "pointermove" ? -1 : buttons === 32 ? 5 : 0,  // the eraser's end is a button of its own
           }));
           target.setPointerCapture = () => {};
           const draw = (y, pressure, buttons) => {

@@ -9,6 +9,7 @@ import { fingerprint, History } from "./history.js";
 import { Meter } from "./meter.js";
 import { Pace } from "./pace.js";
 import { anySeed, find, input, pressed, recall, remember, say, select, speak, tell, toggle } from "./page.js";
+import { Pointers } from "./pointers.js";
 import { Race } from "./race.js";
 import { Results } from "./results.js";
 import { Shortcuts, TYPED } from "./shortcuts.js";
@@ -36,6 +37,13 @@ const pace = new Pace(wire, capture, show, (message) => say(message, true));
 const surface = new Surface(
   /** @type {HTMLCanvasElement} */ (find("picture")), /** @type {HTMLCanvasElement} */ (find("mask")), find("cursor"), touch, () => {},
 );
+const pointers = new Pointers(
+  find("mask"), find("paper"), surface,
+  (fingersDraw) => { find("fingers").hidden = fingersDraw; },
+  ({ scale }) => { find("whole").hidden = scale === 1; },
+);
+find("fingers").onclick = () => pointers.letFingersDraw();
+find("whole").onclick = () => pointers.whole();
 const controls = new Controls(surface);
 const results = new Results(goOn);
 const history = new History(find("history"), restore);
@@ -358,4 +366,4 @@ function receive() {
 theme(recall("localStorage", "fewstep.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 listen();
 wire.connect();
-Object.assign(window, { studio: { wire, pace, surface, meter, history, chat, shown: () => results.shown } }); // for the console, and for tests
+Object.assign(window, { studio: { wire, pace, surface, pointers, meter, history, chat, shown: () => results.shown } }); // for the console, and for tests

@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * What is drawn on: a picture and a mask of SIZE × SIZE pixels, pen, eraser, fill, undo, the keyboard as a pen.
+ * What is drawn on: a picture and a mask of SIZE × SIZE pixels, pen, eraser, fill, undo, the keyboard as a pen; mice, pens
+ * and fingers are pointers.js.
  *
  * Nothing here waits for anything, so the pen never stutters: listeners are only told that something changed.
  */
@@ -72,7 +73,6 @@ export class Surface {
     this.undone = [];
     /** @type {{ layer: CanvasRenderingContext2D, before: HTMLCanvasElement, last: Point, box: Box, id: number, tool: Tool } | null} */
     this.stroke = null;
-    this.sawPen = false;
     this.place = { x: SIZE / 2, y: SIZE / 2 };
     this.small = new Map();
     this.listen(mask);
@@ -80,25 +80,6 @@ export class Surface {
 
   /** @param {HTMLCanvasElement} target the topmost canvas */
   listen(target) {
-    target.addEventListener("pointerdown", (event) => {
-      if (event.button > 0 || this.stroke || (this.sawPen && event.pointerType === "touch")) return;
-      this.sawPen ||= event.pointerType === "pen";
-      event.preventDefault();
-      target.focus({ preventScroll: true });
-      target.setPointerCapture(event.pointerId);
-      this.begin(this.point(event, target), event.pointerId, event.pointerType === "pen" && event.buttons === 32 ? "eraser" : this.tool, event.timeStamp);
-    });
-    target.addEventListener("pointermove", (event) => {
-      if (this.stroke?.id !== event.pointerId) return;
-      const events = event.getCoalescedEvents?.() ?? [];
-      for (const each of events.length ? events : [event]) this.extend(this.point(each, target));
-      this.change(event.timeStamp);
-    });
-    for (const kind of ["pointerup", "pointercancel"]) {
-      target.addEventListener(kind, (event) => {
-        if (event instanceof PointerEvent && this.stroke?.id === event.pointerId) this.end(event.timeStamp);
-      });
-    }
     target.addEventListener("keydown", (event) => this.key(event));
     target.addEventListener("blur", () => this.stroke?.id === -1 && this.end());
   }
@@ -161,6 +142,16 @@ export class Surface {
     if (box.right > box.left && box.bottom > box.top) this.keep([{ layer, box, before: patch(before, box) }]);
     this.change(at);
     this.ended();
+  }
+
+  /** Take a stroke back that was not meant to be one. */
+  cancel() {
+    const stroke = this.stroke;
+    if (!stroke) return;
+    this.stroke = null;
+    stroke.layer.clearRect(0, 0, SIZE, SIZE);
+    stroke.layer.drawImage(stroke.before, 0, 0);
+    this.change();
   }
 
   /** @param {{ layer: CanvasRenderingContext2D, box: Box, before: HTMLCanvasElement }[]} changed */
