@@ -17,7 +17,7 @@ from tiny_models import TinyModels
 COMMANDS_WITH_JSON = [
     "generate", "demo", "evaluate", "models list", "models show", "data emoji", "data stickers", "bench training", "bench start",
     "record", "data preview", "bench engines", "bench serving", "bench soak", "bench peer", "bench edits", "bench methods",
-    "bench sketches", "bench studio",
+    "bench sketches", "bench studio", "bench clients",
     "edit vary", "edit stroke", "edit inpaint", "edit outpaint", "edit colorize", "edit super-resolve", "edit denoise",
     "edit interpolate", "tune-levels",
 ]  # fmt: skip
@@ -149,6 +149,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "serve no model": ("serve --model nothing --port 0", "no model 'nothing'"),
     "mcp of no model": ("mcp --model nothing", "no model 'nothing'"),
     "tool schema for nobody": ("tool-schema --for nobody", "nobody"),
+    "bench of an unknown client": ("bench clients --url http://127.0.0.1:9 --only nobody", "there is no client 'nobody': choose of openai, ai,"),
     "bench of no clients": ("bench serving {model} --clients 0", "--clients must be at least 1, got 0"),
     "bench of few requests": ("bench serving {model} --requests 10", "--requests must be at least 320, 10 for each client, got 10"),
     "soak of few requests": ("bench soak {model} --clients 2 --requests 19", "--requests must be at least 20, 10 for each"),

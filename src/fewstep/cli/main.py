@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench engines": ("fewstep.cli.bench_engines:engines", "time a model on every installed engine"),
     "bench serving": ("fewstep.cli.bench_serving:serving", "measure what a request costs on top of the model"),
     "bench soak": ("fewstep.cli.bench_serving:soak", "measure the server's memory over thousands of requests"),
+    "bench clients": ("fewstep.cli.bench_clients:clients", "run other people's clients against this server"),
     "bench peer": ("fewstep.cli.bench_engines:peer", "time one step in fewstep and in a diffusers pipeline"),
     "bench edits": ("fewstep.cli.bench_edits:edits", "measure how far few-step edits are from the true conditional"),
     "bench sketches": ("fewstep.cli.bench_edits:sketches", "measure how well sketches and styles are followed"),
