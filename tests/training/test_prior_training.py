@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fewstep.models.parts import ModelError
 from fewstep.networks.mlp import MLP, MLPConfig
 from fewstep.networks.unet import UNet, UNetConfig
 from fewstep.objectives import Batch
@@ -80,3 +81,17 @@ def test_other_networks_are_refused() -> None:
         PriorAlone(MLP(MLPConfig(2)))
     with pytest.raises(ValueError, match=r"must be a unet with a prior, got UNet without one"):
         PriorAlone(unet(prior=()))
+
+
+def test_a_prior_goes_on_from_saved_weights(tmp_path: Path) -> None:
+    first, short = unet(), replace(CONFIG, images=16 * 20)
+    train_prior(first, TwoPictures(), short, tmp_path / "first", {}, 0.5)
+    second = unet()
+    start = tmp_path / "first" / "prior.safetensors"
+    train_prior(second, TwoPictures(), replace(CONFIG, images=16), tmp_path / "second", {}, 0.5, start)
+    x, time, cond = torch.zeros(2, 2, 4, 4), torch.zeros(2), {"label": torch.arange(2)}
+    with torch.no_grad():
+        fresh, one, other = (PriorAlone(network)(x, time, time, cond) for network in (unet(), first, second))
+    assert (one - other).square().mean() < 0.1 * (one - fresh).square().mean()
+    with pytest.raises(ModelError, match=r"prior\.safetensors' does not hold the weights of this prior"):
+        train_prior(unet((8, 8)), TwoPictures(), short, tmp_path / "third", {}, 0.5, start)

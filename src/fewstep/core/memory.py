@@ -17,7 +17,7 @@ def free_memory() -> int | None:
 
     A limit of the process (`ulimit -v`) or of its container (cgroup v2) counts too.
     """
-    known = [bytes_ for bytes_ in (_available(), _below_limit(), _in_container()) if bytes_ is not None]
+    known = [bytes_ for bytes_ in (_in_meminfo(), _below_limit(), _in_container()) if bytes_ is not None]
     return min(known, default=None)
 
 
@@ -40,14 +40,6 @@ def check_memory(needed: float, what: str, remedy: str, free: int | None = None)
 
 def _shown(amount: float) -> str:
     return f"{amount / GB:.2g} GB" if amount < GB else f"{amount / GB:,.0f} GB"
-
-
-def _available() -> int | None:
-    try:
-        import psutil
-    except ImportError:
-        return _in_meminfo()
-    return int(psutil.virtual_memory().available)
 
 
 def _in_meminfo() -> int | None:

@@ -40,7 +40,6 @@ from fewstep.training.ema import EmaConfig
 from fewstep.training.loop import TrainingConfig, TrainingState, train
 from fewstep.training.optimizers import OptimizerConfig
 from fewstep.training.saving import resolved
-from fewstep.training.strategy import accelerator
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class CodecRecipe:
         facts = {"network": asdict(self.network), "start": None if self.start is None else self.start.name}
         network, level = self.autoencoder(), torch.ones(1)
         inputs = torch.zeros(1, 4, self.size, self.size), level, 0 * level, dict[str, Tensor]()
-        check_training(network, inputs, self.training.batch, accelerator().device)
+        check_training(network, inputs, self.training.batch)
         trained = train(network, Direct(), objective, source, self.training, out, [shown], facts)
         return self.save(_autoencoder(trained), out / "models" / "codec", shown)
 

@@ -122,7 +122,7 @@ class Distillation:
         log.info(
             "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch)%s; about %s",
             needed / GB, memory.weights / GB, memory.training / GB, memory.activations / GB,
-            "" if free is None else f", {free / GB:.1f} GB are free", _duration(seconds),
+            f", {free / GB:.1f} GB are free", _duration(seconds),
         )  # fmt: skip
         if not self.recipe.unchecked:
             remedy = (

@@ -83,6 +83,7 @@ class StickersRecipe:
         drop: Share of examples whose prompt and style are both left out in training, for guidance.
         guidance: Range of guidance scales that is distilled into the student.
         scale: Default guidance scale.
+        prior_start: File of a prior's weights (OUT/prior/prior.safetensors of another run) to train further.
         prior_training: Training settings of the prior, which is trained before the teacher and fixed from then on.
         stages: Training settings of both stages.
     """
@@ -104,6 +105,7 @@ class StickersRecipe:
     drop: float = 0.1
     guidance: tuple[float, float] = (1.0, 4.0)
     scale: float = 2.0
+    prior_start: Path | None = None
     prior_training: TrainingConfig = field(default_factory=_prior_training)
     stages: Annotated[TwoStage, tyro.conf.arg(name="")] = field(default_factory=_stages)
 
@@ -169,7 +171,7 @@ class StickersRecipe:
     @property
     def prior_stage(self) -> PriorStage | None:
         still = replace(self.dataset, moved=False, sketched=(0.0, 0.0))
-        return PriorStage(still, self.prior_training) if self.prior else None
+        return PriorStage(still, self.prior_training, self.prior_start) if self.prior else None
 
     def preview(self, spec: ModelSpec) -> PreviewSamples:
         prompts = PROMPTS * len(STYLES)

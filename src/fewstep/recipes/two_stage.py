@@ -202,10 +202,12 @@ class PriorStage:
     Args:
         dataset: the examples, in which a prompt should determine the picture as far as possible.
         config: training settings.
+        start: weights of a prior to train further, or None.
     """
 
     dataset: Dataset
     config: TrainingConfig
+    start: Path | None = None
 
 
 class Experiment(Protocol):
@@ -396,7 +398,7 @@ def _train_prior(experiment: Experiment, stage: PriorStage, network: nn.Module, 
     config = stage.config
     log.info("the prior: %d images in %d steps", config.images, config.steps(accelerator().num_processes))
     source = _batches(experiment, stage.dataset, spec.conditioning, config, experiment.drops[0])
-    train_prior(network, source, config, out / "prior", experiment.facts, SIGMA_DATA)
+    train_prior(network, source, config, out / "prior", experiment.facts, SIGMA_DATA, stage.start)
 
 
 def train_student(experiment: Experiment, parent: SavedModel | None, out: Path) -> SavedModel:
@@ -465,7 +467,7 @@ def _train(
     log.info("the %s: %d images in %d steps", stage.name, config.images, config.steps(accelerator().num_processes))
     source = _batches(experiment, dataset, spec.conditioning, config, stage.drop)
     facts = {**experiment.facts, **stage.facts}
-    check_training(network, _inputs(experiment, spec.conditioning), config.batch, accelerator().device)
+    check_training(network, _inputs(experiment, spec.conditioning), config.batch)
     average = train(network, spec.parameterisation, objective, source, config, out / stage.name, callbacks, facts)
     log.info("saving and exporting the %s", stage.name)
     return experiment.save(average, spec, out / "models" / spec.name)

@@ -10,13 +10,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -36,14 +33,10 @@ from fewstep.serving.engine.metrics import CONTENT_TYPE, Metrics
 from fewstep.serving.engine.shelf import GRACE, Shelf
 from fewstep.serving.engine.tracing import Traces
 from fewstep.serving.engine.uploads import ImageDecoder
-from fewstep.serving.engine.validation import invalid
-from fewstep.serving.http.a1111 import a1111_router
-from fewstep.serving.http.admin import admin_router
-from fewstep.serving.http.api_errors import ApiError, DrawError, as_api_error
 from fewstep.serving.http.context import RequestContext
-from fewstep.serving.http.live import live_router
-from fewstep.serving.http.openai_images import images_router
-from fewstep.serving.http.security import Access, ApiKeyAuth, HostGuard, UrlSigner
+from fewstep.serving.http.handlers import add_error_handlers
+from fewstep.serving.http.routes import add_routes
+from fewstep.serving.http.security import Access, ApiKeyAuth, HostGuard
 from fewstep.serving.http.whole import HeadAsGet, WholeBody
 from fewstep.serving.mcp.server import mcp_server
 from fewstep.serving.settings import ServeSettings
@@ -148,15 +141,12 @@ def build_app(desk: Desk, settings: ServeSettings, announce: Callable[[], None] 
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestContext` makes the spans
     )
-    app.include_router(images_router(desk, UrlSigner(), settings.public_url))
-    app.include_router(live_router(desk))
-    app.include_router(a1111_router(desk))
+    add_routes(app, desk, settings.public_url)
     app.include_router(pages_router())
-    app.include_router(admin_router(desk))
     _add_health(app, desk)
     for route in mcp_app.routes:
         app.router.routes.append(Route(route.path, WholeBody(route.app)) if isinstance(route, Route) else route)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     return app
 
 
@@ -183,35 +173,6 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
     async def metrics() -> Response:
         """Give counters and latency histograms for Prometheus."""
         return Response(desk.accounting.metrics.text(), media_type=CONTENT_TYPE)
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    async def refused(request: Request, error: Exception) -> Response:
-        answer = as_api_error(error)
-        request.state.refusal = answer.reason
-        return JSONResponse(answer.body_at(request.url.path), answer.status, answer.headers)
-
-    for kind in (ApiError, ClientDisconnect, *DrawError):
-        app.add_exception_handler(kind, refused)
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
-        return await refused(request, invalid(error.errors()))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        said = str(error.detail)
-        if error.status_code == 404:
-            said = f"there is nothing at {request.url.path[:200]}: /openapi.json lists what there is"
-        if error.status_code == 405:
-            said = f"{request.method} is not allowed here, only {(error.headers or {}).get('Allow', '')}"
-        answer = ApiError(error.status_code, said)
-        return JSONResponse(answer.body_at(request.url.path), error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        log.exception("request %s failed", request.state.id)
-        return await refused(request, error)
 
 
 def _stop_if_failed(warming: asyncio.Task[None]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fewstep.core.memory import check_memory, free_memory
+from fewstep.training.strategy import accelerator
 from fewstep.training.trainable import trainable
 
 Inputs = tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]
@@ -83,12 +84,18 @@ def seconds_of(call: Callable[..., Any], inputs: Inputs, times: int = 2) -> floa
     return min(spent[1:])
 
 
-def free_on(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not say."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
+def free_on(device: torch.device) -> int:
+    """Bytes that are free on a device; on a CPU, what the system can give without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if (free := free_memory()) is not None:
+        return free
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
-def check_training(network: nn.Module, inputs: Inputs, batch: int, device: torch.device) -> None:
+def check_training(network: nn.Module, inputs: Inputs, batch: int) -> None:
     """Refuse a training that cannot fit, before it begins; of what an objective needs beside the network it knows
     nothing.
 
@@ -96,14 +103,13 @@ def check_training(network: nn.Module, inputs: Inputs, batch: int, device: torch
         network: the network to train.
         inputs: what it is called with, for one image.
         batch: images in a micro-batch.
-        device: where it is trained.
 
     Raises:
         NotEnoughMemory: it needs more than is free.
     """
     needed = memory_of(network, inputs).total(batch) + batch * BATCHES * inputs[0].numel() * inputs[0].element_size()
     remedy = f"lower the batch of {batch}, or the size of the images or of the network"
-    check_memory(needed, "the training", remedy, free_on(device))
+    check_memory(needed, "the training", remedy, free_on(accelerator().device))
 
 
 BATCHES = 4

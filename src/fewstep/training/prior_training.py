@@ -12,18 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewstep.core.parameterisations import Edm
+from fewstep.models.parts import ModelError
 from fewstep.networks.unet import UNet
 from fewstep.objectives.diffusion import Diffusion
 from fewstep.objectives.times import LogNormal
 from fewstep.training.batches import BatchSource
 from fewstep.training.config import TrainingConfig
 from fewstep.training.loop import train
+from fewstep.training.trainable import fingerprint
 
 NOISE = LogNormal(5.0, 0.5)
 """Noise levels at which x tells nothing of the data."""
+
+
+FILE = "prior.safetensors"
+"""The trained weights, in float16, among a run's files."""
 
 
 class PriorAlone(nn.Module):
@@ -64,8 +72,10 @@ def train_prior(
     out: Path,
     facts: Mapping[str, Any],
     sigma_data: float,
+    start: Path | None = None,
 ) -> None:
-    """Train a network's text encoder and prior on the data, in place; see `train`.
+    """Train a network's text encoder and prior on the data, in place, and save them in `out/prior.safetensors`; see
+    `train`.
 
     Args:
         network: a U-Net with a prior, whose estimate D is F·σd where x is noise.
@@ -74,10 +84,25 @@ def train_prior(
         out: a directory for this run only.
         facts: JSON values that identify the run.
         sigma_data: standard deviation of the data.
+        start: a file saved before, to train further; None for initial weights.
 
     Raises:
         ValueError: the network has no prior.
+        ModelError: `start` does not fit.
     """
     parts = PriorAlone(network)
-    average = train(parts, Edm(sigma_data), Diffusion(NOISE, sigma_data), source, config, out, facts=dict(facts))
+    if start is not None:
+        _begin_with(parts, start)
+    own = {**facts, "start": None if start is None else fingerprint(parts)}
+    average = train(parts, Edm(sigma_data), Diffusion(NOISE, sigma_data), source, config, out, facts=own)
     parts.load_state_dict(average.state_dict())
+    save_file({name: value.half().contiguous() for name, value in parts.state_dict().items()}, out / FILE)
+
+
+def _begin_with(parts: PriorAlone, file: Path) -> None:
+    try:
+        weights = {name: value.float() for name, value in load_file(file).items()}
+        parts.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"'{file}' does not hold the weights of this prior: {reason}") from error
