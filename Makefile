@@ -20,7 +20,7 @@ check: setup  ## style, types, architecture
 
 # what serving needs, without PyTorch; everything else comes with `setup`
 $(VENV)/.serve: pyproject.toml constraints.txt
-	@echo "Installing the server into $(VENV): about 370 MB, 50 MB of downloads (ONNX Runtime, NumPy, FastAPI, no PyTorch)"
+	@echo "Installing the server into $(VENV): about 350 MB, 50 MB of downloads (ONNX Runtime, NumPy, FastAPI, no PyTorch)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[serve]'
 	@echo "Installed: $$(du -sh $(VENV) | cut -f1)"
