@@ -120,9 +120,10 @@ class Distillation:
         steps = training.steps(accelerator().num_processes) * training.accumulate
         seconds = evaluations * steps * seconds_of(teacher, inputs(training.batch, False))
         log.info(
-            "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch)%s; about %s",
+            "about %.1f GB of memory (weights %.1f, optimiser %.1f, %.2f for each image of a batch), "
+            "%.1f GB are free; about %s",
             needed / GB, memory.weights / GB, memory.training / GB, memory.activations / GB,
-            f", {free / GB:.1f} GB are free", _duration(seconds),
+            free / GB, _duration(seconds),
         )  # fmt: skip
         if not self.recipe.unchecked:
             remedy = (

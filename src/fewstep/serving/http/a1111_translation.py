@@ -57,7 +57,7 @@ def adapted(body: TextToImage, model: Model) -> Adapted:
     if body.cfg_scale is not None and has_guidance:
         values["guidance"] = min(max(body.cfg_scale, low), high)
     if body.cfg_scale is not None and values.get("guidance") != body.cfg_scale:
-        unused.append(f"cfg_scale {body.cfg_scale:g}" + (f" beyond {high:g}" if has_guidance else ""))
+        unused.append(f"cfg_scale {body.cfg_scale:g}{_beyond(body.cfg_scale, low, high) if has_guidance else ''}")
     guides = spec.conditioning.guidance is None and (values.get("guidance") or spec.guidance or 1) > 1
     if body.negative_prompt and guides and spec.conditioning.text_length:
         values["negative_prompt"] = body.negative_prompt
@@ -67,6 +67,10 @@ def adapted(body: TextToImage, model: Model) -> Adapted:
         side = body.width if body.width is not None else body.height
         values["size"] = (side, side if body.height is None else body.height)
     return Adapted({name: value for name, value in values.items() if value is not None}, tuple(unused))
+
+
+def _beyond(scale: float, low: float, high: float) -> str:
+    return f" below {low:g}" if scale < low else f" beyond {high:g}"
 
 
 def request_of(body: TextToImage, images: DecodedImages, model: Model) -> Request:
