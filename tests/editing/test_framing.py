@@ -187,7 +187,7 @@ def test_who_wants_no_window_gets_none(sketcher: Model) -> None:
     assert sketcher.plan(Request("red apple", seed=1, control=sketch, control_strength=0)).delivery.layout is None
     edited = sketcher.plan(Request("red apple", seed=1, control=sketch, edit=Edit(disc(0, 0, 1, 1, 32))))
     assert not isinstance(edited.delivery.layout, Framed)  # an edited image says where things stand
-    with pytest.raises(RequestError, match="control_frame must be true or false, got 'no'"):
+    with pytest.raises(RequestError, match="control_frame must be true or false, got the text 'no'"):
         Request(control_frame="no")  # type: ignore[arg-type]
 
 

@@ -59,11 +59,11 @@ def test_a_misspelt_name_gets_a_suggestion(model: Model) -> None:
 @pytest.mark.parametrize(
     ("choices", "field", "message"),
     [
-        ({"steps": "2"}, "steps", "steps must be a whole number, got the text '2'"),
-        ({"steps": 2.5}, "steps", "steps must be a whole number, got the number 2.5"),
-        ({"seed": True}, "seed", "seed must be a whole number, got true"),
-        ({"guidance": "x"}, "guidance", "guidance must be a number, got the text 'x'"),
-        ({"guidance": [1]}, "guidance", "guidance must be a number, got a list"),
+        ({"steps": "2"}, "steps", "steps must be a whole number between 1 and 1000, got the text '2'"),
+        ({"steps": 2.5}, "steps", "steps must be a whole number between 1 and 1000, got the number 2.5"),
+        ({"seed": True}, "seed", "seed must be a whole number between 0 and .*, got true"),
+        ({"guidance": "x"}, "guidance", "guidance must be a number at least 1, got the text 'x'"),
+        ({"guidance": [1]}, "guidance", "guidance must be a number at least 1, got a list"),
         ({"control_frame": 1}, "control_frame", "control_frame must be true or false, got the number 1"),
         ({"negative_prompt": 3}, "negative_prompt", "negative_prompt must be text, got the number 3"),
         ({"size": 4}, "size", "width and height of size must be whole numbers between 8 and 2048, got 4x4"),

@@ -36,7 +36,7 @@ def test_a_model_that_hands_the_sketch_back_follows_it(
 
     def copied(self: Model, prompt: str, **choices: Any) -> GeneratedImage:
         drawn = real(self, prompt, seed=choices["seed"])
-        if "control" in choices:
+        if choices["control"] is not None:
             drawn.paste(choices["control"])
         else:
             drawn.paste(Image.new("RGBA", drawn.size))

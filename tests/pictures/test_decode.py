@@ -253,7 +253,7 @@ def test_a_fast_jpeg_decode_looks_like_the_slow_one() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be at least 1 pixel, got 0"),
+        ({"size": 0}, "size must be between 1 and 8192 pixels, got 0"),
         ({"size": 8, "channels": "CMYK"}, "channels must be one of RGB, RGBA, L, got 'CMYK'"),
         ({"size": 8, "crop": "left"}, "crop must be one of center, random, pad, got 'left'"),
         ({"size": 8, "background": (0, 0, 300)}, "background must be three numbers between 0 and 255"),

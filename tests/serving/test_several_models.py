@@ -227,3 +227,25 @@ def test_the_metrics_say_which_models_and_which_refusals(serve: Callable[..., Ru
     for reason in ("model_not_found", "invalid_request_error", "wrong_origin"):
         assert f'fewstep_refusals_total{{reason="{reason}"}} 1.0' in text
     assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "flags", "models"),
+    [
+        ("one", [], ("one",)),
+        ('["one", "two"]', [], ("one", "two")),
+        ("one", ["--model", "two"], ("two",)),
+        ("one", ["--model", "two", "--model", "three"], ("two", "three")),
+    ],
+)
+def test_models_in_the_environment_and_as_flags(
+    variable: str, flags: list[str], models: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEWSTEP_SERVE_MODEL", variable)
+    assert _settings(flags).model == models
+
+
+def test_models_in_the_file(tmp_path: Path) -> None:
+    for text, models in (('model = "one"', ("one",)), ('model = ["one", "two"]', ("one", "two"))):
+        (tmp_path / "serve.toml").write_text(text, encoding="utf-8")
+        assert _settings(["--file", str(tmp_path / "serve.toml")]).model == models

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.networks.unet import UNet, UNetConfig
-from fewstep.training.cost import Inputs, free_memory, memory_of, seconds_of
+from fewstep.training.cost import Inputs, free_on, memory_of, seconds_of
 
 
 def network() -> UNet:
@@ -62,4 +62,4 @@ def test_an_evaluation_is_timed_and_memory_is_found() -> None:
 
     assert seconds_of(call, inputs(2), times=3) >= 0
     assert calls == [2] * 4
-    assert free_memory(torch.device("cpu")) > 2**20
+    assert free_on(torch.device("cpu")) > 2**20

@@ -101,7 +101,7 @@ class Integer(Field):
     def check(self, value: Any, name: str = "") -> int:
         name, number = name or self.name, whole(value)
         if number is None:
-            raise RequestError(name, f"{name} must be a whole number, got {_typed(value)}")
+            raise RequestError(name, f"{name} must be a whole number {_span(self)}, got {_typed(value)}")
         if number < self.minimum or (self.maximum is not None and number > self.maximum):
             raise RequestError(name, f"{name} must be a whole number {_span(self)}, got {_shown(value)}")
         return number
@@ -133,7 +133,7 @@ class Number(Field):
         name = name or self.name
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not is_number:
-            raise RequestError(name, f"{name} must be a number, got {_typed(value)}")
+            raise RequestError(name, f"{name} must be a number {_span(self)}, got {_typed(value)}")
         if not self.minimum <= value <= self.maximum or (self.is_open and value == self.minimum):
             raise RequestError(name, f"{name} must be {_span(self)}, got {_shown(value)}")
         try:

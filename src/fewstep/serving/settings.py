@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -191,6 +193,7 @@ class ServeSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources in order: flags, the environment, and the file named by either of them."""
         _check_environment(settings_cls)
+        env_settings = _Environment(settings_cls)
         try:
             variables = env_settings()
         except SettingsError as error:
@@ -253,6 +256,15 @@ def settings_from_environment(**given: Any) -> ServeSettings:
         return ServeSettings(**given)
     except ValidationError as error:
         raise ValueError(f"{wrong_setting(error)} (FEWSTEP_SERVE_… in the environment apply here too)") from None
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, in which one model is written as itself and several as a JSON list."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        if field_name == "model" and not value.startswith("["):
+            return value
+        return super().decode_complex_value(field_name, field, value)
 
 
 def _check_environment(settings: type[BaseSettings]) -> None:
