@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fewstep.cli.serve import _settings
 from fewstep.models.finding import find
 from fewstep.models.saved import SavedModel
 from fewstep.serving.app import build_desk
