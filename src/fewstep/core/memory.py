@@ -76,4 +76,5 @@ def _in_container() -> int | None:
         stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return None
-    return None if limit == "max" else max(0, int(limit) - used + int(stat.get("inactive_file", 0)))
+    cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+    return None if limit == "max" else max(0, int(limit) - used + cached)
