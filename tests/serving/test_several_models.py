@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shelf_of(tiny: TinyModels, **settings: Any) -> Shelf:
     models = {"one": tiny.student, "two": tiny.teacher, "three": tiny.points}
-    return Shelf(models, lambda saved: saved, Runs, **settings)  # type: ignore[arg-type,return-value]
+    return Shelf(models, lambda saved: saved, Runs, **settings)  # type: ignore[arg-type,return-value]  # a stand-in
 
 
 def test_a_model_is_loaded_once_when_it_is_first_asked_for(tiny: TinyModels) -> None:
@@ -64,10 +65,10 @@ def test_the_longest_unused_makes_room_and_none_that_is_in_use(tiny: TinyModels)
     three = shelf.get("three")
     assert (one.closed, two.closed) == (False, True)
     assert shelf.loaded == ["one", "three"]
-    one.running, three.waiting = 1, 1  # type: ignore[misc]
+    one.running, three.waiting = 1, 1  # type: ignore[misc]  # a stand-in
     with pytest.raises(Busy, match="the models in use leave no memory for another"):
         shelf.get("two")
-    three.waiting = 0  # type: ignore[misc]
+    three.waiting = 0  # type: ignore[misc]  # a stand-in
     assert not shelf.get("two").closed
     assert three.closed
 
@@ -92,7 +93,7 @@ def test_one_that_was_just_asked_for_is_not_closed(tiny: TinyModels) -> None:
 def test_what_nobody_uses_is_closed(tiny: TinyModels) -> None:
     shelf = shelf_of(tiny, idle_seconds=0.01)
     one, two = shelf.get("one"), shelf.get("two")
-    two.running = 1  # type: ignore[misc]
+    two.running = 1  # type: ignore[misc]  # a stand-in
     time.sleep(0.02)
     shelf.tidy()
     assert (one.closed, two.closed, shelf.loaded) == (True, False, ["two"])
@@ -103,14 +104,51 @@ def test_what_nobody_uses_is_closed(tiny: TinyModels) -> None:
 def test_a_new_version_is_for_new_requests(tiny: TinyModels) -> None:
     shelf = shelf_of(tiny)
     old = shelf.get("one")
-    old.running = 1  # type: ignore[misc]
+    old.running = 1  # type: ignore[misc]  # a stand-in
     shelf.replace("one", tiny.teacher)
-    assert shelf.get("one").model is tiny.teacher  # type: ignore[comparison-overlap]
+    assert shelf.get("one").model is tiny.teacher  # type: ignore[comparison-overlap]  # a stand-in
     shelf.tidy()
     assert not old.closed
-    old.running = 0  # type: ignore[misc]
+    old.running = 0  # type: ignore[misc]  # a stand-in
     shelf.tidy()
     assert old.closed
+
+
+def test_while_one_is_loaded_others_are_there(tiny: TinyModels) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(saved: SavedModel) -> Any:
+        if saved is tiny.teacher:
+            begun.set()
+            assert go.wait(20)
+        return saved
+
+    shelf = Shelf({"one": tiny.student, "two": tiny.teacher}, slow, Runs)  # type: ignore[arg-type]  # does nothing
+    one = shelf.get("one")
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(shelf.get("two")))
+    thread.start()
+    assert begun.wait(20)
+    assert shelf.get("one") is one
+    shelf.replace("two", tiny.points)  # a new version arrives while the old one is loaded
+    go.set()
+    thread.join(20)
+    assert found[0].model is tiny.teacher
+    assert shelf.get("two").model is tiny.points  # type: ignore[comparison-overlap]  # a stand-in
+
+
+def test_a_server_that_closes_while_a_model_is_loaded_closes_it(tiny: TinyModels) -> None:
+    made: list[Runs] = []
+
+    def closing(model: Any) -> Any:
+        shelf.close(0)
+        made.append(Runs(model))
+        return made[0]
+
+    shelf = Shelf({"one": tiny.student}, lambda saved: saved, closing)  # type: ignore[arg-type,return-value]  # stand-ins
+    with pytest.raises(ShuttingDown):
+        shelf.get("one")
+    assert made[0].closed
 
 
 def test_a_closed_shelf_loads_nothing(tiny: TinyModels) -> None:

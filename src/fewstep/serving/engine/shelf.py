@@ -19,7 +19,7 @@ GRACE = 10.0
 """Seconds for which a model that was just asked for is not closed: its request may not be queued yet."""
 
 IN_MEMORY = 4
-"""Bytes in memory for one of weights: float16 on disk, float32 here, and as much again for copies of the engine."""
+"""Bytes in memory for one on disk: weights in float16 become float32, and the engine has copies of as much again."""
 
 
 @dataclass
@@ -69,7 +69,8 @@ class Shelf:
         self._budget, self._idle_seconds = budget, idle_seconds
         self._loaded: dict[str, Loaded] = {}
         self._retired: list[Loaded] = []
-        self._change = threading.Lock()  # also while one is loaded: two at once would take the memory of both
+        self._change = threading.Lock()
+        self._loading = threading.Lock()  # one model at a time: two would take the memory of both
         self._closed = False
 
     @property
@@ -90,17 +91,38 @@ class Shelf:
             ShuttingDown: the server is closing.
             ModelError, EngineError: it cannot be loaded.
         """
+        if (runtime := self._in_memory(name)) is not None:
+            return runtime
+        with self._loading:
+            if (runtime := self._in_memory(name)) is not None:  # loaded in the meantime
+                return runtime
+            with self._change:
+                saved = self.models[name]
+                self._make_room(footprint(saved))
+            return self._taken_in(name, saved, self._run(self._load(saved)))
+
+    def _in_memory(self, name: str) -> Runtime | None:
+        """The runtime of a loaded model, from now on in use."""
         with self._change:
             if self._closed:
                 raise ShuttingDown("the server is closing")
-            if name not in self._loaded:
-                saved = self.models[name]
-                self._make_room(footprint(saved))
-                self._loaded[name] = Loaded(self._run(self._load(saved)))
-                log.info("model '%s' loaded", name)
-            one = self._loaded[name]
+            if (one := self._loaded.get(name)) is None:
+                return None
             one.used = time.monotonic()
             return one.runtime
+
+    def _taken_in(self, name: str, saved: SavedModel, runtime: Runtime) -> Runtime:
+        """A runtime that was just loaded, kept if its model is still the one of this name."""
+        with self._change:
+            if not self._closed:
+                if self.models[name] is saved:
+                    self._loaded[name] = Loaded(runtime)
+                else:
+                    self._retired.append(Loaded(runtime))
+                log.info("model '%s' loaded", name)
+                return runtime
+        runtime.close(0)
+        raise ShuttingDown("the server is closing")
 
     def replace(self, name: str, saved: SavedModel) -> None:
         """Take a new version of a model: requests from now on get it, and those that have begun keep the old one."""
