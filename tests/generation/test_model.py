@@ -247,7 +247,7 @@ def test_points_are_no_pictures(models: Loaded) -> None:
 
 def test_generate_draws_one_image_only(models: Loaded) -> None:
     with pytest.raises(TypeError, match="it is called n in generate_all here"):
-        models["student"].generate(PROMPT, images=2)  # type: ignore[call-arg]
+        models["student"].generate(PROMPT, images=2)  # type: ignore[call-arg]  # a mistake on purpose
 
 
 def test_a_size_is_resampled_and_the_native_one_recorded(models: Loaded) -> None:

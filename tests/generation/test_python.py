@@ -43,17 +43,17 @@ def test_names_of_other_libraries_are_answered_with_ours(model: Model, name: str
     if name in get_type_hints(Choices):
         pytest.fail("it is a name of ours")
     with pytest.raises(TypeError) as error:
-        model.generate("cat", **{name: 1})  # type: ignore[arg-type]
+        model.generate("cat", **{name: 1})  # type: ignore[arg-type]  # a mistake on purpose
     assert str(error.value) == f"generate() has no '{name}': it is called {OTHER_NAMES[name]} here"
 
 
 def test_a_misspelt_name_gets_a_suggestion(model: Model) -> None:
     with pytest.raises(TypeError, match=r"generate\(\) has no 'step': did you mean 'steps'\?"):
-        model.generate("cat", step=1)  # type: ignore[call-arg]
+        model.generate("cat", step=1)  # type: ignore[call-arg]  # a mistake on purpose
     with pytest.raises(TypeError, match=r"edit\(\) has no 'maks': did you mean 'mask'\?"):
-        model.edit(photo(), maks=photo())  # type: ignore[call-arg]
+        model.edit(photo(), maks=photo())  # type: ignore[call-arg]  # a mistake on purpose
     with pytest.raises(TypeError, match=r"iterate\(\) has no 'qqq': it takes background, control"):
-        model.iterate("cat", qqq=1)  # type: ignore[call-arg]
+        model.iterate("cat", qqq=1)  # type: ignore[call-arg]  # a mistake on purpose
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_wrong_values_are_told_with_their_type(
 def test_what_is_left_out_or_none_is_the_model_s_own(model: Model) -> None:
     plain = model.generate("cat", seed=1)
     none = dict.fromkeys(get_type_hints(Choices), None)
-    assert model.generate("cat", **{**none, "seed": 1}).tobytes() == plain.tobytes()  # type: ignore[arg-type]
+    assert model.generate("cat", **{**none, "seed": 1}).tobytes() == plain.tobytes()  # type: ignore[arg-type]  # a mistake on purpose
 
 
 def test_several_prompts_and_seeds(model: Model) -> None:
@@ -109,7 +109,7 @@ def test_several_prompts_and_seeds(model: Model) -> None:
     with pytest.raises(TypeError, match="takes a Request alone"):
         model.generate_all(Request("cat"), n=2)
     with pytest.raises(RequestError, match="prompt must be text, got a list"):
-        model.generate(["cat", "dog"])  # type: ignore[arg-type]
+        model.generate(["cat", "dog"])  # type: ignore[arg-type]  # a mistake on purpose
 
 
 def test_images_in_any_form_draw_the_same(model: Model, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_every_edit_is_reached_by_keywords(model: Model) -> None:
     with pytest.raises(RequestError, match="an edit with margins takes no mask: leave it out"):
         model.edit(image, mask=half, left=0.5)
     with pytest.raises(RequestError, match="image must be a Pillow image, a path or an array, got None"):
-        model.edit(None)  # type: ignore[arg-type]
+        model.edit(None)  # type: ignore[arg-type]  # a mistake on purpose
 
 
 def test_steps_show_the_image_as_it_comes(model: Model) -> None:

@@ -174,7 +174,7 @@ def test_what_comes_out_loads_where_there_is_no_fewstep(
     run = Distillation(made, tmp_path / "run")
     saved: list[Any] = []
     original = run._save
-    run._save = lambda average, images: saved.append(average) or original(average, images)  # type: ignore[method-assign]
+    run._save = lambda average, images: saved.append(average) or original(average, images)  # type: ignore[method-assign]  # listens in
     folder = run.run()
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
     np.save(tmp_path / "file.npy", noise.numpy())
@@ -226,7 +226,7 @@ def test_a_flow_map_learns_where_a_jump_ends(teacher: Path, data: Path, tmp_path
     made = replace(made, training=fast)
     run = Distillation(made, tmp_path)
     saved: list[Any] = []
-    run._save = lambda average, images: saved.append(average) or tmp_path  # type: ignore[func-returns-value,method-assign]
+    run._save = lambda average, images: saved.append(average) or tmp_path  # type: ignore[func-returns-value,method-assign]  # listens in
     run.run()
     cond, null = run.pipeline.encode(["cat a"] * 4, (32, 32)), run.pipeline.null(4)
     x = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))

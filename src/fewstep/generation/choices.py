@@ -165,7 +165,8 @@ def named(table: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 raise TypeError(f"{method.__name__}() has no '{unknown}'{_remedy(unknown, known)}")
             return method(*args, **choices)
 
-        checked.__signature__ = inspect.signature(method).replace(parameters=taken)  # type: ignore[attr-defined]
+        # what `help` and editors show
+        setattr(checked, "__signature__", inspect.signature(method).replace(parameters=taken))  # noqa: B010
         return checked
 
     return decorated

@@ -41,9 +41,10 @@ def add_target_time(network: nn.Module) -> nn.Module:
     embedder = _Embedder(width, length, act_fn=unet.config.act_fn)
     nn.init.zeros_(embedder.linear_2.weight)
     nn.init.zeros_(embedder.linear_2.bias)
-    unet.class_embedding = embedder.to(next(network.parameters()).device)
+    placed: nn.Module = embedder.to(next(network.parameters()).device)
+    unet.class_embedding = placed
     cast(ConfigMixin, network).register_to_config(class_embed_type="timestep")
-    return unet.class_embedding  # type: ignore[no-any-return]  # of an untyped network
+    return placed
 
 
 class _Embedder(TimestepEmbedding):  # type: ignore[misc]  # diffusers is untyped
